@@ -1,0 +1,47 @@
+/* text.h - checks and conversions of text: numbers, names, UTF-8, times, random ids, hashes. No allocation unless said. */
+#ifndef CICADA_BASE_TEXT_H
+#define CICADA_BASE_TEXT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/base/err.h"
+
+/* The whole text must be a decimal integer within [min, max]. No spaces, no '+'. */
+bool parse_int64(const char *text, int64_t min, int64_t max, int64_t *ret_value);
+bool parse_int64_n(const char *text, size_t len, int64_t min, int64_t max, int64_t *ret_value);
+
+bool str_starts_with(const char *text, const char *prefix);
+bool str_ends_with(const char *text, const char *suffix);
+bool str_equal_or_both_null(const char *a, const char *b);
+bool ascii_equal_nocase(const char *a, size_t a_len, const char *b); /* b NUL-terminated */
+void ascii_lower(char *text);
+
+/* RFC 1123 label / subdomain as Kubernetes checks them (lower case). */
+bool is_dns_label(const char *text);     /* at most 63 */
+bool is_dns_subdomain(const char *text); /* at most 253 */
+
+bool is_valid_utf8(const char *text, size_t len);
+
+/* "2026-11-22T10:40:48Z" and with microseconds "...48.123456Z" (Kubernetes MicroTime). */
+#define RFC3339_SIZE 32
+void format_rfc3339(int64_t wall_ms, char out[RFC3339_SIZE]);
+void format_rfc3339_micro(int64_t wall_us, char out[RFC3339_SIZE]);
+bool parse_rfc3339(const char *text, int64_t *ret_wall_ms);
+
+/* Kernel randomness. hex: writes 2*count characters and NUL. */
+void random_bytes(void *out, size_t count);
+void random_hex(char *out, size_t byte_count);
+uint64_t random_u64(void);
+#define UUID_TEXT_SIZE 37
+void random_uuid(char out[UUID_TEXT_SIZE]); /* version 4 */
+
+/* FNV-1a, 64 bit: for tables and change detection, not against attackers. */
+#define HASH_FNV1A_START 14695981039346656037ULL
+uint64_t hash_fnv1a(uint64_t start, const void *data, size_t len);
+
+/* Reads a whole file of at most max_bytes; the caller frees *ret_data (NUL-terminated). */
+int file_read(const char *path, size_t max_bytes, char **ret_data, size_t *ret_len, struct err *err) MUST_CHECK;
+
+#endif

@@ -1,0 +1,84 @@
+/* http_server.h - CivetWeb, wrapped whole: no mg_* name is used outside http_server.c.
+ *
+ * For admin ports (operator, gateway, runtime) and for the runtime's function port. Settings follow measured rules:
+ * tcp_nodelay, one write per answer, no document root, keep-alive on, own deadlines on bodies, thread stacks of at
+ * least 1 MiB (pthread_attr_setstacksize is wrapped in http_server.c, because CivetWeb asks for 100 KB).
+ *
+ * Strictness that CivetWeb 1.15 lacks is added before the handler runs: Transfer-Encoding together with
+ * Content-Length, repeated or malformed Content-Length, more than 64 headers, missing Host under HTTP/1.1: 400; a body above
+ * max_body_bytes: 413; the connection is closed after either. `Expect: 100-continue` is answered before the body is read.
+ *
+ * Threads: the handler runs on CivetWeb's worker threads, many at once; one worker belongs to one connection until
+ * it closes. Ownership: struct http_request is valid during the handler call only.
+ */
+#ifndef CICADA_HTTP_HTTP_SERVER_H
+#define CICADA_HTTP_HTTP_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/base/err.h"
+
+struct http_server;
+struct http_request;
+
+struct http_header {
+    const char *name;
+    const char *value;
+};
+
+#define HTTP_HEADERS_MAX 64
+
+/* Everything below is borrowed from the request. */
+const char *http_request_method(const struct http_request *req);
+const char *http_request_raw_path(const struct http_request *req); /* percent-encoded, as received, without query */
+const char *http_request_query(const struct http_request *req);    /* without '?'; NULL if none */
+const char *http_request_header(const struct http_request *req, const char *name); /* first of that name or NULL */
+size_t http_request_header_count(const struct http_request *req);
+const struct http_header *http_request_headers(const struct http_request *req);
+const char *http_request_remote_ip(const struct http_request *req);
+/* Reads the body to its end or `deadline_ms` (monotonic). ERR_TOO_LARGE, ERR_TIMEOUT, ERR_IO (peer gone), ERR_INVALID.
+ * The bytes belong to the request. May be called once more: gives the same bytes. */
+int http_request_body(struct http_request *req, int64_t deadline_ms, const char **ret_body, size_t *ret_len,
+                      struct err *err) MUST_CHECK;
+
+/* Sends the whole answer by one write (two above 64 KiB). Content-Length, Date and Connection are added. For HEAD,
+ * 204 and 304 the body is not sent. Exactly one answer per request; a handler that sends none gives 500. */
+int http_request_respond(struct http_request *req, int status, const struct http_header *headers, size_t header_count,
+                         const void *body, size_t body_len, struct err *err) MUST_CHECK;
+/* Streaming: headers first, chunks after (Transfer-Encoding: chunked; HTTP/1.0: until close), then end. abort: cuts the
+ * connection, so that the peer sees an incomplete answer. */
+int http_request_stream_begin(struct http_request *req, int status, const struct http_header *headers,
+                              size_t header_count, struct err *err) MUST_CHECK;
+int http_request_stream_chunk(struct http_request *req, const void *data, size_t len, struct err *err) MUST_CHECK;
+int http_request_stream_end(struct http_request *req, struct err *err) MUST_CHECK;
+void http_request_abort(struct http_request *req);
+/* This answer says `Connection: close`. */
+void http_request_close_after(struct http_request *req);
+
+typedef void http_handler_fn(void *arg, struct http_request *req);
+
+struct http_server_settings {
+    const char *listen;            /* "0.0.0.0:8080"; port 0 picks a free one */
+    int threads;                   /* worker threads = connections served at once */
+    int64_t max_body_bytes;
+    int64_t header_timeout_ms;     /* whole request line and headers */
+    int64_t keep_alive_timeout_ms; /* idle between requests */
+    bool close_when_busy;          /* answers carry Connection: close when fewer than 2 workers are free */
+    http_handler_fn *handler;
+    void *handler_arg;
+};
+
+int http_server_start(const struct http_server_settings *settings, struct http_server **ret_server, struct err *err)
+    MUST_CHECK;
+int http_server_port(const struct http_server *server);
+int http_server_in_flight(const struct http_server *server);       /* requests inside the handler */
+int64_t http_server_idle_ms(const struct http_server *server);     /* since the last request began or ended; 0 while one is in flight */
+void http_server_drain(struct http_server *server);                /* from now on each answer closes its connection */
+void http_server_stop(struct http_server *server);                 /* stops and frees; NULL is fine; waits at most ~0.2 s when idle */
+
+/* Reason phrase of RFC 9110, "Unknown" for others. */
+const char *http_status_text(int status);
+
+#endif
