@@ -1,0 +1,100 @@
+/* postgres.h - connections to the function's database and the one transaction of an invocation.
+ *
+ * libpq is loaded (dlopen "libpq.so.5") the first time a pool is started, beside the rest of the start, because linking it
+ * doubles the time to start. Connections are opened lazily, off the request path, by the pool's own thread.
+ *
+ * A transaction belongs to one invocation: it begins with the first statement, and ends with
+ * pg_transaction_commit() or _rollback(). COMMIT is checked: PQTRANS_INTRANS before, command tag COMMIT after; a
+ * connection that died after COMMIT was sent is resolved by pg_xact_status() on another connection within the deadline.
+ *
+ * Threads: a pool is used by many threads; a transaction by one at a time.
+ */
+#ifndef CICADA_POSTGRES_POSTGRES_H
+#define CICADA_POSTGRES_POSTGRES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/base/err.h"
+
+struct pg_pool;
+struct pg_transaction;
+struct pg_result;
+
+enum pg_isolation { PG_READ_COMMITTED, PG_REPEATABLE_READ, PG_SERIALIZABLE };
+
+struct pg_pool_settings {
+    const char *url;                  /* libpq URI or key=value list; checked against an allow-list of keys */
+    int size;                         /* most connections at once */
+    enum pg_isolation isolation;
+    int64_t connect_timeout_ms;
+    const char *application_name;     /* "cicada shop/create-order" */
+};
+
+/* What a failed database call was. Beside err.code: INVALID (statement refused), UNAVAILABLE, TIMEOUT, INTERNAL. */
+enum pg_failure {
+    PG_FAILURE_NONE,
+    PG_FAILURE_SQL,             /* the server raised an error: sqlstate is set */
+    PG_FAILURE_REFUSED,         /* transaction control, COPY, session SET... refused before it was sent */
+    PG_FAILURE_UNREACHABLE,     /* no connection could be had */
+    PG_FAILURE_AUTHENTICATION,  /* the server rejected the password or role (28xxx) */
+    PG_FAILURE_LOST,            /* the connection died before COMMIT was sent: nothing was written */
+    PG_FAILURE_DEADLINE,        /* the invocation's deadline passed */
+    PG_FAILURE_NOT_COMMITTED,   /* status before COMMIT was not INTRANS, or COMMIT's tag was not COMMIT */
+    PG_FAILURE_COMMIT_UNKNOWN,  /* died after COMMIT was sent and its outcome could not be learned */
+};
+struct pg_error {
+    enum pg_failure failure;
+    char sqlstate[6];
+    char message[256];          /* primary message of the server, without values (no DETAIL) */
+    char constraint[64];        /* constraint_name, if any */
+};
+
+int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_pool, struct err *err)
+    __attribute__((warn_unused_result)); /* ERR_INVALID: the URL; does not connect yet */
+void pg_pool_start(struct pg_pool *pool); /* begins to load libpq and open the first connection in a thread */
+void pg_pool_free(struct pg_pool *pool);  /* no transaction may be left */
+
+struct pg_pool_stats {
+    int open, idle, lent, waiting;
+    int64_t connects, connect_failures;
+    int64_t commits, rollbacks, failures, commit_unknown;
+};
+void pg_pool_stats(struct pg_pool *pool, struct pg_pool_stats *ret);
+/* The last connection failure while none is open: "refused", "timeout", "authentication", ...; NULL if fine or not tried. */
+const char *pg_pool_outage(struct pg_pool *pool);
+/* True once the server has rejected the password or role; the host exits so that its restart reads the Secret anew. */
+bool pg_pool_authentication_failed(struct pg_pool *pool);
+
+/* No connection is taken before the first statement. deadline_ms: monotonic, of the whole invocation. */
+struct pg_transaction *pg_transaction_new(struct pg_pool *pool, bool read_only, int64_t deadline_ms);
+/* Rolls back if still open; gives the connection back (or closes it if its state is doubtful). NULL is fine. */
+void pg_transaction_free(struct pg_transaction *tx);
+bool pg_transaction_used(const struct pg_transaction *tx); /* a statement was sent */
+
+/* One statement, $1.. parameters as text (NULL = SQL NULL), prepared and cached per connection. BEGIN (with isolation and
+ * statement_timeout) travels in the same flight as the first statement. After an error the transaction is failed: every
+ * later call returns the first error again. *ret_result: freed by the caller, or with the transaction. */
+int pg_query(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
+             struct pg_result **ret_result, struct pg_error *error) __attribute__((warn_unused_result));
+int pg_transaction_commit(struct pg_transaction *tx, struct pg_error *error) __attribute__((warn_unused_result));
+void pg_transaction_rollback(struct pg_transaction *tx);
+/* Another thread asks the statement in progress to be cancelled (the answer 504 was sent already). */
+void pg_transaction_cancel(struct pg_transaction *tx);
+
+int pg_result_rows(const struct pg_result *result);
+int pg_result_columns(const struct pg_result *result);
+int64_t pg_result_affected(const struct pg_result *result);      /* 0 if none */
+const char *pg_result_column_name(const struct pg_result *result, int column);
+unsigned pg_result_column_type(const struct pg_result *result, int column); /* OID */
+int pg_result_column(const struct pg_result *result, const char *name);     /* -1: absent */
+bool pg_result_is_null(const struct pg_result *result, int row, int column);
+const char *pg_result_value(const struct pg_result *result, int row, int column, size_t *ret_len); /* text form */
+void pg_result_free(struct pg_result *result);
+
+/* HTTP status for a failure, and a stable code such as "unique_violation", "database_unreachable", "commit_unknown". */
+int pg_error_http_status(const struct pg_error *error);
+const char *pg_error_code(const struct pg_error *error);
+
+#endif
