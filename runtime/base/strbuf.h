@@ -22,6 +22,8 @@ struct strbuf {
 };
 
 void strbuf_init(struct strbuf *sb, size_t cap_bytes);
+/* Uses the caller's storage and never allocates. Such a buffer is neither released nor detached. */
+void strbuf_init_fixed(struct strbuf *sb, char *storage, size_t size);
 void strbuf_release(struct strbuf *sb); /* frees; the struct may be used again after strbuf_init() */
 void strbuf_clear(struct strbuf *sb);   /* len 0, memory kept, overflow reset */
 

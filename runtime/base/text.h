@@ -23,6 +23,18 @@ bool is_dns_label(const char *text);     /* at most 63 */
 bool is_dns_subdomain(const char *text); /* at most 253 */
 
 bool is_valid_utf8(const char *text, size_t len);
+/* Length of the UTF-8 sequence at the start of text, 1 to 4; 0 if there is none that is valid. */
+size_t utf8_sequence_len(const char *text, size_t len);
+
+/* Writes the first character of text (len >= 1) as it stands inside a JSON string; returns how many bytes of text that
+ * took. A byte that is not UTF-8 becomes U+FFFD. */
+#define TEXT_JSON_ESCAPE_SIZE 8
+size_t text_json_escape(const char *text, size_t len, char out[TEXT_JSON_ESCAPE_SIZE], size_t *ret_out_len);
+
+/* Shortest text that reads back as the same value; integers of up to 2^53 in plain digits. Not for NaN and infinity.
+ * Returns the length. */
+#define FORMAT_DOUBLE_SIZE 32
+size_t format_double(double value, char out[FORMAT_DOUBLE_SIZE]);
 
 /* "2026-11-22T10:40:48Z" and with microseconds "...48.123456Z" (Kubernetes MicroTime). */
 #define RFC3339_SIZE 32
@@ -41,7 +53,8 @@ void random_uuid(char out[UUID_TEXT_SIZE]); /* version 4 */
 #define HASH_FNV1A_START 14695981039346656037ULL
 uint64_t hash_fnv1a(uint64_t start, const void *data, size_t len);
 
-/* Reads a whole file of at most max_bytes; the caller frees *ret_data (NUL-terminated). */
+/* Reads a whole file of at most max_bytes; the caller frees *ret_data (NUL-terminated). ret_len may be NULL.
+ * ERR_NOT_FOUND if there is no such file, ERR_TOO_LARGE, ERR_IO. */
 int file_read(const char *path, size_t max_bytes, char **ret_data, size_t *ret_len, struct err *err) MUST_CHECK;
 
 #endif

@@ -1,0 +1,210 @@
+#include "runtime/base/strbuf.h"
+
+#include <assert.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/base/text.h"
+
+#define STRBUF_FIRST_ALLOC 64
+
+/* What an empty buffer points to; never written. */
+static char shared_empty[1];
+
+static void check(const struct strbuf *sb)
+{
+    assert(sb->buf && sb->len <= sb->cap && (sb->alloc == 0 ? sb->len == 0 : sb->len < sb->alloc));
+}
+
+void strbuf_init(struct strbuf *sb, size_t cap_bytes)
+{
+    assert(cap_bytes < SIZE_MAX / 2);
+    *sb = (struct strbuf){.buf = shared_empty, .cap = cap_bytes};
+}
+
+void strbuf_init_fixed(struct strbuf *sb, char *storage, size_t size)
+{
+    assert(size > 0);
+    storage[0] = '\0';
+    *sb = (struct strbuf){.buf = storage, .alloc = size, .cap = size - 1};
+}
+
+void strbuf_release(struct strbuf *sb)
+{
+    if (sb->alloc > 0) {
+        free(sb->buf);
+    }
+    *sb = (struct strbuf){.buf = shared_empty, .cap = sb->cap};
+}
+
+void strbuf_clear(struct strbuf *sb)
+{
+    sb->overflow = false;
+    strbuf_truncate(sb, 0);
+}
+
+char *strbuf_reserve(struct strbuf *sb, size_t len)
+{
+    check(sb);
+    if (sb->overflow || len > sb->cap - sb->len) {
+        sb->overflow = true;
+        return NULL;
+    }
+    size_t need = sb->len + len + 1;
+    if (need > sb->alloc && len > 0) {
+        size_t grown = sb->alloc < STRBUF_FIRST_ALLOC / 2 ? STRBUF_FIRST_ALLOC : sb->alloc * 2;
+        if (grown > sb->cap + 1) {
+            grown = sb->cap + 1;
+        }
+        if (grown < need) {
+            grown = need;
+        }
+        sb->buf = xrealloc(sb->alloc ? sb->buf : NULL, grown);
+        sb->alloc = grown;
+    }
+    return sb->buf + sb->len;
+}
+
+void strbuf_advance(struct strbuf *sb, size_t len)
+{
+    if (len > 0) {
+        assert(sb->len + len < sb->alloc);
+        sb->len += len;
+        sb->buf[sb->len] = '\0';
+    }
+}
+
+int strbuf_append(struct strbuf *sb, const void *data, size_t len)
+{
+    char *room = strbuf_reserve(sb, len);
+    if (!room) {
+        return -1;
+    }
+    if (len > 0) {
+        memcpy(room, data, len);
+        strbuf_advance(sb, len);
+    }
+    return 0;
+}
+
+int strbuf_append_str(struct strbuf *sb, const char *text)
+{
+    return strbuf_append(sb, text, strlen(text));
+}
+
+int strbuf_append_char(struct strbuf *sb, char c)
+{
+    return strbuf_append(sb, &c, 1);
+}
+
+int strbuf_appendf(struct strbuf *sb, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int result = strbuf_vappendf(sb, format, args);
+    va_end(args);
+    return result;
+}
+
+int strbuf_vappendf(struct strbuf *sb, const char *format, va_list args)
+{
+    char small[256];
+    va_list again;
+    va_copy(again, args);
+    int len = vsnprintf(small, sizeof(small), format, args);
+    assert(len >= 0);
+    int result = -1;
+    if ((size_t)len < sizeof(small)) {
+        result = strbuf_append(sb, small, (size_t)len);
+    } else {
+        char *room = strbuf_reserve(sb, (size_t)len);
+        if (room) {
+            vsnprintf(room, (size_t)len + 1, format, again);
+            strbuf_advance(sb, (size_t)len);
+            result = 0;
+        }
+    }
+    va_end(again);
+    return result;
+}
+
+static bool is_plain_json(unsigned char c)
+{
+    return c >= 0x20 && c < 0x7F && c != '"' && c != '\\';
+}
+
+int strbuf_append_json_string(struct strbuf *sb, const char *text, size_t len)
+{
+    size_t start_len = sb->len;
+    strbuf_append_char(sb, '"');
+    for (size_t i = 0; i < len;) {
+        size_t run = i;
+        while (run < len && is_plain_json((unsigned char)text[run])) {
+            run++;
+        }
+        if (run > i) {
+            strbuf_append(sb, text + i, run - i);
+            i = run;
+            continue;
+        }
+        char escaped[TEXT_JSON_ESCAPE_SIZE];
+        size_t escaped_len;
+        i += text_json_escape(text + i, len - i, escaped, &escaped_len);
+        if (strbuf_append(sb, escaped, escaped_len) < 0) {
+            break;
+        }
+    }
+    if (strbuf_append_char(sb, '"') < 0) {
+        strbuf_truncate(sb, start_len);
+        return -1;
+    }
+    return 0;
+}
+
+int strbuf_append_percent_encoded(struct strbuf *sb, const char *text)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    size_t start_len = sb->len;
+    for (const char *p = text; *p; p++) {
+        unsigned char c = (unsigned char)*p;
+        bool unreserved = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                          c == '-' || c == '.' || c == '_' || c == '~';
+        char encoded[3] = {'%', hex[c >> 4], hex[c & 15]};
+        if (unreserved ? strbuf_append_char(sb, *p) < 0 : strbuf_append(sb, encoded, 3) < 0) {
+            strbuf_truncate(sb, start_len);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+void strbuf_consume(struct strbuf *sb, size_t len)
+{
+    assert(len <= sb->len);
+    if (len > 0) {
+        memmove(sb->buf, sb->buf + len, sb->len - len + 1);
+        sb->len -= len;
+    }
+}
+
+void strbuf_truncate(struct strbuf *sb, size_t len)
+{
+    assert(len <= sb->len);
+    if (sb->alloc > 0) {
+        sb->len = len;
+        sb->buf[len] = '\0';
+    }
+}
+
+char *strbuf_detach(struct strbuf *sb, size_t *ret_len)
+{
+    check(sb);
+    char *text = sb->alloc > 0 ? sb->buf : xstrdup("");
+    if (ret_len) {
+        *ret_len = sb->len;
+    }
+    *sb = (struct strbuf){.buf = shared_empty, .cap = sb->cap};
+    return text;
+}
