@@ -1,0 +1,599 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * cicada/function.h - what a Cicada function written in C (or C++) sees. This one header is the whole SDK.
+ *
+ * A function is a shared object with a handler:
+ *
+ *     #include <cicada/function.h>
+ *
+ *     static int hello(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+ *     {
+ *         const char *name = cicada_request_query(req, "name");
+ *
+ *         cicada_write_begin_object(res, NULL);
+ *         cicada_write_string(res, "greeting", name ? name : "world");
+ *         cicada_write_string(res, "requestId", cicada_request_id(ctx));
+ *         cicada_write_end(res);
+ *         return CICADA_OK;
+ *     }
+ *     CICADA_FUNCTION(hello);
+ *
+ *     gcc -shared -fPIC -I<where this header is> -o hello.so hello.c         # spec.handler: hello.so:hello
+ *
+ * And with the database:
+ *
+ *     static int rename_user(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+ *     {
+ *         const char *id = cicada_request_parameter(req, "id");              // http.pathTemplate: /users/{id}
+ *         const char *name = cicada_json_get_string(cicada_request_json(req), "name");
+ *         struct cicada_result *user;
+ *
+ *         if (name == NULL)
+ *             return cicada_problem(res, 422, "missing_field", "name is required");
+ *         if (cicada_query(ctx, "UPDATE users SET name = $2 WHERE id = $1 RETURNING id, name",
+ *                          CICADA_PARAMS(cicada_text(id), cicada_text(name)), &user) != CICADA_OK)
+ *             return CICADA_FAIL;                                            // answered by its SQLSTATE
+ *         if (cicada_result_rows(user) == 0)
+ *             return cicada_problem(res, 404, "unknown_user", "there is no user %s", id);
+ *         cicada_write_row(res, NULL, user, 0);
+ *         return CICADA_OK;
+ *     }
+ *     CICADA_FUNCTION(rename_user);
+ *
+ * Threads. The handler is called on many threads at once, as many as the Function's `concurrency`. Request, context and
+ * response belong to one call and to the thread that runs it. The stack has 8 MiB.
+ *
+ * Lifetimes. Everything a call below returns (strings, JSON values, results) is borrowed: it is valid until the handler
+ * returns, and is never freed by it. Everything passed in is copied before the call returns. Text is UTF-8 and ends in NUL.
+ *
+ * Transaction. The first cicada_query() of a call opens a transaction. It is committed when the handler returns CICADA_OK
+ * with a status below 400, and rolled back otherwise. The answer leaves after the commit; if that fails, the caller gets
+ * an error, whatever the handler said. BEGIN, COMMIT, SAVEPOINT and the like are refused.
+ *
+ * Time. The answer must be ready within the Function's `timeoutSeconds`: cicada_deadline_left_ms() tells what is left. A
+ * late call is answered 504 and rolled back; a handler that is 10 s late ends the process, since a thread can't be killed.
+ *
+ * Errors. A handler that returns CICADA_FAIL is answered with the status it set, if that is 400 or above
+ * (cicada_problem() does that), else by the SQLSTATE of the query that failed, else 500 `handler_failed`.
+ *
+ * Compatibility. There is no library to link: each call goes through a table of functions that the runtime passes in
+ * (struct cicada_calls). A runtime loads functions built with the header of its own release or an older one.
+ */
+#ifndef CICADA_FUNCTION_H
+#define CICADA_FUNCTION_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#ifdef __cplusplus
+#include <initializer_list>
+#define CICADA_EXTERN   extern "C"
+#define CICADA_OPTIONAL = nullptr
+extern "C" {
+#else
+#define CICADA_EXTERN extern
+#define CICADA_OPTIONAL /* NULL unless given */
+#endif
+
+/* Raised when something here changes or goes away; additions at the end only make struct cicada_calls larger. */
+#define CICADA_ABI_VERSION 1
+
+#define CICADA_OK   0
+#define CICADA_FAIL (-1)
+
+#if defined(__GNUC__)
+#define CICADA_EXPORT          __attribute__((visibility("default")))
+#define CICADA_FORMAT(at, args) __attribute__((format(printf, at, args)))
+#else
+#define CICADA_EXPORT
+#define CICADA_FORMAT(at, args)
+#endif
+
+/* All opaque. */
+struct cicada_request;
+struct cicada_context;
+struct cicada_response;
+struct cicada_result;
+struct cicada_json_node;
+
+struct cicada_calls;
+
+/* One JSON value of the request's body, passed by value. A value that is not there ("absent") is a value too: every
+ * accessor takes it and says no, so that lookups chain. */
+struct cicada_json {
+    const struct cicada_calls *calls;
+    const struct cicada_json_node *node; /* NULL: absent */
+};
+
+#define CICADA_JSON_ABSENT 0
+#define CICADA_JSON_NULL   1
+#define CICADA_JSON_BOOL   2
+#define CICADA_JSON_NUMBER 3
+#define CICADA_JSON_STRING 4
+#define CICADA_JSON_ARRAY  5
+#define CICADA_JSON_OBJECT 6
+
+/* One parameter of a statement: made by cicada_text(), cicada_int64(), ... below. */
+struct cicada_param {
+    int32_t kind;
+    int32_t reserved;
+    int64_t integer;
+    double number;
+    const char *text;
+};
+
+#define CICADA_PARAM_NULL   0
+#define CICADA_PARAM_TEXT   1
+#define CICADA_PARAM_INT64  2
+#define CICADA_PARAM_DOUBLE 3
+#define CICADA_PARAM_BOOL   4
+
+#define CICADA_LOG_DEBUG 0
+#define CICADA_LOG_INFO  1
+#define CICADA_LOG_WARN  2
+#define CICADA_LOG_ERROR 3
+
+/* ---- What a shared object exports -------------------------------------------------------------------------------- */
+
+typedef int cicada_handler_fn(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res);
+/* Runs once, before the first request, on one thread: *ret_state is what cicada_state() gives to handlers, shared by all
+ * threads. Request and database are not there yet. CICADA_FAIL: the function does not start, and the last line
+ * logged with CICADA_LOG_ERROR is shown as its reason. */
+typedef int cicada_init_fn(struct cicada_context *ctx, void **ret_state);
+/* Runs once, after the last handler returned. */
+typedef void cicada_shutdown_fn(void *state);
+
+struct cicada_function {
+    uint32_t abi_version; /* CICADA_ABI_VERSION */
+    uint32_t size;        /* of this struct */
+    uint32_t calls_size;  /* of struct cicada_calls, as the function knows it */
+    uint32_t reserved;
+    const char *name;
+    cicada_handler_fn *handle;
+    cicada_init_fn *init CICADA_OPTIONAL;
+    cicada_shutdown_fn *shutdown CICADA_OPTIONAL;
+};
+
+/* CICADA_FUNCTION(handler) or CICADA_FUNCTION(handler, .init = f, .shutdown = g), once per handler, at file level. */
+#define CICADA_FUNCTION(...) CICADA_FUNCTION_(__VA_ARGS__, )
+#define CICADA_FUNCTION_(handler, ...)                                                                              \
+    CICADA_EXTERN CICADA_EXPORT const struct cicada_function cicada_function_##handler;                             \
+    const struct cicada_function cicada_function_##handler = {.abi_version = CICADA_ABI_VERSION,                     \
+                                                              .size = (uint32_t)sizeof(struct cicada_function),      \
+                                                              .calls_size = (uint32_t)sizeof(struct cicada_calls),   \
+                                                              .reserved = 0,                                         \
+                                                              .name = #handler,                                      \
+                                                              .handle = handler,                                     \
+                                                              __VA_ARGS__}
+
+/* ---- The table: filled by the runtime, called by the functions below it ------------------------------------------- */
+
+struct cicada_calls {
+    uint32_t version; /* CICADA_ABI_VERSION of the runtime */
+    uint32_t size;    /* sizeof(struct cicada_calls) of the runtime */
+
+    const char *(*request_method)(const struct cicada_request *req);
+    const char *(*request_path)(const struct cicada_request *req);
+    const char *(*request_parameter)(const struct cicada_request *req, const char *name);
+    const char *(*request_query)(const struct cicada_request *req, const char *name);
+    bool (*request_query_at)(const struct cicada_request *req, size_t index, const char **ret_name,
+                             const char **ret_value);
+    const char *(*request_header)(const struct cicada_request *req, const char *name);
+    bool (*request_header_at)(const struct cicada_request *req, size_t index, const char **ret_name,
+                              const char **ret_value);
+    const char *(*request_body)(const struct cicada_request *req, size_t *ret_len);
+    const struct cicada_json_node *(*request_json)(struct cicada_request *req);
+
+    int32_t (*json_type)(const struct cicada_json_node *node);
+    const struct cicada_json_node *(*json_member)(const struct cicada_json_node *node, const char *name);
+    const struct cicada_json_node *(*json_first)(const struct cicada_json_node *node);
+    const struct cicada_json_node *(*json_next)(const struct cicada_json_node *node);
+    size_t (*json_count)(const struct cicada_json_node *node);
+    const char *(*json_name)(const struct cicada_json_node *node, size_t *ret_len);
+    const char *(*json_string)(const struct cicada_json_node *node, size_t *ret_len);
+    const char *(*json_raw)(const struct cicada_json_node *node, size_t *ret_len);
+    bool (*json_int64)(const struct cicada_json_node *node, int64_t *ret_value);
+    bool (*json_double)(const struct cicada_json_node *node, double *ret_value);
+    bool (*json_bool)(const struct cicada_json_node *node, bool *ret_value);
+
+    int64_t (*context_deadline_left_ms)(const struct cicada_context *ctx);
+    const char *(*context_request_id)(const struct cicada_context *ctx);
+    const char *(*context_traceparent)(const struct cicada_context *ctx);
+    const char *(*context_function)(const struct cicada_context *ctx);
+    const char *(*context_namespace)(const struct cicada_context *ctx);
+    void *(*context_state)(const struct cicada_context *ctx);
+    void (*context_log)(struct cicada_context *ctx, int32_t level, const char *text);
+
+    int (*query)(struct cicada_context *ctx, const char *sql, const struct cicada_param *params, size_t param_count,
+                 struct cicada_result **ret_result);
+    const char *(*error_sqlstate)(const struct cicada_context *ctx);
+    const char *(*error_constraint)(const struct cicada_context *ctx);
+    const char *(*error_message)(const struct cicada_context *ctx);
+    int32_t (*result_rows)(const struct cicada_result *result);
+    int32_t (*result_columns)(const struct cicada_result *result);
+    int64_t (*result_affected)(const struct cicada_result *result);
+    int32_t (*result_column)(const struct cicada_result *result, const char *name);
+    const char *(*result_column_name)(const struct cicada_result *result, int32_t column);
+    const char *(*result_text)(const struct cicada_result *result, int32_t row, int32_t column, size_t *ret_len);
+
+    void (*response_status)(struct cicada_response *res, int32_t status);
+    void (*response_header)(struct cicada_response *res, const char *name, const char *value);
+    void (*response_body)(struct cicada_response *res, const void *data, size_t len);
+    void (*response_problem)(struct cicada_response *res, int32_t status, const char *code, const char *detail);
+    void (*write_begin)(struct cicada_response *res, const char *name, bool array);
+    void (*write_end)(struct cicada_response *res);
+    void (*write_string)(struct cicada_response *res, const char *name, const char *text, size_t len);
+    void (*write_int64)(struct cicada_response *res, const char *name, int64_t value);
+    void (*write_double)(struct cicada_response *res, const char *name, double value);
+    void (*write_bool)(struct cicada_response *res, const char *name, bool value);
+    void (*write_null)(struct cicada_response *res, const char *name);
+    void (*write_raw)(struct cicada_response *res, const char *name, const char *json, size_t len);
+    void (*write_row)(struct cicada_response *res, const char *name, const struct cicada_result *result, int32_t row);
+};
+
+/* Every opaque object begins with the address of the table. */
+static inline const struct cicada_calls *cicada_calls_of(const void *object)
+{
+    return *(const struct cicada_calls *const *)object;
+}
+
+/* ---- Request ----------------------------------------------------------------------------------------------------- */
+
+/* "GET", "POST", ... HEAD arrives as "GET": the runtime leaves the body out of the answer. */
+static inline const char *cicada_request_method(const struct cicada_request *req)
+{
+    return cicada_calls_of(req)->request_method(req);
+}
+/* What follows `http.path`, percent-encoded as it was sent, beginning with '/', without the query. */
+static inline const char *cicada_request_path(const struct cicada_request *req)
+{
+    return cicada_calls_of(req)->request_path(req);
+}
+/* What stood for {name} of `http.pathTemplate`, percent-decoded. NULL: the template has no such name. */
+static inline const char *cicada_request_parameter(const struct cicada_request *req, const char *name)
+{
+    return cicada_calls_of(req)->request_parameter(req, name);
+}
+/* First query parameter of that name, decoded ('+' is a space). NULL: absent. `?a` and `?a=` are the empty string. */
+static inline const char *cicada_request_query(const struct cicada_request *req, const char *name)
+{
+    return cicada_calls_of(req)->request_query(req, name);
+}
+/* All of them, in order: false when index is past the last. */
+static inline bool cicada_request_query_at(const struct cicada_request *req, size_t index, const char **ret_name,
+                                           const char **ret_value)
+{
+    return cicada_calls_of(req)->request_query_at(req, index, ret_name, ret_value);
+}
+/* First header of that name, in any case. NULL: absent. */
+static inline const char *cicada_request_header(const struct cicada_request *req, const char *name)
+{
+    return cicada_calls_of(req)->request_header(req, name);
+}
+static inline bool cicada_request_header_at(const struct cicada_request *req, size_t index, const char **ret_name,
+                                            const char **ret_value)
+{
+    return cicada_calls_of(req)->request_header_at(req, index, ret_name, ret_value);
+}
+/* The whole body; a NUL follows the last byte. Never NULL. */
+static inline const char *cicada_request_body(const struct cicada_request *req, size_t *ret_len)
+{
+    return cicada_calls_of(req)->request_body(req, ret_len);
+}
+/* The body as JSON. Absent when the body is empty, multipart, or a form. Any other body is taken as JSON whatever its type
+ * says; if it is not, the caller gets 400 `malformed_json`: before the handler runs when the type says JSON or there is
+ * none, else in place of the handler's answer (a handler that takes other types just doesn't call this). */
+static inline struct cicada_json cicada_request_json(struct cicada_request *req)
+{
+    struct cicada_json json;
+    json.calls = cicada_calls_of(req);
+    json.node = json.calls->request_json(req);
+    return json;
+}
+
+/* ---- JSON values ------------------------------------------------------------------------------------------------- */
+
+static inline int cicada_json_type(struct cicada_json json) /* CICADA_JSON_... */
+{
+    return json.node ? (int)json.calls->json_type(json.node) : CICADA_JSON_ABSENT;
+}
+/* Member of an object; absent if there is none or `object` is something else. Names are case-sensitive. */
+static inline struct cicada_json cicada_json_member(struct cicada_json object, const char *name)
+{
+    object.node = object.node ? object.calls->json_member(object.node, name) : NULL;
+    return object;
+}
+/* Members or elements, in order; absent after the last. */
+static inline struct cicada_json cicada_json_first(struct cicada_json parent)
+{
+    parent.node = parent.node ? parent.calls->json_first(parent.node) : NULL;
+    return parent;
+}
+static inline struct cicada_json cicada_json_next(struct cicada_json sibling)
+{
+    sibling.node = sibling.node ? sibling.calls->json_next(sibling.node) : NULL;
+    return sibling;
+}
+static inline size_t cicada_json_count(struct cicada_json parent)
+{
+    return parent.node ? parent.calls->json_count(parent.node) : 0;
+}
+/* The name of a member; NULL for others. ret_len may be NULL, here and below. */
+static inline const char *cicada_json_name(struct cicada_json json, size_t *ret_len)
+{
+    return json.node ? json.calls->json_name(json.node, ret_len) : NULL;
+}
+/* NULL if it is no string. */
+static inline const char *cicada_json_string(struct cicada_json json, size_t *ret_len)
+{
+    return json.node ? json.calls->json_string(json.node, ret_len) : NULL;
+}
+/* The value's source text, NOT ended by NUL: numbers as they were written, "1.10" or "12345678901234567890". */
+static inline const char *cicada_json_raw(struct cicada_json json, size_t *ret_len)
+{
+    return json.node ? json.calls->json_raw(json.node, ret_len) : NULL;
+}
+/* False (and *ret_value is left alone) if it is no number, no integer, or does not fit. Exact: never through a double. */
+static inline bool cicada_json_int64(struct cicada_json json, int64_t *ret_value)
+{
+    return json.node && json.calls->json_int64(json.node, ret_value);
+}
+static inline bool cicada_json_double(struct cicada_json json, double *ret_value)
+{
+    return json.node && json.calls->json_double(json.node, ret_value);
+}
+static inline bool cicada_json_bool(struct cicada_json json, bool *ret_value)
+{
+    return json.node && json.calls->json_bool(json.node, ret_value);
+}
+static inline const char *cicada_json_get_string(struct cicada_json object, const char *name)
+{
+    return cicada_json_string(cicada_json_member(object, name), NULL);
+}
+static inline bool cicada_json_get_int64(struct cicada_json object, const char *name, int64_t *ret_value)
+{
+    return cicada_json_int64(cicada_json_member(object, name), ret_value);
+}
+
+/* ---- Context ----------------------------------------------------------------------------------------------------- */
+
+static inline int64_t cicada_deadline_left_ms(const struct cicada_context *ctx) /* never below 0 */
+{
+    return cicada_calls_of(ctx)->context_deadline_left_ms(ctx);
+}
+/* Also in the answer's X-Request-Id, in every log line, and in error bodies. */
+static inline const char *cicada_request_id(const struct cicada_context *ctx)
+{
+    return cicada_calls_of(ctx)->context_request_id(ctx);
+}
+/* W3C trace context of this request, to pass on; "" if there is none. */
+static inline const char *cicada_traceparent(const struct cicada_context *ctx)
+{
+    return cicada_calls_of(ctx)->context_traceparent(ctx);
+}
+static inline const char *cicada_function_name(const struct cicada_context *ctx)
+{
+    return cicada_calls_of(ctx)->context_function(ctx);
+}
+static inline const char *cicada_function_namespace(const struct cicada_context *ctx)
+{
+    return cicada_calls_of(ctx)->context_namespace(ctx);
+}
+/* What init left in *ret_state; NULL without init. */
+static inline void *cicada_state(const struct cicada_context *ctx)
+{
+    return cicada_calls_of(ctx)->context_state(ctx);
+}
+/* One line of at most 1,023 bytes in the log, with function and request id. Put no secret in it. */
+CICADA_FORMAT(3, 4)
+static inline void cicada_log(struct cicada_context *ctx, int level, const char *format, ...)
+{
+    char text[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    cicada_calls_of(ctx)->context_log(ctx, (int32_t)level, text);
+}
+
+/* ---- Database ---------------------------------------------------------------------------------------------------- */
+
+static inline struct cicada_param cicada_null(void)
+{
+    struct cicada_param param = {CICADA_PARAM_NULL, 0, 0, 0, NULL};
+    return param;
+}
+static inline struct cicada_param cicada_text(const char *text) /* NULL is SQL NULL */
+{
+    struct cicada_param param = {CICADA_PARAM_TEXT, 0, 0, 0, text};
+    return param;
+}
+static inline struct cicada_param cicada_int64(int64_t value)
+{
+    struct cicada_param param = {CICADA_PARAM_INT64, 0, value, 0, NULL};
+    return param;
+}
+static inline struct cicada_param cicada_double(double value)
+{
+    struct cicada_param param = {CICADA_PARAM_DOUBLE, 0, 0, value, NULL};
+    return param;
+}
+static inline struct cicada_param cicada_bool(bool value)
+{
+    struct cicada_param param = {CICADA_PARAM_BOOL, 0, value ? 1 : 0, 0, NULL};
+    return param;
+}
+
+/* The parameters of one statement, $1 first; CICADA_NO_PARAMS for none. */
+#ifdef __cplusplus
+#define CICADA_PARAMS(...)                                          \
+    std::initializer_list<struct cicada_param>{__VA_ARGS__}.begin(), \
+        std::initializer_list<struct cicada_param>{__VA_ARGS__}.size()
+#else
+#define CICADA_PARAMS(...)                       \
+    ((const struct cicada_param[]){__VA_ARGS__}), \
+        (sizeof((const struct cicada_param[]){__VA_ARGS__}) / sizeof(struct cicada_param))
+#endif
+#define CICADA_NO_PARAMS NULL, 0
+
+/* Most parameters of one statement; more is refused. */
+#define CICADA_PARAMS_MAX 256
+
+/* Runs one statement inside the transaction of this call. Parameters travel apart from the text, so injection is
+ * impossible as long as `sql` is a constant. CICADA_FAIL: the transaction is lost, later queries fail with the same error,
+ * and `return CICADA_FAIL` answers it fittingly (unique violation 409, no database 503, ...). */
+static inline int cicada_query(struct cicada_context *ctx, const char *sql, const struct cicada_param *params,
+                               size_t param_count, struct cicada_result **ret_result)
+{
+    return cicada_calls_of(ctx)->query(ctx, sql, params, param_count, ret_result);
+}
+/* The same for a statement whose result nobody reads. */
+static inline int cicada_execute(struct cicada_context *ctx, const char *sql, const struct cicada_param *params,
+                                 size_t param_count)
+{
+    struct cicada_result *result;
+    return cicada_query(ctx, sql, params, param_count, &result);
+}
+/* Why the last query failed: SQLSTATE ("23505"; "" if the server raised none), violated constraint ("" if none), and
+ * the server's message, for the log rather than for callers. */
+static inline const char *cicada_error_sqlstate(const struct cicada_context *ctx)
+{
+    return cicada_calls_of(ctx)->error_sqlstate(ctx);
+}
+static inline const char *cicada_error_constraint(const struct cicada_context *ctx)
+{
+    return cicada_calls_of(ctx)->error_constraint(ctx);
+}
+static inline const char *cicada_error_message(const struct cicada_context *ctx)
+{
+    return cicada_calls_of(ctx)->error_message(ctx);
+}
+
+static inline int cicada_result_rows(const struct cicada_result *result)
+{
+    return (int)cicada_calls_of(result)->result_rows(result);
+}
+static inline int cicada_result_columns(const struct cicada_result *result)
+{
+    return (int)cicada_calls_of(result)->result_columns(result);
+}
+static inline int64_t cicada_result_affected(const struct cicada_result *result) /* rows an UPDATE, ... touched */
+{
+    return cicada_calls_of(result)->result_affected(result);
+}
+static inline int cicada_result_column(const struct cicada_result *result, const char *name) /* -1: no such column */
+{
+    return (int)cicada_calls_of(result)->result_column(result, name);
+}
+static inline const char *cicada_result_column_name(const struct cicada_result *result, int column)
+{
+    return cicada_calls_of(result)->result_column_name(result, (int32_t)column);
+}
+/* PostgreSQL's text form. NULL: SQL NULL, or no such row or column. */
+static inline const char *cicada_result_text(const struct cicada_result *result, int row, int column,
+                                             size_t *ret_len)
+{
+    return cicada_calls_of(result)->result_text(result, (int32_t)row, (int32_t)column, ret_len);
+}
+/* The same by column name. */
+static inline const char *cicada_result_get(const struct cicada_result *result, int row, const char *column)
+{
+    return cicada_result_text(result, row, cicada_result_column(result, column), NULL);
+}
+
+/* ---- Response ---------------------------------------------------------------------------------------------------- */
+/* A mistake in here (a status out of range, a member without a name, a header with a line break) is logged and answered
+ * 500 `invalid_response`, and the transaction is rolled back: no call needs its result checked. A body above the
+ * Function's `limits.responseBytes` is answered 500 `result_too_large` likewise. */
+
+/* 200 to 599; the default is the Function's `http.successStatus`, 200 if that is not set. */
+static inline void cicada_response_status(struct cicada_response *res, int status)
+{
+    cicada_calls_of(res)->response_status(res, (int32_t)status);
+}
+/* Adds a header; Content-Type replaces. Content-Length, Connection, Transfer-Encoding, Date and X-Request-Id are the
+ * runtime's. */
+static inline void cicada_response_header(struct cicada_response *res, const char *name, const char *value)
+{
+    cicada_calls_of(res)->response_header(res, name, value);
+}
+/* The whole body; replaces what was there. Without a Content-Type it is application/octet-stream. */
+static inline void cicada_response_body(struct cicada_response *res, const void *data, size_t len)
+{
+    cicada_calls_of(res)->response_body(res, data, len);
+}
+
+/* JSON, piece by piece, as the body (application/json). `name` is the member's name inside an object, else NULL.
+ *     cicada_write_begin_object(res, NULL);  cicada_write_int64(res, "id", 7);  cicada_write_end(res);     {"id":7}  */
+static inline void cicada_write_begin_object(struct cicada_response *res, const char *name)
+{
+    cicada_calls_of(res)->write_begin(res, name, false);
+}
+static inline void cicada_write_begin_array(struct cicada_response *res, const char *name)
+{
+    cicada_calls_of(res)->write_begin(res, name, true);
+}
+static inline void cicada_write_end(struct cicada_response *res)
+{
+    cicada_calls_of(res)->write_end(res);
+}
+static inline void cicada_write_string(struct cicada_response *res, const char *name, const char *text) /* NULL: null */
+{
+    cicada_calls_of(res)->write_string(res, name, text, SIZE_MAX);
+}
+static inline void cicada_write_string_n(struct cicada_response *res, const char *name, const char *text, size_t len)
+{
+    cicada_calls_of(res)->write_string(res, name, text, len);
+}
+static inline void cicada_write_int64(struct cicada_response *res, const char *name, int64_t value)
+{
+    cicada_calls_of(res)->write_int64(res, name, value);
+}
+static inline void cicada_write_double(struct cicada_response *res, const char *name, double value)
+{
+    cicada_calls_of(res)->write_double(res, name, value); /* infinities and NaN: null */
+}
+static inline void cicada_write_bool(struct cicada_response *res, const char *name, bool value)
+{
+    cicada_calls_of(res)->write_bool(res, name, value);
+}
+static inline void cicada_write_null(struct cicada_response *res, const char *name)
+{
+    cicada_calls_of(res)->write_null(res, name);
+}
+/* Text that is JSON already (a jsonb column, cicada_json_raw()); it is checked. */
+static inline void cicada_write_raw(struct cicada_response *res, const char *name, const char *json, size_t len)
+{
+    cicada_calls_of(res)->write_raw(res, name, json, len);
+}
+/* One row as an object: booleans, numbers, json and NULL as what they are, all else as PostgreSQL's text. */
+static inline void cicada_write_row(struct cicada_response *res, const char *name, const struct cicada_result *result,
+                                    int row)
+{
+    cicada_calls_of(res)->write_row(res, name, result, (int32_t)row);
+}
+
+/* An error answer, RFC 9457 (application/problem+json), in place of any body so far:
+ *     {"type":"about:blank","title":"Conflict","status":409,"code":"out_of_stock","detail":"...",
+ *      "component":"function","requestId":"..."}
+ * `code` is for programs: lower case and '_'. The detail is for people, at most 511 bytes. Returns CICADA_FAIL. */
+CICADA_FORMAT(4, 5)
+static inline int cicada_problem(struct cicada_response *res, int status, const char *code, const char *format, ...)
+{
+    char detail[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(detail, sizeof(detail), format, args);
+    va_end(args);
+    cicada_calls_of(res)->response_problem(res, (int32_t)status, code, detail);
+    return CICADA_FAIL;
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
