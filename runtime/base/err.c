@@ -20,7 +20,8 @@ static void trim_cut_sequence(char *text, size_t len)
 }
 
 /* Formats apart from *err, as the arguments may point into err->msg. */
-static void set_message(struct err *err, const char *format, va_list args, const char *suffix)
+static void __attribute__((format(printf, 2, 0)))
+set_message(struct err *err, const char *format, va_list args, const char *suffix)
 {
     char message[sizeof(err->msg)];
     int len = vsnprintf(message, sizeof(message), format, args);

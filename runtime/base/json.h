@@ -28,7 +28,9 @@ static inline void json_free_p(cJSON **tree)
 }
 #define CLEANUP_JSON __attribute__((cleanup(json_free_p)))
 
-/* max_depth counts nested arrays and objects. err says "line L column C: ...". */
+/* max_depth counts nested arrays and objects. err says "line L column C: ...". Numbers become doubles: integers beyond
+ * 2^53 lose digits (json_reader.h keeps them), numbers beyond the range of double are refused. The limits on values and
+ * bytes are those of json_reader.h (ERR_TOO_LARGE). */
 int json_parse(const char *text, size_t len, int max_depth, cJSON **ret_tree, struct err *err) MUST_CHECK;
 /* The strict check alone. */
 int json_check(const char *text, size_t len, int max_depth, struct err *err) MUST_CHECK;
@@ -55,7 +57,7 @@ cJSON *json_append_copy(cJSON *array, const cJSON *value);
 
 /* Compact text; integers of up to 2^53 in plain digits (cJSON alone prints large ones in exponent form). */
 int json_print(const cJSON *tree, struct strbuf *out, struct err *err) MUST_CHECK;
-char *json_print_dup(const cJSON *tree); /* caller frees */
+char *json_print_dup(const cJSON *tree); /* caller frees; aborts on a tree that has no text (NaN: a bug of ours) */
 
 /* True if `live` contains all of `intent`: objects by name, recursively; arrays element by element and of the same
  * length; numbers by value. What `intent` does not name is not looked at. */

@@ -16,6 +16,8 @@
 #include "runtime/base/err.h"
 
 #define JSON_READER_NODES_MAX 1000000
+#define JSON_READER_BYTES_MAX (1u << 30)
+#define JSON_READER_DEPTH_MAX 512 /* whatever max_depth says */
 
 enum json_type { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
@@ -29,7 +31,7 @@ const struct json_node *json_doc_root(const struct json_doc *doc);
 enum json_type json_node_type(const struct json_node *node);
 /* Source text of the value (numbers as written, strings with quotes and escapes, whole arrays and objects). */
 const char *json_node_raw(const struct json_node *node, size_t *ret_len);
-/* Decoded string, NUL-terminated; NULL if the node is no string. */
+/* Decoded string, NUL-terminated; NULL if the node is no string. ret_len may be NULL, also below. */
 const char *json_node_string(const struct json_node *node, size_t *ret_len);
 /* False if it is no number, has a fraction or exponent that makes it no integer, or does not fit. */
 bool json_node_int64(const struct json_node *node, int64_t *ret_value);
