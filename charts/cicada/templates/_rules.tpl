@@ -1,0 +1,66 @@
+{{/* What each program may do where Functions live; the Roles of rbac.yaml bind these cluster-wide or per namespace. */}}
+
+{{- define "cicada.operatorRules" -}}
+# Functions are what it acts on; it never changes one.
+- apiGroups: [cicada.dev]
+  resources: [functions]
+  verbs: [get, list, watch]
+# Conditions, URL and replicas of each.
+- apiGroups: [cicada.dev]
+  resources: [functions/status]
+  verbs: [patch]
+# To own children with blockOwnerDeletion, where the API server enforces that right.
+- apiGroups: [cicada.dev]
+  resources: [functions/finalizers]
+  verbs: [update]
+# The Deployment of each Function, by server-side apply (which creates by patch, and needs both verbs).
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch, delete]
+# Replicas are set here alone, so that an apply never resets them.
+- apiGroups: [apps]
+  resources: [deployments/scale]
+  verbs: [get, patch]
+# The Service of each Function.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch, delete]
+# Gateways behind the Service of a Function that is served through another ingress controller.
+- apiGroups: [""]
+  resources: [endpoints]
+  verbs: [get, list, watch, create, patch, delete]
+# The Ingress of each Function with hosts; the address of those of class cicada.
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [ingresses/status]
+  verbs: [patch]
+# Why a function can't start, and whether a generation has proven itself.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+# The reasons in status, as Events of the Function; patch counts repetitions.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
+
+{{- define "cicada.gatewayRules" -}}
+# Routes, limits and time-outs.
+- apiGroups: [cicada.dev]
+  resources: [functions]
+  verbs: [list, watch]
+# Addresses of function pods, and why one can't start.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list, watch]
+# Why a Deployment makes no pods (quota, admission).
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [list, watch]
+# From zero to one, when a request comes; get tells after a refused patch whether somebody else did it.
+- apiGroups: [apps]
+  resources: [deployments/scale]
+  verbs: [get, patch]
+{{- end -}}
