@@ -1,0 +1,41 @@
+"""The chart: upgrade under load, uninstall."""
+import time
+
+import harness
+from harness import HOST, SYSTEM, Load, expect, kubectl, order, run, until
+import case_faults
+import case_install
+
+
+def test_upgrade_under_load_fails_no_request():
+    harness.patch_function('create-order', {'scaling': {'idleSeconds': 30}})
+    expect(order().status == 201, 'no order')
+    with Load(order, rate=40) as load:
+        time.sleep(1)
+        run('helm', 'upgrade', 'cicada', case_install.CHART, '-n', SYSTEM, '--wait', '--timeout', '120s',
+            *case_install.helm_values(), '--set', 'logLevel=debug', timeout=200)
+        case_faults.two_ready('gateway')
+        time.sleep(1)
+    load.verdict('helm upgrade of operator and gateway', least=100)
+
+
+def test_values_schema_refuses_unknown_keys():
+    done = run('helm', 'upgrade', 'cicada', case_install.CHART, '-n', SYSTEM, *case_install.helm_values(), '--set',
+               'gatewayy.replicas=3', check=False)
+    expect(done.returncode != 0 and 'gatewayy' in done.stderr, f'accepted: {done.stdout}{done.stderr}')
+
+
+def test_uninstall_keeps_the_functions():
+    run('helm', 'uninstall', 'cicada', '-n', SYSTEM, '--wait', '--timeout', '120s', timeout=200)
+    expect(harness.function('create-order'), 'the Function went with the chart')
+    until('our pods are gone', 60, lambda: not harness.pods('app.kubernetes.io/name=cicada', SYSTEM))
+    left = kubectl('get', 'clusterrole,clusterrolebinding,ingressclass', '-o', 'name')
+    ours = [line for line in left.splitlines() if 'cicada' in line]
+    expect(not ours, f'left behind: {ours}')
+    # Installed anew it takes the Functions over as they are.
+    run('helm', 'install', 'cicada', case_install.CHART, '-n', SYSTEM, '--wait', '--timeout', '90s', *case_install.helm_values())
+    until('an order through the new installation', 60, lambda: order().status == 201, 1)
+    kubectl('delete', 'namespace', harness.SHOP, timeout=120)
+    run('helm', 'uninstall', 'cicada', '-n', SYSTEM, '--wait', '--timeout', '120s', timeout=200)
+    kubectl('delete', 'namespace', SYSTEM, timeout=120)
+    kubectl('delete', 'crd', 'functions.cicada.dev', timeout=120)

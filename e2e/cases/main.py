@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+"""Runs the end-to-end cases against the cluster of $KUBECONFIG; started by e2e/run. Arguments: parts of case names."""
+import os
+import sys
+
+import harness
+import case_install
+import case_shop
+import case_coldstart
+import case_scaling
+import case_failures
+import case_faults
+import case_chart
+
+MODULES = [case_install, case_shop, case_coldstart, case_scaling, case_failures, case_faults, case_chart]
+
+
+def main():
+    harness.api = harness.Api()
+    harness.database = harness.Database()
+    try:
+        version = harness.api.get('/version')
+        print(f"server: {version['gitVersion']}, database: PostgreSQL {harness.database.admin('SHOW server_version')}")
+        if harness.api.get('/apis/apiextensions.k8s.io/v1/customresourcedefinitions/functions.cicada.dev'):
+            if os.environ.get('E2E_REUSE') != 'true':
+                print('the cluster has the Function CRD already: refusing to touch it', file=sys.stderr)
+                return 2
+        passed, failed = harness.run_cases(MODULES, sys.argv[1:])
+        for title in failed:
+            print(f'FAILED: {title} (see build/e2e/{title}.txt)')
+        print(f'{passed} passed, {len(failed)} failed')
+        return 1 if failed or not passed else 0
+    finally:
+        harness.api.close()
+
+
+if __name__ == '__main__':
+    sys.stdout.reconfigure(line_buffering=True)
+    sys.exit(main())
