@@ -1,0 +1,289 @@
+#include "operator/function/function_spec.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "operator/function/function_check.h"
+#include "operator/function/function_text.h"
+#include "runtime/base/json.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/text.h"
+
+/* Whole numbers of the spec. absent: the default of the CRD; drainSeconds has none there and follows timeoutSeconds. */
+struct int_field {
+    const char *parent; /* member of spec that holds it; NULL: spec itself */
+    const char *name;
+    size_t offset;
+    bool wide; /* int64_t, else int */
+    int64_t absent, min, max;
+};
+
+#define FIELD(parent, name, field, absent, min, max)                                                         \
+    {                                                                                                        \
+        parent, name, offsetof(struct function_spec, field), false, absent, min, max                         \
+    }
+#define FIELD_WIDE(parent, name, field, absent, min, max)                                                    \
+    {                                                                                                        \
+        parent, name, offsetof(struct function_spec, field), true, absent, min, max                          \
+    }
+
+static const struct int_field int_fields[] = {
+    FIELD(NULL, "timeoutSeconds", timeout_seconds, 30, 1, 3600),
+    FIELD(NULL, "idleTimeoutSeconds", idle_timeout_seconds, 60, 1, 3600),
+    FIELD(NULL, "holdSeconds", hold_seconds, 60, 1, 600),
+    FIELD(NULL, "queueDepth", queue_depth, 1000, 1, 100000),
+    FIELD(NULL, "concurrency", concurrency, 16, 1, 250),
+    FIELD(NULL, "drainSeconds", drain_seconds, 0, 1, 3600),
+    FIELD(NULL, "replicas", replicas, -1, 0, 1000),
+    FIELD("database", "poolSize", database_pool_size, 4, 1, 100),
+    FIELD_WIDE("limits", "bodyBytes", body_bytes, 1048576, 0, 1073741824),
+    FIELD_WIDE("limits", "responseBytes", response_bytes, 8388608, 1024, 1073741824),
+    FIELD_WIDE("limits", "holdBytes", hold_bytes, 67108864, 65536, 4294967296),
+    FIELD("scaling", "minReplicas", min_replicas, 0, 0, 1000),
+    FIELD("scaling", "maxReplicas", max_replicas, 10, 1, 1000),
+    FIELD("scaling", "initialReplicas", initial_replicas, 1, 0, 1000),
+    FIELD("scaling", "targetUtilization", target_utilization, 70, 1, 100),
+    FIELD("scaling", "idleSeconds", idle_seconds, 60, 1, 3600),
+    FIELD("scaling", "windowSeconds", window_seconds, 60, 6, 600),
+    FIELD("scaling", "scaleDownDelaySeconds", scale_down_delay_seconds, 0, 0, 3600),
+    FIELD("http", "successStatus", success_status, 200, 200, 299),
+};
+
+static int parse_int_field(const struct int_field *field, const cJSON *tree, struct function_spec *spec,
+                           struct err *err)
+{
+    const cJSON *holder = field->parent ? json_object(tree, field->parent) : tree;
+    const cJSON *value = json_get(holder, field->name);
+    int64_t number = field->absent;
+    if (value && !cJSON_IsNull(value)) {
+        const char *dot = field->parent ? "." : "", *parent = field->parent ? field->parent : "";
+        if (!cJSON_IsNumber(value) || value->valuedouble != trunc(value->valuedouble)) {
+            return err_set(err, ERR_INVALID, "spec.%s%s%s: must be a whole number", parent, dot, field->name);
+        }
+        if (value->valuedouble < (double)field->min || value->valuedouble > (double)field->max) {
+            return err_set(err, ERR_INVALID, "spec.%s%s%s: must be from %lld to %lld", parent, dot,
+                           field->name, (long long)field->min, (long long)field->max);
+        }
+        number = (int64_t)value->valuedouble;
+    }
+    char *at = (char *)spec + field->offset;
+    if (field->wide) {
+        memcpy(at, &number, sizeof number);
+    } else {
+        int narrow = (int)number;
+        memcpy(at, &narrow, sizeof narrow);
+    }
+    return 0;
+}
+
+static int parse_numbers(const cJSON *tree, struct function_spec *spec, struct err *err)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(int_fields); i++) {
+        if (parse_int_field(&int_fields[i], tree, spec, err)) {
+            return -1;
+        }
+    }
+    if (spec->drain_seconds == 0) {
+        spec->drain_seconds = spec->timeout_seconds;
+    }
+    return 0;
+}
+
+static int parse_metadata(const cJSON *object, struct function_spec *spec, struct err *err)
+{
+    const cJSON *metadata = json_object(object, "metadata");
+    const char *name = json_string(metadata, "name");
+    spec->namespace =
+        xstrdup(json_string(metadata, "namespace") ? json_string(metadata, "namespace") : "default");
+    spec->name = xstrdup(name ? name : "");
+    spec->uid = xstrdup(json_string(metadata, "uid") ? json_string(metadata, "uid") : "");
+    spec->generation = json_int64(metadata, "generation", 0);
+    spec->deleting = json_string(metadata, "deletionTimestamp") != NULL;
+    const char *created = json_string(metadata, "creationTimestamp");
+    if (created && !parse_rfc3339(created, &spec->created_ms)) {
+        return err_set(err, ERR_INVALID, "metadata.creationTimestamp: must be a time of RFC 3339");
+    }
+    if (!is_dns_label(spec->namespace)) {
+        return err_set(err, ERR_INVALID, "metadata.namespace: must be a namespace's name");
+    }
+    const char *why = function_text_check_name(spec->name);
+    return why ? err_set(err, ERR_INVALID, "metadata.name: %s", why) : 0;
+}
+
+static int parse_database(const cJSON *tree, struct function_spec *spec, struct err *err)
+{
+    static const char *const isolations[] = {"ReadCommitted", "RepeatableRead", "Serializable"};
+    const cJSON *database;
+    if (function_check_object(tree, "database", "spec", &database, err)) {
+        return -1;
+    }
+    if (!database) {
+        return 0;
+    }
+    spec->has_database = true;
+    const cJSON *secret;
+    const char *isolation = NULL;
+    if (function_check_object(database, "secretRef", "spec.database", &secret, err) ||
+        function_check_string(secret, "name", "spec.database.secretRef", function_text_check_subdomain,
+                              &spec->database_secret, err) ||
+        function_check_string(secret, "key", "spec.database.secretRef", function_text_check_data_key,
+                              &spec->database_key, err) ||
+        function_check_choice(database, "isolation", "spec.database", isolations, ARRAY_SIZE(isolations),
+                              &isolation, err)) {
+        return -1;
+    }
+    if (!spec->database_secret) {
+        return err_set(err, ERR_INVALID, "spec.database.secretRef.name: is required");
+    }
+    if (!spec->database_key) {
+        spec->database_key = xstrdup("url");
+    }
+    spec->database_isolation = ISOLATION_READ_COMMITTED;
+    for (size_t i = 0; isolation && i < ARRAY_SIZE(isolations); i++) {
+        if (strcmp(isolation, isolations[i]) == 0) {
+            spec->database_isolation = (enum function_isolation)i;
+        }
+    }
+    return 0;
+}
+
+static int parse_http(const cJSON *tree, struct function_spec *spec, struct err *err)
+{
+    const cJSON *http;
+    if (function_check_object(tree, "http", "spec", &http, err)) {
+        return -1;
+    }
+    if (http) {
+        spec->has_http = true;
+        if (function_check_string_set(http, "hosts", "spec.http", FUNCTION_HOSTS_MAX,
+                                      function_text_check_host, &spec->hosts, &spec->host_count, err) ||
+            function_check_string_set(http, "methods", "spec.http", FUNCTION_METHODS_MAX,
+                                      function_text_check_method, &spec->methods, &spec->method_count, err) ||
+            function_check_string(http, "path", "spec.http", function_text_check_path, &spec->path, err) ||
+            function_check_string(http, "pathTemplate", "spec.http", function_text_check_path_template,
+                                  &spec->path_template, err) ||
+            function_check_string(http, "ingressClassName", "spec.http", function_text_check_subdomain,
+                                  &spec->ingress_class_name, err)) {
+            return -1;
+        }
+    }
+    if (!spec->path) {
+        spec->path = xstrdup("/");
+    }
+    if (!spec->ingress_class_name) {
+        spec->ingress_class_name = xstrdup("cicada");
+    }
+    return 0;
+}
+
+static int parse_pod_parts(const cJSON *tree, struct function_spec *spec, struct err *err)
+{
+    const cJSON *env, *env_from, *template, *other;
+    if (function_check_env(tree, &env, err) || function_check_env_from(tree, &env_from, err) ||
+        function_check_template(tree, &template, err) ||
+        function_check_object(tree, "limits", "spec", &other, err) ||
+        function_check_object(tree, "scaling", "spec", &other, err)) {
+        return -1;
+    }
+    spec->env = env ? cJSON_Duplicate(env, true) : NULL;
+    spec->env_from = env_from ? cJSON_Duplicate(env_from, true) : NULL;
+    spec->template = template ? cJSON_Duplicate(template, true) : NULL;
+    return 0;
+}
+
+/* What one field alone can't tell; the CEL rules of the chart say the same. */
+static int check_together(const struct function_spec *spec, struct err *err)
+{
+    if (spec->min_replicas > spec->max_replicas) {
+        return err_set(err, ERR_INVALID, "spec.scaling.minReplicas: must not be above maxReplicas (%d)",
+                       spec->max_replicas);
+    }
+    if (spec->initial_replicas > spec->max_replicas) {
+        return err_set(err, ERR_INVALID, "spec.scaling.initialReplicas: must not be above maxReplicas (%d)",
+                       spec->max_replicas);
+    }
+    int64_t grace = json_int64(spec->template, "terminationGracePeriodSeconds", INT64_MAX);
+    if (grace < spec->drain_seconds) {
+        return err_set(err, ERR_INVALID,
+                       "spec.template.terminationGracePeriodSeconds: must not be below drainSeconds (%d)",
+                       spec->drain_seconds);
+    }
+    return 0;
+}
+
+static int parse_spec(const cJSON *object, struct function_spec *spec, struct err *err)
+{
+    if (parse_metadata(object, spec, err)) {
+        return -1;
+    }
+    const cJSON *tree;
+    if (function_check_object(object, "spec", NULL, &tree, err)) {
+        return -1;
+    }
+    if (!tree) {
+        return err_set(err, ERR_INVALID, "spec: is required");
+    }
+    if (function_check_string(tree, "image", "spec", function_text_check_image, &spec->image, err) ||
+        function_check_string(tree, "handler", "spec", function_text_check_handler, &spec->handler, err)) {
+        return -1;
+    }
+    if (!spec->handler) {
+        return err_set(err, ERR_INVALID, "spec.handler: is required");
+    }
+    /* The shape of the objects comes before the numbers in them. */
+    if (parse_database(tree, spec, err) || parse_http(tree, spec, err) || parse_pod_parts(tree, spec, err) ||
+        parse_numbers(tree, spec, err)) {
+        return -1;
+    }
+    return check_together(spec, err);
+}
+
+int function_spec_parse(const cJSON *object, struct function_spec **ret_spec, struct err *err)
+{
+    struct function_spec *spec = xcalloc(1, sizeof *spec);
+    atomic_init(&spec->refs, 1);
+    if (parse_spec(object, spec, err)) {
+        function_spec_unref(spec);
+        return -1;
+    }
+    *ret_spec = spec;
+    return 0;
+}
+
+struct function_spec *function_spec_ref(struct function_spec *spec)
+{
+    atomic_fetch_add_explicit(&spec->refs, 1, memory_order_relaxed);
+    return spec;
+}
+
+static void free_strings(char **strings, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        free(strings[i]);
+    }
+    free(strings);
+}
+
+void function_spec_unref(struct function_spec *spec)
+{
+    if (!spec || atomic_fetch_sub_explicit(&spec->refs, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    free(spec->namespace);
+    free(spec->name);
+    free(spec->uid);
+    free(spec->image);
+    free(spec->handler);
+    cJSON_Delete(spec->env);
+    cJSON_Delete(spec->env_from);
+    free(spec->database_secret);
+    free(spec->database_key);
+    free_strings(spec->hosts, spec->host_count);
+    free(spec->path);
+    free(spec->path_template);
+    free_strings(spec->methods, spec->method_count);
+    free(spec->ingress_class_name);
+    cJSON_Delete(spec->template);
+    free(spec);
+}

@@ -1,0 +1,205 @@
+#include "operator/function/function_text.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/base/text.h"
+
+static bool is_lower(char c)
+{
+    return c >= 'a' && c <= 'z';
+}
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static bool is_alnum(char c)
+{
+    return is_lower(c) || (c >= 'A' && c <= 'Z') || is_digit(c);
+}
+
+static bool is_one_of(char c, const char *set)
+{
+    return c != '\0' && strchr(set, c) != NULL;
+}
+
+static size_t identifier_len(const char *text)
+{
+    size_t len = 0;
+    if (is_digit(text[0])) {
+        return 0;
+    }
+    while (is_alnum(text[len]) || text[len] == '_') {
+        len++;
+    }
+    return len;
+}
+
+const char *function_text_check_name(const char *text)
+{
+    if (!is_lower(text[0]) || !is_dns_label(text)) {
+        return "must be at most 63 lower case letters, digits and '-', begin with a letter and end with a "
+               "letter or digit";
+    }
+    return NULL;
+}
+
+const char *function_text_check_image(const char *text)
+{
+    if (text[0] == '\0' || strlen(text) > FUNCTION_IMAGE_MAX) {
+        return "must be 1 to 1024 characters";
+    }
+    for (const char *c = text; *c; c++) {
+        if (!is_alnum(*c) && !is_one_of(*c, "._/:@-")) {
+            return "must be an image reference, such as registry.example.com/shop:1.4";
+        }
+    }
+    return NULL;
+}
+
+/* Path elements of letters, digits, '.', '_' and '-' that do not begin with '.', so that none leads out of the folder. */
+const char *function_text_check_handler(const char *text)
+{
+    static const char why[] = "must be <file>.so:<symbol>, the file relative to the function folder";
+    const char *colon = strchr(text, ':');
+    size_t file_len = colon ? (size_t)(colon - text) : 0;
+    if (file_len < 4 || strlen(text) > FUNCTION_HANDLER_MAX || memcmp(colon - 3, ".so", 3) != 0) {
+        return why;
+    }
+    bool element_start = true;
+    for (const char *c = text; c < colon; c++) {
+        if (element_start ? !is_alnum(*c) && *c != '_' : !is_alnum(*c) && !is_one_of(*c, "._-/")) {
+            return why;
+        }
+        element_start = *c == '/';
+    }
+    size_t symbol_len = identifier_len(colon + 1);
+    return symbol_len > 0 && colon[1 + symbol_len] == '\0' ? NULL : why;
+}
+
+const char *function_text_check_host(const char *text)
+{
+    const char *name = str_starts_with(text, "*.") ? text + 2 : text;
+    if (strlen(text) > FUNCTION_HOST_MAX || !is_dns_subdomain(name)) {
+        return "must be a lower case DNS name, with \"*.\" in front for every name below it";
+    }
+    return NULL;
+}
+
+/* One element of a path, up to '/' or the end: at least one character that is no dot, so that "." and ".." are out.
+ * Percent-encoding is out, too: one spelling per path. Returns its length, 0 if it is refused. */
+static size_t path_element_len(const char *text)
+{
+    size_t len = 0;
+    bool only_dots = true;
+    while (is_alnum(text[len]) || is_one_of(text[len], "._~!$&'()*+,;=:@-")) {
+        only_dots = only_dots && text[len] == '.';
+        len++;
+    }
+    return only_dots ? 0 : len;
+}
+
+const char *function_text_check_path(const char *text)
+{
+    static const char why[] = "must be \"/\", or elements that each begin with '/' and hold letters, digits "
+                              "and ._~!$&'()*+,;=:@- only";
+    if (text[0] != '/') {
+        return "must begin with '/'";
+    }
+    if (strlen(text) > FUNCTION_PATH_MAX) {
+        return "must be at most 256 characters";
+    }
+    const char *at = text;
+    while (text[1] != '\0' && *at == '/') {
+        size_t len = path_element_len(at + 1);
+        if (len == 0) {
+            return why;
+        }
+        at += 1 + len;
+    }
+    return text[1] == '\0' || *at == '\0' ? NULL : why;
+}
+
+/* Whether the parameter at `name` was named before in the template. */
+static bool is_repeated_parameter(const char *text, const char *name, size_t len)
+{
+    for (const char *at = strchr(text, '{'); at && at + 1 < name; at = strchr(at + 1, '{')) {
+        if (identifier_len(at + 1) == len && memcmp(at + 1, name, len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *function_text_check_path_template(const char *text)
+{
+    static const char why[] = "must be \"/\", or elements that are a path element or a {name}";
+    if (text[0] != '/') {
+        return "must begin with '/'";
+    }
+    if (strlen(text) > FUNCTION_PATH_MAX) {
+        return "must be at most 256 characters";
+    }
+    if (text[1] == '\0') {
+        return NULL;
+    }
+    const char *at = text;
+    while (*at == '/') {
+        at++;
+        bool parameter = *at == '{';
+        size_t len = parameter ? identifier_len(at + 1) : path_element_len(at);
+        if (len == 0 || (parameter && at[1 + len] != '}')) {
+            return why;
+        }
+        if (parameter && is_repeated_parameter(text, at + 1, len)) {
+            return "must not name a parameter twice";
+        }
+        at += parameter ? len + 2 : len;
+    }
+    return *at == '\0' ? NULL : why;
+}
+
+const char *function_text_check_method(const char *text)
+{
+    static const char *const methods[] = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"};
+    for (size_t i = 0; i < ARRAY_SIZE(methods); i++) {
+        if (strcmp(text, methods[i]) == 0) {
+            return NULL;
+        }
+    }
+    return "must be one of GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+}
+
+const char *function_text_check_subdomain(const char *text)
+{
+    return is_dns_subdomain(text) ? NULL : "must be a name of lower case letters, digits, '-' and '.'";
+}
+
+const char *function_text_check_data_key(const char *text)
+{
+    size_t len = 0;
+    while (is_alnum(text[len]) || is_one_of(text[len], "._-")) {
+        len++;
+    }
+    return len > 0 && len <= 253 && text[len] == '\0' ? NULL
+                                                      : "must be 1 to 253 letters, digits, '-', '_' and '.'";
+}
+
+const char *function_text_check_env_name(const char *text)
+{
+    size_t len = 0;
+    while (is_alnum(text[len]) || is_one_of(text[len], "._-")) {
+        len++;
+    }
+    if (len == 0 || len > 253 || text[len] != '\0' || is_digit(text[0])) {
+        return "must be 1 to 253 letters, digits, '-', '_' and '.', and not begin with a digit";
+    }
+    if (str_starts_with(text, "CICADA_") || str_starts_with(text, "POD_") ||
+        strcmp(text, "DATABASE_URL") == 0) {
+        return "is reserved (CICADA_*, POD_* and DATABASE_URL are set by Cicada)";
+    }
+    return NULL;
+}
