@@ -48,17 +48,21 @@ struct informer_settings {
 
 struct informer;
 struct informer *informer_new(struct kube_client *client, const struct informer_settings *settings);
-void informer_start(struct informer *informer, const struct stop *stop); /* stop: also ends the thread */
+/* stop ends the thread; so that a watch in progress ends at once too, the client's stop must be the same or be set with it. */
+void informer_start(struct informer *informer, const struct stop *stop);
 void informer_join(struct informer *informer);
 void informer_free(struct informer *informer);
 bool informer_synced(const struct informer *informer);
 bool informer_wait_synced(struct informer *informer, const struct stop *stop, int64_t timeout_ms);
 /* ms since the last byte, bookmark or list from the server; for /livez and metrics. */
 int64_t informer_silence_ms(const struct informer *informer);
+/* True, with the error of the last list or watch in *ret_err, while the informer waits to try again. For a program to log: this
+ * library does not. */
+bool informer_failing(struct informer *informer, struct err *ret_err);
 
 /* A reference for the caller (unref it), or NULL. namespace "" for cluster-scoped. */
 struct cached_object *informer_get(struct informer *informer, const char *namespace, const char *name);
-/* Calls fn for each object under the store's read lock: fn must be short, and may take refs. */
+/* Calls fn for each object under the store's read lock: fn must be short, may take refs, and calls no informer function. */
 void informer_each(struct informer *informer, void (*fn)(void *arg, struct cached_object *object), void *arg);
 size_t informer_count(struct informer *informer);
 

@@ -34,8 +34,9 @@ extern const struct kube_resource kube_events;      /* core v1 Events */
 struct kube_client;
 
 struct kube_client_config;
-/* In-cluster service account if its files are there (token re-read each minute and after a 401, CA file), else the
- * kubeconfig of `path` (or $KUBECONFIG): client certificates, tokens, token files; inline -data or files; exec plugins refused. */
+/* The kubeconfig of `path` if one is given; else the in-cluster service account if its files are there (token re-read each
+ * minute and after a 401, CA file); else the kubeconfig of $KUBECONFIG. Kubeconfigs: client certificates, tokens, token files;
+ * inline -data or files; exec plugins refused. */
 int kube_client_config_load(const char *kubeconfig_path, struct kube_client_config **ret_config, struct err *err) MUST_CHECK;
 void kube_client_config_free(struct kube_client_config *config);
 const char *kube_client_config_namespace(const struct kube_client_config *config); /* pod's or context's; "default" */
@@ -43,6 +44,10 @@ const char *kube_client_config_namespace(const struct kube_client_config *config
 struct kube_client *kube_client_new(const struct kube_client_config *config, const struct stop *stop);
 /* For tests: any transport. The client owns it. */
 struct kube_client *kube_client_new_with_transport(struct kube_transport *transport);
+/* Another handle on the same transport and counters with a time limit of its own per call (30 s otherwise); freed before its
+ * parent. A stop of the parent ends its calls too. */
+struct kube_client *kube_client_new_derived(struct kube_client *parent, int64_t timeout_ms);
+void kube_client_set_timeout(struct kube_client *client, int64_t timeout_ms); /* for calls that begin after it */
 void kube_client_free(struct kube_client *client);
 
 /* Objects come back as trees without metadata.managedFields; the caller frees with cJSON_Delete(). ret may be NULL where

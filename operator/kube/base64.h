@@ -1,0 +1,13 @@
+/* base64.h - base64 (RFC 4648) as kubeconfigs carry it: padded, white space between characters allowed.
+ *
+ * Threads: no shared state.
+ */
+#ifndef CICADA_KUBE_BASE64_H
+#define CICADA_KUBE_BASE64_H
+
+#include "runtime/base/err.h"
+
+/* The caller frees *ret_text (NUL-terminated). Text with a NUL byte in it is refused. */
+int base64_decode_text(const char *encoded, char **ret_text, struct err *err) MUST_CHECK;
+
+#endif
