@@ -1,8 +1,9 @@
-/* http_server.h - CivetWeb, wrapped whole: no mg_* name is used outside http_server.c.
+/* http_server.h - CivetWeb, wrapped whole: no mg_* name is used outside http_server.c and http_request.c.
  *
  * For admin ports (operator, gateway, runtime) and for the runtime's function port. Settings follow measured rules:
  * tcp_nodelay, one write per answer, no document root, keep-alive on, own deadlines on bodies, thread stacks of at
- * least 1 MiB (pthread_attr_setstacksize is wrapped in http_server.c, because CivetWeb asks for 100 KB).
+ * least 1 MiB (pthread_attr_setstacksize is wrapped in http_guard.c, because CivetWeb asks for 100 KB; so is poll, for
+ * exact deadlines and a prompt stop).
  *
  * Strictness that CivetWeb 1.15 lacks is added before the handler runs: Transfer-Encoding together with
  * Content-Length, repeated or malformed Content-Length, more than 64 headers, missing Host under HTTP/1.1: 400; a body above

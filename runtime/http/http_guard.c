@@ -1,0 +1,131 @@
+#include "runtime/http/http_guard.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/socket.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+
+/* CivetWeb asks for 100 KB, too little for handlers; stacks take memory only where they are touched. */
+#define STACK_MIN_BYTES (1u << 20)
+
+#define EXPORTED __attribute__((visibility("default")))
+
+struct guard {
+    bool active;
+    bool thread_known; /* stop_fd is valid */
+    bool expired;
+    bool peer_closed;
+    int stop_fd;
+    int64_t deadline_ms;
+    int64_t first_byte_timeout_ms; /* 0: the deadline stands */
+};
+
+static _Thread_local struct guard guard;
+
+void http_guard_thread_init(int stop_fd)
+{
+    guard = (struct guard){.thread_known = true, .stop_fd = stop_fd, .deadline_ms = DEADLINE_NONE};
+}
+
+static void begin(int64_t deadline_ms, int64_t first_byte_timeout_ms)
+{
+    guard.active = guard.thread_known;
+    guard.expired = false;
+    guard.peer_closed = false;
+    guard.deadline_ms = deadline_ms;
+    guard.first_byte_timeout_ms = first_byte_timeout_ms;
+}
+
+void http_guard_begin(int64_t deadline_ms)
+{
+    begin(deadline_ms, 0);
+}
+
+void http_guard_begin_idle(int64_t idle_deadline_ms, int64_t first_byte_timeout_ms)
+{
+    begin(idle_deadline_ms, first_byte_timeout_ms);
+}
+
+void http_guard_end(void)
+{
+    guard.active = false;
+}
+
+bool http_guard_expired(void)
+{
+    return guard.expired;
+}
+
+bool http_guard_peer_closed(void)
+{
+    return guard.peer_closed;
+}
+
+static int plain_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+    struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
+    return ppoll(fds, count, timeout_ms < 0 ? NULL : &timeout, NULL);
+}
+
+/* Not inlined into poll(): its declaration has gcc 12 believe that *caller is written only. */
+static __attribute__((noinline)) int guarded_poll(struct pollfd *caller)
+{
+    struct pollfd fds[2] = {
+        {.fd = caller->fd, .events = (short)(caller->events | POLLRDHUP)},
+        {.fd = guard.stop_fd, .events = POLLIN},
+    };
+    int ready = plain_poll(fds, 2, deadline_left_ms(guard.deadline_ms));
+    if (ready < 0) {
+        return -1;
+    }
+    if (fds[1].revents) {
+        errno = ECANCELED;
+        return -1;
+    }
+    guard.peer_closed |= (fds[0].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+    /* The deadline comes before readiness: a peer that sends a byte now and then is always ready. */
+    if (deadline_left_ms(guard.deadline_ms) == 0) {
+        guard.expired = true;
+        if (caller->events & POLLOUT) {
+            /* CivetWeb would go on trying to send. */
+            shutdown(caller->fd, SHUT_RDWR);
+        }
+        errno = ETIMEDOUT;
+        return -1;
+    }
+    if (guard.first_byte_timeout_ms > 0 && fds[0].revents) {
+        guard.deadline_ms = clock_monotonic_ms() + guard.first_byte_timeout_ms;
+        guard.first_byte_timeout_ms = 0;
+    }
+    /* The end of the peer's side counts as readable: recv() will say 0. */
+    caller->revents = (short)(fds[0].revents & (caller->events | POLLERR | POLLHUP | POLLNVAL));
+    if ((fds[0].revents & POLLRDHUP) && (caller->events & POLLIN)) {
+        caller->revents |= POLLIN;
+    }
+    return caller->revents ? 1 : 0;
+}
+
+/* Takes the place of the C library's, also for libcivetweb: that is what the export is for. */
+EXPORTED int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+    return guard.active && count == 1 ? guarded_poll(fds) : plain_poll(fds, count, timeout_ms);
+}
+
+typedef int setstacksize_fn(pthread_attr_t *attr, size_t size);
+
+/* Likewise. CivetWeb has no option for the size of its threads' stacks. */
+EXPORTED int pthread_attr_setstacksize(pthread_attr_t *attr, size_t size)
+{
+    static setstacksize_fn *_Atomic next;
+    setstacksize_fn *function = next;
+    if (!function) {
+        /* ISO C knows no conversion from an object pointer to a function pointer; POSIX promises that it works. */
+        *(void **)&function = dlsym(RTLD_NEXT, "pthread_attr_setstacksize");
+        next = function;
+    }
+    return function(attr, size < STACK_MIN_BYTES ? STACK_MIN_BYTES : size);
+}

@@ -1,0 +1,469 @@
+#include <civetweb.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <string.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/strbuf.h"
+#include "runtime/http/http_guard.h"
+#include "runtime/http/http_message.h"
+#include "runtime/http/http_server_internal.h"
+
+#define RESPONSE_HEAD_MAX_BYTES 65536
+/* Up to here head and body, or a chunk, go out by one write. */
+#define ONE_WRITE_MAX_BYTES 65536
+#define BODY_STEP_BYTES     16384
+/* A client that takes no bytes of an answer, or of a chunk, for this long loses its connection. */
+#define WRITE_TIMEOUT_MS 30000
+/* An answer that comes before the body was read reaches the client only if its body is taken for a while. */
+#define LINGER_MS        500
+#define LINGER_MAX_BYTES (4u << 20)
+
+enum body_state { BODY_UNREAD, BODY_COMPLETE, BODY_FAILED };
+enum answer_state { ANSWER_NONE, ANSWER_STREAMING, ANSWER_DONE };
+
+struct http_request {
+    struct http_server *server;
+    struct mg_connection *connection;
+    const struct mg_request_info *info;
+    struct http_header headers[HTTP_HEADERS_MAX];
+    size_t header_count;
+    bool version_1_1, is_head;
+
+    struct http_body_framing framing;
+    bool expects_continue; /* and was not told to yet */
+    enum body_state body_state;
+    struct strbuf body;
+    struct err body_err; /* if BODY_FAILED */
+
+    enum answer_state answer;
+    bool close;                 /* the connection ends with this answer */
+    bool sends_body;            /* streaming: not HEAD, 204, 304 */
+    enum http_framing streamed; /* streaming */
+};
+
+static void http_request_init(struct http_request *req, struct http_server *server,
+                              struct mg_connection *connection)
+{
+    /* Field by field: zeroing all headers would cost more than the rest. */
+    req->server = server;
+    req->connection = connection;
+    req->info = mg_get_request_info(connection);
+    req->header_count = 0;
+    req->version_1_1 = strcmp(req->info->http_version, "1.1") == 0;
+    req->is_head = strcmp(req->info->request_method, "HEAD") == 0;
+    req->framing = (struct http_body_framing){0};
+    req->expects_continue = false;
+    req->body_state = BODY_UNREAD;
+    strbuf_init(&req->body, (size_t)server->settings.max_body_bytes);
+    req->answer = ANSWER_NONE;
+    req->close = false;
+    req->sends_body = false;
+    req->streamed = HTTP_FRAMING_NONE;
+}
+
+const char *http_request_method(const struct http_request *req)
+{
+    return req->info->request_method;
+}
+
+const char *http_request_raw_path(const struct http_request *req)
+{
+    return req->info->local_uri_raw;
+}
+
+const char *http_request_query(const struct http_request *req)
+{
+    return req->info->query_string;
+}
+
+const char *http_request_header(const struct http_request *req, const char *name)
+{
+    for (size_t i = 0; i < req->header_count; i++) {
+        if (strcasecmp(req->headers[i].name, name) == 0) {
+            return req->headers[i].value;
+        }
+    }
+    return NULL;
+}
+
+size_t http_request_header_count(const struct http_request *req)
+{
+    return req->header_count;
+}
+
+const struct http_header *http_request_headers(const struct http_request *req)
+{
+    return req->headers;
+}
+
+const char *http_request_remote_ip(const struct http_request *req)
+{
+    return req->info->remote_addr;
+}
+
+/* ---- writing ---- */
+
+static int write_all(struct http_request *req, const void *data, size_t len, struct err *err)
+{
+    const char *at = data;
+    int sent = 0;
+    http_guard_begin(clock_monotonic_ms() + WRITE_TIMEOUT_MS);
+    while (len > 0 && sent >= 0) {
+        size_t step = len < INT_MAX ? len : INT_MAX;
+        sent = mg_write(req->connection, at, step);
+        if (sent != (int)step) {
+            sent = -1;
+            break;
+        }
+        at += step;
+        len -= step;
+    }
+    http_guard_end();
+    if (sent < 0) {
+        req->close = true;
+        return err_set(err, ERR_IO, "the client is gone");
+    }
+    return 0;
+}
+
+/* CivetWeb closes after the answer exactly if this is false: the Connection header must say the same. */
+static bool keeps_alive(struct http_request *req)
+{
+    struct http_server *server = req->server;
+    if (req->close || req->body_state != BODY_COMPLETE || atomic_load(&server->draining)) {
+        return false;
+    }
+    if (server->settings.close_when_busy &&
+        atomic_load(&server->connections) > server->settings.threads - 2) {
+        return false;
+    }
+    if (server->settings.keep_alive_timeout_ms <= 0 || http_request_header(req, "Upgrade")) {
+        return false;
+    }
+    const char *connection = http_request_header(req, "Connection");
+    return connection ? http_list_has(connection, "keep-alive") : req->version_1_1;
+}
+
+static int append_head(struct http_request *req, struct strbuf *out, int status, enum http_framing framing,
+                       size_t length, const struct http_header *headers, size_t header_count, struct err *err)
+{
+    if (!keeps_alive(req) || framing == HTTP_FRAMING_CLOSE) {
+        req->close = true;
+    }
+    struct http_response_head head = {
+        .status = status, .framing = framing, .length = length, .keep_alive = !req->close};
+    return http_response_head_append(out, &head, headers, header_count, err);
+}
+
+int http_request_respond(struct http_request *req, int status, const struct http_header *headers,
+                         size_t header_count, const void *body, size_t body_len, struct err *err)
+{
+    if (req->answer != ANSWER_NONE) {
+        return err_set(err, ERR_INTERNAL, "a second answer to one request");
+    }
+    CLEANUP_STRBUF struct strbuf out;
+    strbuf_init(&out, RESPONSE_HEAD_MAX_BYTES + ONE_WRITE_MAX_BYTES);
+    bool has_body = http_status_has_body(status);
+    if (append_head(req, &out, status, has_body ? HTTP_FRAMING_LENGTH : HTTP_FRAMING_NONE, body_len, headers,
+                    header_count, err) < 0) {
+        return -1;
+    }
+    req->answer = ANSWER_DONE;
+    if (req->is_head || !has_body) {
+        body_len = 0;
+    }
+    bool together = body_len <= ONE_WRITE_MAX_BYTES;
+    if (together) {
+        strbuf_append(&out, body, body_len);
+    }
+    if (write_all(req, out.buf, out.len, err) < 0) {
+        return -1;
+    }
+    return together ? 0 : write_all(req, body, body_len, err);
+}
+
+int http_request_stream_begin(struct http_request *req, int status, const struct http_header *headers,
+                              size_t header_count, struct err *err)
+{
+    if (req->answer != ANSWER_NONE) {
+        return err_set(err, ERR_INTERNAL, "a second answer to one request");
+    }
+    CLEANUP_STRBUF struct strbuf out;
+    strbuf_init(&out, RESPONSE_HEAD_MAX_BYTES);
+    enum http_framing framing = !http_status_has_body(status) ? HTTP_FRAMING_NONE
+                                : req->version_1_1            ? HTTP_FRAMING_CHUNKED
+                                                              : HTTP_FRAMING_CLOSE;
+    if (append_head(req, &out, status, framing, 0, headers, header_count, err) < 0) {
+        return -1;
+    }
+    req->answer = ANSWER_STREAMING;
+    req->streamed = framing;
+    req->sends_body = framing != HTTP_FRAMING_NONE && !req->is_head;
+    return write_all(req, out.buf, out.len, err);
+}
+
+static int write_chunk(struct http_request *req, const char *data, size_t len, struct err *err)
+{
+    CLEANUP_STRBUF struct strbuf out;
+    strbuf_init(&out, ONE_WRITE_MAX_BYTES + 32);
+    strbuf_appendf(&out, "%zx\r\n", len);
+    strbuf_append(&out, data, len);
+    strbuf_append_str(&out, "\r\n");
+    return write_all(req, out.buf, out.len, err);
+}
+
+int http_request_stream_chunk(struct http_request *req, const void *data, size_t len, struct err *err)
+{
+    if (req->answer != ANSWER_STREAMING) {
+        return err_set(err, ERR_INTERNAL, "a chunk outside of a streamed answer");
+    }
+    if (!req->sends_body) {
+        return 0;
+    }
+    if (req->streamed == HTTP_FRAMING_CLOSE) {
+        return write_all(req, data, len, err);
+    }
+    const char *at = data;
+    while (len > 0) {
+        size_t step = len < ONE_WRITE_MAX_BYTES ? len : ONE_WRITE_MAX_BYTES;
+        if (write_chunk(req, at, step, err) < 0) {
+            return -1;
+        }
+        at += step;
+        len -= step;
+    }
+    return 0;
+}
+
+int http_request_stream_end(struct http_request *req, struct err *err)
+{
+    if (req->answer != ANSWER_STREAMING) {
+        return err_set(err, ERR_INTERNAL, "the end of an answer that is not streamed");
+    }
+    req->answer = ANSWER_DONE;
+    return req->sends_body && req->streamed == HTTP_FRAMING_CHUNKED ? write_all(req, "0\r\n\r\n", 5, err) : 0;
+}
+
+void http_request_abort(struct http_request *req)
+{
+    req->answer = ANSWER_DONE;
+    req->close = true;
+}
+
+void http_request_close_after(struct http_request *req)
+{
+    req->close = true;
+}
+
+/* An answer of this layer itself; it ends the connection. */
+static void refuse(struct http_request *req, int status, const char *code, const char *detail)
+{
+    CLEANUP_STRBUF struct strbuf body;
+    strbuf_init(&body, 4096);
+    strbuf_appendf(&body,
+                   "{\"title\":\"%s\",\"status\":%d,\"code\":\"%s\",\"detail\":", http_status_text(status),
+                   status, code);
+    strbuf_append_json_string(&body, detail, strlen(detail));
+    strbuf_append_str(&body, "}\n");
+    static const struct http_header headers[] = {{"Content-Type", "application/problem+json"}};
+    struct err err = ERR_INIT;
+    http_request_close_after(req);
+    (void)!http_request_respond(req, status, headers, 1, body.buf, body.len, &err);
+}
+
+/* ---- reading ---- */
+
+static int body_failed(struct http_request *req)
+{
+    struct err *err = &req->body_err;
+    req->body_state = BODY_FAILED;
+    req->close = true;
+    if (http_guard_expired()) {
+        return err_set(err, ERR_TIMEOUT, "the request body did not arrive in time");
+    }
+    if (stop_is_set(&req->server->stop)) {
+        return err_set(err, ERR_IO, "the server is stopping");
+    }
+    if (req->framing.chunked && !http_guard_peer_closed()) {
+        return err_set(err, ERR_INVALID, "malformed chunked body");
+    }
+    return err_set(err, ERR_IO, "the client ended the connection within the request body");
+}
+
+static int body_too_large(struct http_request *req)
+{
+    req->body_state = BODY_FAILED;
+    req->close = true;
+    return err_set(&req->body_err, ERR_TOO_LARGE, "the request body is larger than %" PRId64 " bytes",
+                   req->server->settings.max_body_bytes);
+}
+
+static int guarded_read(struct http_request *req, int64_t deadline_ms, char *out, size_t len)
+{
+    http_guard_begin(deadline_ms);
+    int got = mg_read(req->connection, out, len);
+    http_guard_end();
+    return got;
+}
+
+static int read_sized(struct http_request *req, int64_t deadline_ms)
+{
+    while (req->body.len < (size_t)req->framing.content_length) {
+        size_t left = (size_t)req->framing.content_length - req->body.len;
+        size_t step = left < ONE_WRITE_MAX_BYTES ? left : ONE_WRITE_MAX_BYTES;
+        int got = guarded_read(req, deadline_ms, strbuf_reserve(&req->body, step), step);
+        if (got <= 0) {
+            return body_failed(req);
+        }
+        strbuf_advance(&req->body, (size_t)got);
+    }
+    return 0;
+}
+
+static int read_chunked(struct http_request *req, int64_t deadline_ms)
+{
+    for (;;) {
+        size_t room = req->body.cap - req->body.len;
+        size_t step = room < BODY_STEP_BYTES ? room : BODY_STEP_BYTES;
+        /* At the limit one byte more tells whether this was the end. */
+        char beyond;
+        char *out = room > 0 ? strbuf_reserve(&req->body, step) : &beyond;
+        int got = guarded_read(req, deadline_ms, out, room > 0 ? step : 1);
+        if (got == 0) {
+            return 0;
+        }
+        if (got < 0) {
+            return body_failed(req);
+        }
+        if (room == 0) {
+            return body_too_large(req);
+        }
+        strbuf_advance(&req->body, (size_t)got);
+    }
+}
+
+static int read_body(struct http_request *req, int64_t deadline_ms)
+{
+    if (req->framing.content_length > req->server->settings.max_body_bytes) {
+        return body_too_large(req);
+    }
+    if (req->expects_continue) {
+        static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+        req->expects_continue = false;
+        if (write_all(req, line, sizeof(line) - 1, &req->body_err) < 0) {
+            req->body_state = BODY_FAILED;
+            return -1;
+        }
+    }
+    if ((req->framing.chunked ? read_chunked(req, deadline_ms) : read_sized(req, deadline_ms)) < 0) {
+        return -1;
+    }
+    req->body_state = BODY_COMPLETE;
+    return 0;
+}
+
+int http_request_body(struct http_request *req, int64_t deadline_ms, const char **ret_body, size_t *ret_len,
+                      struct err *err)
+{
+    if (req->body_state == BODY_FAILED ||
+        (req->body_state == BODY_UNREAD && read_body(req, deadline_ms) < 0)) {
+        *err = req->body_err;
+        return -1;
+    }
+    *ret_body = req->body.buf;
+    *ret_len = req->body.len;
+    return 0;
+}
+
+/* Closing a socket with unread data resets the connection, and the answer may be lost with it: take some of the body. */
+static void linger(struct http_request *req)
+{
+    if (req->body_state == BODY_COMPLETE || req->expects_continue || http_guard_peer_closed()) {
+        return;
+    }
+    int64_t deadline_ms = clock_monotonic_ms() + LINGER_MS;
+    char dropped[BODY_STEP_BYTES];
+    for (size_t total = 0; total < LINGER_MAX_BYTES; total += sizeof(dropped)) {
+        if (guarded_read(req, deadline_ms, dropped, sizeof(dropped)) <= 0) {
+            break;
+        }
+    }
+}
+
+/* CivetWeb's parser ends quietly at a folded line or at the 65th header, and takes bare line feeds and spaces before the colon.
+ * It works in place: a well-formed line "name: value\r\n" leaves NULs for the colon and the line end, and nothing else. So the
+ * lines must adjoin, and the empty line must follow the last. */
+static int take_headers(struct http_request *req, struct err *err)
+{
+    const struct mg_request_info *info = req->info;
+    const char *limit = info->request_method + HTTP_REQUEST_HEAD_MAX_BYTES;
+    const char *line_end = info->http_version + strlen(info->http_version);
+    for (int i = 0; i < info->num_headers; i++) {
+        const char *name = info->http_headers[i].name, *value = info->http_headers[i].value;
+        const char *colon = name + strlen(name);
+        if (name != line_end + 2 || (value > colon + 1 && colon[1] == '\0')) {
+            return err_set(err, ERR_INVALID, "malformed header line");
+        }
+        line_end = value + strlen(value);
+        /* Optional space at the end is not part of the value; the text is CivetWeb's buffer, ours to write. */
+        char *last = (char *)(uintptr_t)line_end;
+        while (last > value && (last[-1] == ' ' || last[-1] == '\t')) {
+            *--last = '\0';
+        }
+        req->headers[i] = (struct http_header){.name = name, .value = value};
+    }
+    req->header_count = (size_t)info->num_headers;
+    bool complete = line_end + 3 < limit && line_end[1] == '\0' && line_end[3] == '\0' &&
+                    line_end[2] == (info->num_headers > 0 ? '\r' : '\0');
+    return complete ? 0
+                    : err_set(err, ERR_INVALID, "malformed header line, or more than %d headers",
+                              HTTP_HEADERS_MAX);
+}
+
+/* ---- one request ---- */
+
+static void serve(struct http_request *req)
+{
+    struct http_server *server = req->server;
+    struct err err = ERR_INIT;
+    if (take_headers(req, &err) < 0 ||
+        http_request_headers_check(req->headers, req->header_count, req->version_1_1, &req->framing, &err) <
+            0) {
+        refuse(req, 400, "BadRequest", err.msg);
+        return;
+    }
+    const char *expect = http_request_header(req, "Expect");
+    if (expect && strcasecmp(expect, "100-continue") != 0) {
+        refuse(req, 417, "ExpectationFailed", "only 100-continue is supported");
+        return;
+    }
+    req->expects_continue = expect && req->version_1_1;
+    if (!req->framing.chunked && req->framing.content_length == 0) {
+        req->body_state = BODY_COMPLETE;
+        req->expects_continue = false;
+    }
+    if (req->framing.content_length > server->settings.max_body_bytes) {
+        refuse(req, 413, "ContentTooLarge", "the request body is above the limit");
+        return;
+    }
+    server->settings.handler(server->settings.handler_arg, req);
+    if (req->answer == ANSWER_STREAMING) {
+        http_request_abort(req);
+    } else if (req->answer == ANSWER_NONE) {
+        refuse(req, 500, "NoAnswer", "the handler gave no answer");
+    }
+}
+
+void http_request_serve(struct http_server *server, struct mg_connection *connection)
+{
+    struct http_request req;
+    http_request_init(&req, server, connection);
+    serve(&req);
+    if (req.close) {
+        linger(&req);
+        mg_disable_connection_keep_alive(connection);
+    }
+    strbuf_release(&req.body);
+}
