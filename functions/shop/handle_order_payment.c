@@ -12,8 +12,8 @@ static int refuse_order(struct cicada_context *ctx, int64_t order_id, struct cic
 {
     struct cicada_result *order;
 
-    if (cicada_query(ctx, "SELECT status FROM public.orders WHERE id = $1", CICADA_PARAMS(cicada_int64(order_id)),
-                     &order) != CICADA_OK)
+    if (cicada_query(ctx, "SELECT status FROM public.orders WHERE id = $1",
+                     CICADA_PARAMS(cicada_int64(order_id)), &order) != CICADA_OK)
         return CICADA_FAIL;
     if (cicada_result_rows(order) == 0)
         return cicada_problem(res, 404, "unknown_order", "there is no order %lld", (long long)order_id);
@@ -28,7 +28,8 @@ static int restore_stock(struct cicada_context *ctx, const struct cicada_result 
                                         cicada_text(cicada_result_get(order, 0, "quantity"))));
 }
 
-static int handle_order_payment(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+static int handle_order_payment(struct cicada_request *req, struct cicada_context *ctx,
+                                struct cicada_response *res)
 {
     struct cicada_json body = cicada_request_json(req);
     const char *payment = cicada_json_get_string(body, "payment_status");

@@ -12,8 +12,8 @@ static int refuse_product(struct cicada_context *ctx, int64_t product_id, struct
 {
     struct cicada_result *product;
 
-    if (cicada_query(ctx, "SELECT stock FROM public.products WHERE id = $1", CICADA_PARAMS(cicada_int64(product_id)),
-                     &product) != CICADA_OK)
+    if (cicada_query(ctx, "SELECT stock FROM public.products WHERE id = $1",
+                     CICADA_PARAMS(cicada_int64(product_id)), &product) != CICADA_OK)
         return CICADA_FAIL;
     if (cicada_result_rows(product) == 0)
         return cicada_problem(res, 404, "unknown_product", "there is no product %lld", (long long)product_id);
@@ -21,7 +21,8 @@ static int refuse_product(struct cicada_context *ctx, int64_t product_id, struct
                           cicada_result_get(product, 0, "stock"));
 }
 
-static int handle_user_request(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+static int handle_user_request(struct cicada_request *req, struct cicada_context *ctx,
+                               struct cicada_response *res)
 {
     struct cicada_json body = cicada_request_json(req);
     struct cicada_result *product, *order;

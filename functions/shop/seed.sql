@@ -12,5 +12,9 @@ INSERT INTO public.products (id, name, price_cents, stock) VALUES
 ON CONFLICT DO NOTHING;
 
 -- Identities go on after what was given by hand.
-SELECT setval(pg_get_serial_sequence('public.users', 'id'), (SELECT max(id) FROM public.users)),
-       setval(pg_get_serial_sequence('public.products', 'id'), (SELECT max(id) FROM public.products));
+DO $$
+BEGIN
+    PERFORM setval(pg_get_serial_sequence('public.users', 'id'), (SELECT max(id) FROM public.users));
+    PERFORM setval(pg_get_serial_sequence('public.products', 'id'), (SELECT max(id) FROM public.products));
+END
+$$;

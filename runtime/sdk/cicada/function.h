@@ -74,7 +74,7 @@
 #define CICADA_OPTIONAL = nullptr
 extern "C" {
 #else
-#define CICADA_EXTERN extern
+#define CICADA_EXTERN   extern
 #define CICADA_OPTIONAL /* NULL unless given */
 #endif
 
@@ -85,7 +85,7 @@ extern "C" {
 #define CICADA_FAIL (-1)
 
 #if defined(__GNUC__)
-#define CICADA_EXPORT          __attribute__((visibility("default")))
+#define CICADA_EXPORT           __attribute__((visibility("default")))
 #define CICADA_FORMAT(at, args) __attribute__((format(printf, at, args)))
 #else
 #define CICADA_EXPORT
@@ -138,7 +138,8 @@ struct cicada_param {
 
 /* ---- What a shared object exports -------------------------------------------------------------------------------- */
 
-typedef int cicada_handler_fn(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res);
+typedef int cicada_handler_fn(struct cicada_request *req, struct cicada_context *ctx,
+                              struct cicada_response *res);
 /* Runs once, before the first request, on one thread: *ret_state is what cicada_state() gives to handlers, shared by all
  * threads. Request and database are not there yet. CICADA_FAIL: the function does not start, and the last line
  * logged with CICADA_LOG_ERROR is shown as its reason. */
@@ -159,15 +160,16 @@ struct cicada_function {
 
 /* CICADA_FUNCTION(handler) or CICADA_FUNCTION(handler, .init = f, .shutdown = g), once per handler, at file level. */
 #define CICADA_FUNCTION(...) CICADA_FUNCTION_(__VA_ARGS__, )
-#define CICADA_FUNCTION_(handler, ...)                                                                              \
-    CICADA_EXTERN CICADA_EXPORT const struct cicada_function cicada_function_##handler;                             \
-    const struct cicada_function cicada_function_##handler = {.abi_version = CICADA_ABI_VERSION,                     \
-                                                              .size = (uint32_t)sizeof(struct cicada_function),      \
-                                                              .calls_size = (uint32_t)sizeof(struct cicada_calls),   \
-                                                              .reserved = 0,                                         \
-                                                              .name = #handler,                                      \
-                                                              .handle = handler,                                     \
-                                                              __VA_ARGS__}
+#define CICADA_FUNCTION_(handler, ...)                                                                       \
+    CICADA_EXTERN CICADA_EXPORT const struct cicada_function cicada_function_##handler;                      \
+    const struct cicada_function cicada_function_##handler = {                                               \
+        .abi_version = CICADA_ABI_VERSION,                                                                   \
+        .size = (uint32_t)sizeof(struct cicada_function),                                                    \
+        .calls_size = (uint32_t)sizeof(struct cicada_calls),                                                 \
+        .reserved = 0,                                                                                       \
+        .name = #handler,                                                                                    \
+        .handle = handler,                                                                                   \
+        __VA_ARGS__}
 
 /* ---- The table: filled by the runtime, called by the functions below it ------------------------------------------- */
 
@@ -207,8 +209,8 @@ struct cicada_calls {
     void *(*context_state)(const struct cicada_context *ctx);
     void (*context_log)(struct cicada_context *ctx, int32_t level, const char *text);
 
-    int (*query)(struct cicada_context *ctx, const char *sql, const struct cicada_param *params, size_t param_count,
-                 struct cicada_result **ret_result);
+    int (*query)(struct cicada_context *ctx, const char *sql, const struct cicada_param *params,
+                 size_t param_count, struct cicada_result **ret_result);
     const char *(*error_sqlstate)(const struct cicada_context *ctx);
     const char *(*error_constraint)(const struct cicada_context *ctx);
     const char *(*error_message)(const struct cicada_context *ctx);
@@ -217,12 +219,14 @@ struct cicada_calls {
     int64_t (*result_affected)(const struct cicada_result *result);
     int32_t (*result_column)(const struct cicada_result *result, const char *name);
     const char *(*result_column_name)(const struct cicada_result *result, int32_t column);
-    const char *(*result_text)(const struct cicada_result *result, int32_t row, int32_t column, size_t *ret_len);
+    const char *(*result_text)(const struct cicada_result *result, int32_t row, int32_t column,
+                               size_t *ret_len);
 
     void (*response_status)(struct cicada_response *res, int32_t status);
     void (*response_header)(struct cicada_response *res, const char *name, const char *value);
     void (*response_body)(struct cicada_response *res, const void *data, size_t len);
-    void (*response_problem)(struct cicada_response *res, int32_t status, const char *code, const char *detail);
+    void (*response_problem)(struct cicada_response *res, int32_t status, const char *code,
+                             const char *detail);
     void (*write_begin)(struct cicada_response *res, const char *name, bool array);
     void (*write_end)(struct cicada_response *res);
     void (*write_string)(struct cicada_response *res, const char *name, const char *text, size_t len);
@@ -231,7 +235,8 @@ struct cicada_calls {
     void (*write_bool)(struct cicada_response *res, const char *name, bool value);
     void (*write_null)(struct cicada_response *res, const char *name);
     void (*write_raw)(struct cicada_response *res, const char *name, const char *json, size_t len);
-    void (*write_row)(struct cicada_response *res, const char *name, const struct cicada_result *result, int32_t row);
+    void (*write_row)(struct cicada_response *res, const char *name, const struct cicada_result *result,
+                      int32_t row);
 };
 
 /* Every opaque object begins with the address of the table. */
@@ -263,8 +268,8 @@ static inline const char *cicada_request_query(const struct cicada_request *req,
     return cicada_calls_of(req)->request_query(req, name);
 }
 /* All of them, in order: false when index is past the last. */
-static inline bool cicada_request_query_at(const struct cicada_request *req, size_t index, const char **ret_name,
-                                           const char **ret_value)
+static inline bool cicada_request_query_at(const struct cicada_request *req, size_t index,
+                                           const char **ret_name, const char **ret_value)
 {
     return cicada_calls_of(req)->request_query_at(req, index, ret_name, ret_value);
 }
@@ -273,8 +278,8 @@ static inline const char *cicada_request_header(const struct cicada_request *req
 {
     return cicada_calls_of(req)->request_header(req, name);
 }
-static inline bool cicada_request_header_at(const struct cicada_request *req, size_t index, const char **ret_name,
-                                            const char **ret_value)
+static inline bool cicada_request_header_at(const struct cicada_request *req, size_t index,
+                                            const char **ret_name, const char **ret_value)
 {
     return cicada_calls_of(req)->request_header_at(req, index, ret_name, ret_value);
 }
@@ -429,12 +434,12 @@ static inline struct cicada_param cicada_bool(bool value)
 
 /* The parameters of one statement, $1 first; CICADA_NO_PARAMS for none. */
 #ifdef __cplusplus
-#define CICADA_PARAMS(...)                                          \
-    std::initializer_list<struct cicada_param>{__VA_ARGS__}.begin(), \
+#define CICADA_PARAMS(...)                                                                                   \
+    std::initializer_list<struct cicada_param>{__VA_ARGS__}.begin(),                                         \
         std::initializer_list<struct cicada_param>{__VA_ARGS__}.size()
 #else
-#define CICADA_PARAMS(...)                       \
-    ((const struct cicada_param[]){__VA_ARGS__}), \
+#define CICADA_PARAMS(...)                                                                                   \
+    ((const struct cicada_param[]){__VA_ARGS__}),                                                            \
         (sizeof((const struct cicada_param[]){__VA_ARGS__}) / sizeof(struct cicada_param))
 #endif
 #define CICADA_NO_PARAMS NULL, 0
@@ -451,8 +456,8 @@ static inline int cicada_query(struct cicada_context *ctx, const char *sql, cons
     return cicada_calls_of(ctx)->query(ctx, sql, params, param_count, ret_result);
 }
 /* The same for a statement whose result nobody reads. */
-static inline int cicada_execute(struct cicada_context *ctx, const char *sql, const struct cicada_param *params,
-                                 size_t param_count)
+static inline int cicada_execute(struct cicada_context *ctx, const char *sql,
+                                 const struct cicada_param *params, size_t param_count)
 {
     struct cicada_result *result;
     return cicada_query(ctx, sql, params, param_count, &result);
@@ -480,11 +485,13 @@ static inline int cicada_result_columns(const struct cicada_result *result)
 {
     return (int)cicada_calls_of(result)->result_columns(result);
 }
-static inline int64_t cicada_result_affected(const struct cicada_result *result) /* rows an UPDATE, ... touched */
+static inline int64_t cicada_result_affected(
+    const struct cicada_result *result) /* rows an UPDATE, ... touched */
 {
     return cicada_calls_of(result)->result_affected(result);
 }
-static inline int cicada_result_column(const struct cicada_result *result, const char *name) /* -1: no such column */
+static inline int cicada_result_column(const struct cicada_result *result,
+                                       const char *name) /* -1: no such column */
 {
     return (int)cicada_calls_of(result)->result_column(result, name);
 }
@@ -540,11 +547,13 @@ static inline void cicada_write_end(struct cicada_response *res)
 {
     cicada_calls_of(res)->write_end(res);
 }
-static inline void cicada_write_string(struct cicada_response *res, const char *name, const char *text) /* NULL: null */
+static inline void cicada_write_string(struct cicada_response *res, const char *name,
+                                       const char *text) /* NULL: null */
 {
     cicada_calls_of(res)->write_string(res, name, text, SIZE_MAX);
 }
-static inline void cicada_write_string_n(struct cicada_response *res, const char *name, const char *text, size_t len)
+static inline void cicada_write_string_n(struct cicada_response *res, const char *name, const char *text,
+                                         size_t len)
 {
     cicada_calls_of(res)->write_string(res, name, text, len);
 }
@@ -565,13 +574,14 @@ static inline void cicada_write_null(struct cicada_response *res, const char *na
     cicada_calls_of(res)->write_null(res, name);
 }
 /* Text that is JSON already (a jsonb column, cicada_json_raw()); it is checked. */
-static inline void cicada_write_raw(struct cicada_response *res, const char *name, const char *json, size_t len)
+static inline void cicada_write_raw(struct cicada_response *res, const char *name, const char *json,
+                                    size_t len)
 {
     cicada_calls_of(res)->write_raw(res, name, json, len);
 }
 /* One row as an object: booleans, numbers, json and NULL as what they are, all else as PostgreSQL's text. */
-static inline void cicada_write_row(struct cicada_response *res, const char *name, const struct cicada_result *result,
-                                    int row)
+static inline void cicada_write_row(struct cicada_response *res, const char *name,
+                                    const struct cicada_result *result, int row)
 {
     cicada_calls_of(res)->write_row(res, name, result, (int32_t)row);
 }
@@ -581,7 +591,8 @@ static inline void cicada_write_row(struct cicada_response *res, const char *nam
  *      "component":"function","requestId":"..."}
  * `code` is for programs: lower case and '_'. The detail is for people, at most 511 bytes. Returns CICADA_FAIL. */
 CICADA_FORMAT(4, 5)
-static inline int cicada_problem(struct cicada_response *res, int status, const char *code, const char *format, ...)
+static inline int cicada_problem(struct cicada_response *res, int status, const char *code,
+                                 const char *format, ...)
 {
     char detail[512];
     va_list args;

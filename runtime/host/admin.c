@@ -1,0 +1,162 @@
+#include "runtime/host/admin.h"
+
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/host/termination.h"
+#include "runtime/http/http_server.h"
+
+#define HEADER_TIMEOUT_MS     10000
+#define KEEP_ALIVE_TIMEOUT_MS 60000
+
+struct admin {
+    struct admin_settings settings;
+    int64_t started_ms;
+    _Atomic(struct service *) service;
+    _Atomic(struct pg_pool *) pool;
+    struct http_server *server;
+};
+
+static void respond(struct http_request *http, int status, const char *content_type,
+                    const struct strbuf *body)
+{
+    const struct http_header headers[] = {{"Content-Type", content_type}, {"Allow", "GET, HEAD"}};
+    struct err err = ERR_INIT;
+
+    if (http_request_respond(http, status, headers, status == 405 ? 2 : 1, body->buf, body->len, &err) != 0)
+        log_debug("admin: %s", err.msg);
+}
+
+static void answer_livez(struct admin *admin, struct http_request *http)
+{
+    CLEANUP_STRBUF struct strbuf body;
+
+    (void)admin;
+    strbuf_init(&body, 16);
+    strbuf_append_str(&body, "ok\n");
+    respond(http, 200, "text/plain", &body);
+}
+
+static void answer_readyz(struct admin *admin, struct http_request *http)
+{
+    CLEANUP_STRBUF struct strbuf body;
+    struct lifecycle_view view;
+
+    lifecycle_look(admin->settings.lifecycle, &view);
+    strbuf_init(&body, TERMINATION_MAX_BYTES);
+    if (view.phase == LIFECYCLE_SERVING) {
+        strbuf_append_str(&body, "ok\n");
+        respond(http, 200, "text/plain", &body);
+        return;
+    }
+    termination_print(view.reason, view.message, &body);
+    respond(http, 503, "application/json", &body);
+}
+
+static void answer_metrics(struct admin *admin, struct http_request *http)
+{
+    CLEANUP_STRBUF struct strbuf body;
+
+    host_metrics_update(admin->settings.host_metrics, atomic_load(&admin->service),
+                        atomic_load(&admin->pool));
+    strbuf_init(&body, METRICS_TEXT_MAX_BYTES);
+    if (metrics_render(admin->settings.metrics, &body) != 0)
+        strbuf_clear(&body);
+    respond(http, 200, "text/plain; version=0.0.4; charset=utf-8", &body);
+}
+
+static void answer_statz(struct admin *admin, struct http_request *http)
+{
+    CLEANUP_STRBUF struct strbuf body;
+    struct service *service = atomic_load(&admin->service);
+    struct service_figures figures = {0};
+    struct lifecycle_view view;
+
+    if (service != NULL)
+        service_figures(service, &figures);
+    lifecycle_look(admin->settings.lifecycle, &view);
+    strbuf_init(&body, 512);
+    strbuf_appendf(&body,
+                   "{\"inFlight\":%d,\"waiting\":%d,\"served\":%" PRId64 ",\"busyMs\":%" PRId64
+                   ",\"uptimeMs\":%" PRId64 ",\"ready\":%s,\"draining\":%s}\n",
+                   figures.in_flight, figures.waiting, figures.served, figures.busy_ms,
+                   clock_monotonic_ms() - admin->started_ms,
+                   view.phase == LIFECYCLE_SERVING ? "true" : "false",
+                   view.phase == LIFECYCLE_DRAINING ? "true" : "false");
+    respond(http, 200, "application/json", &body);
+}
+
+static void handle(void *arg, struct http_request *http)
+{
+    static const struct {
+        const char *path;
+        void (*answer)(struct admin *admin, struct http_request *http);
+    } routes[] = {
+        {"/livez", answer_livez},
+        {"/readyz", answer_readyz},
+        {"/metrics", answer_metrics},
+        {"/statz", answer_statz},
+    };
+    CLEANUP_STRBUF struct strbuf nothing;
+    const char *method = http_request_method(http);
+
+    strbuf_init(&nothing, 16);
+    for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
+        if (strcmp(http_request_raw_path(http), routes[i].path) != 0)
+            continue;
+        if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
+            respond(http, 405, "text/plain", &nothing);
+        else
+            routes[i].answer(arg, http);
+        return;
+    }
+    respond(http, 404, "text/plain", &nothing);
+}
+
+int admin_start(const struct admin_settings *settings, struct admin **ret_admin, struct err *err)
+{
+    struct admin *admin = xcalloc(1, sizeof(*admin));
+    struct http_server_settings server = {
+        .listen = settings->listen,
+        .threads = ADMIN_THREADS,
+        .max_body_bytes = 0,
+        .header_timeout_ms = HEADER_TIMEOUT_MS,
+        .keep_alive_timeout_ms = KEEP_ALIVE_TIMEOUT_MS,
+        .close_when_busy = true,
+        .handler = handle,
+        .handler_arg = admin,
+    };
+
+    admin->settings = *settings;
+    admin->started_ms = clock_monotonic_ms();
+    if (http_server_start(&server, &admin->server, err) != 0) {
+        free(admin);
+        return -1;
+    }
+    *ret_admin = admin;
+    return 0;
+}
+
+void admin_set_service(struct admin *admin, struct service *service, struct pg_pool *pool)
+{
+    atomic_store(&admin->pool, pool);
+    atomic_store(&admin->service, service);
+}
+
+int admin_port(const struct admin *admin)
+{
+    return http_server_port(admin->server);
+}
+
+void admin_stop(struct admin *admin)
+{
+    if (admin == NULL)
+        return;
+    http_server_stop(admin->server);
+    free(admin);
+}

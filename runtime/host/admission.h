@@ -1,0 +1,29 @@
+/* admission.h - who may work: at most `limit` at once, at most as many waiting, first come first served.
+ *
+ * A place that becomes free goes to the one who has waited longest; who comes later can't overtake.
+ *
+ * Threads: any. admission_leave() may be called from another thread than admission_enter().
+ */
+#ifndef CICADA_HOST_ADMISSION_H
+#define CICADA_HOST_ADMISSION_H
+
+#include <stdint.h>
+
+struct admission;
+
+enum admission_result {
+    ADMISSION_ENTERED, /* pair it with admission_leave() */
+    ADMISSION_FULL,    /* all places and all waiting places are taken */
+    ADMISSION_LATE,    /* the deadline passed while waiting */
+};
+
+struct admission *admission_new(int limit);
+void admission_free(struct admission *admission); /* nobody may be inside or waiting; NULL is fine */
+
+enum admission_result admission_enter(struct admission *admission, int64_t deadline_ms);
+void admission_leave(struct admission *admission);
+
+int admission_working(struct admission *admission);
+int admission_waiting(struct admission *admission);
+
+#endif

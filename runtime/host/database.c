@@ -1,0 +1,174 @@
+#include "runtime/host/database.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/base/mem.h"
+
+void database_init(struct database *database, struct pg_pool *pool, struct arena *arena, int64_t deadline_ms)
+{
+    memset(database, 0, sizeof(*database));
+    database->arena = arena;
+    pthread_mutex_init(&database->mutex, NULL);
+    pthread_cond_init(&database->cancelled, NULL);
+    if (pool != NULL)
+        database->transaction = pg_transaction_new(pool, /* read_only= */ false, deadline_ms);
+}
+
+void database_release(struct database *database)
+{
+    pthread_cond_destroy(&database->cancelled);
+    pthread_mutex_destroy(&database->mutex);
+}
+
+/* Takes the transaction out of reach of database_cancel(). */
+static struct pg_transaction *take_transaction(struct database *database)
+{
+    struct pg_transaction *transaction;
+
+    pthread_mutex_lock(&database->mutex);
+    while (database->cancelling)
+        pthread_cond_wait(&database->cancelled, &database->mutex);
+    transaction = steal_ptr(&database->transaction);
+    pthread_mutex_unlock(&database->mutex);
+    return transaction;
+}
+
+int database_end(struct database *database, bool commit)
+{
+    struct pg_transaction *transaction = take_transaction(database);
+    int rc = 0;
+
+    if (transaction == NULL)
+        return 0;
+    if (pg_transaction_used(transaction)) {
+        if (commit)
+            rc = pg_transaction_commit(transaction, &database->error);
+        else
+            pg_transaction_rollback(transaction);
+    }
+    pg_transaction_free(transaction);
+    return rc;
+}
+
+void database_cancel(struct database *database)
+{
+    struct pg_transaction *transaction;
+
+    pthread_mutex_lock(&database->mutex);
+    transaction = database->transaction;
+    database->cancelling = transaction != NULL;
+    pthread_mutex_unlock(&database->mutex);
+    if (transaction == NULL)
+        return;
+    pg_transaction_cancel(transaction);
+    pthread_mutex_lock(&database->mutex);
+    database->cancelling = false;
+    pthread_cond_broadcast(&database->cancelled);
+    pthread_mutex_unlock(&database->mutex);
+}
+
+static int refuse(struct database *database, const char *message)
+{
+    if (!database->failed) {
+        database->failed = true;
+        database->error = (struct pg_error){.failure = PG_FAILURE_REFUSED};
+        snprintf(database->error.message, sizeof(database->error.message), "%s", message);
+    }
+    return -1;
+}
+
+/* PostgreSQL's text form of one parameter; NULL is SQL NULL. */
+static const char *param_text(struct arena *arena, const struct cicada_param *param)
+{
+    char *text;
+
+    switch (param->kind) {
+    case CICADA_PARAM_TEXT:
+        return param->text;
+    case CICADA_PARAM_INT64:
+        text = arena_alloc(arena, 24);
+        snprintf(text, 24, "%" PRId64, param->integer);
+        return text;
+    case CICADA_PARAM_DOUBLE:
+        text = arena_alloc(arena, 32);
+        snprintf(text, 32, "%.17g", param->number);
+        return text;
+    case CICADA_PARAM_BOOL:
+        return param->integer ? "t" : "f";
+    default:
+        return NULL;
+    }
+}
+
+int database_query(struct database *database, const struct cicada_calls *calls, const char *sql,
+                   const struct cicada_param *params, size_t param_count, struct cicada_result **ret_result)
+{
+    const char *texts[CICADA_PARAMS_MAX];
+    struct pg_error error = {0};
+    struct pg_result *rows = NULL;
+    size_t bytes = 0;
+
+    *ret_result = NULL;
+    if (database->failed)
+        return -1;
+    if (database->transaction == NULL) /* the owner's own read: nobody else changes the pointer */
+        return refuse(database, "this function has no database (spec.database)");
+    if (param_count > CICADA_PARAMS_MAX || strlen(sql) > DATABASE_SQL_MAX_BYTES)
+        return refuse(database, "the statement is too long or has too many parameters");
+    for (size_t i = 0; i < param_count; i++) {
+        texts[i] = param_text(database->arena, &params[i]);
+        bytes += texts[i] ? strlen(texts[i]) : 0;
+    }
+    if (bytes > DATABASE_PARAM_MAX_BYTES)
+        return refuse(database, "the parameters are too large");
+    if (pg_query(database->transaction, sql, (int)param_count, texts, &rows, &error) != 0) {
+        database->failed = true;
+        database->error = error;
+        return -1;
+    }
+    *ret_result = arena_alloc(database->arena, sizeof(**ret_result));
+    (*ret_result)->calls = calls;
+    (*ret_result)->rows = rows;
+    return 0;
+}
+
+int32_t result_rows(const struct cicada_result *result)
+{
+    return pg_result_rows(result->rows);
+}
+
+int32_t result_columns(const struct cicada_result *result)
+{
+    return pg_result_columns(result->rows);
+}
+
+int64_t result_affected(const struct cicada_result *result)
+{
+    return pg_result_affected(result->rows);
+}
+
+int32_t result_column(const struct cicada_result *result, const char *name)
+{
+    return pg_result_column(result->rows, name);
+}
+
+const char *result_column_name(const struct cicada_result *result, int32_t column)
+{
+    return column >= 0 && column < result_columns(result) ? pg_result_column_name(result->rows, column)
+                                                          : NULL;
+}
+
+const char *result_text(const struct cicada_result *result, int32_t row, int32_t column, size_t *ret_len)
+{
+    size_t len = 0;
+    const char *text = NULL;
+
+    if (row >= 0 && row < result_rows(result) && column >= 0 && column < result_columns(result) &&
+        !pg_result_is_null(result->rows, row, column))
+        text = pg_result_value(result->rows, row, column, &len);
+    if (ret_len != NULL)
+        *ret_len = len;
+    return text;
+}

@@ -1,0 +1,55 @@
+/* database.h - the database as one invocation sees it: its transaction, its last error, its results.
+ *
+ * Threads: the handler's thread owns it, but for database_cancel(), which any thread may call meanwhile.
+ */
+#ifndef CICADA_HOST_DATABASE_H
+#define CICADA_HOST_DATABASE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "runtime/host/arena.h"
+#include "runtime/postgres/postgres.h"
+#include "runtime/sdk/cicada/function.h"
+
+#define DATABASE_SQL_MAX_BYTES   (64u << 10)
+#define DATABASE_PARAM_MAX_BYTES (64u << 20)
+
+struct database {
+    struct arena *arena;
+    bool failed;
+    struct pg_error error; /* of the first failure */
+    pthread_mutex_t mutex;
+    pthread_cond_t cancelled;
+    struct pg_transaction
+        *transaction; /* guarded by mutex for others than the owner; NULL: no database, or ended */
+    bool cancelling;  /* guarded by mutex: another thread is inside pg_transaction_cancel() */
+};
+
+struct cicada_result {
+    const struct cicada_calls *calls; /* first: the SDK reads it */
+    struct pg_result *rows;           /* freed with the transaction */
+};
+
+/* pool NULL: the Function has no database. Takes no connection. */
+void database_init(struct database *database, struct pg_pool *pool, struct arena *arena, int64_t deadline_ms);
+void database_release(struct database *database); /* after database_end() */
+
+/* Ends the transaction: COMMIT if `commit`, else ROLLBACK. Without a statement so far both do nothing. On failure
+ * database->error tells why. Results are gone afterwards. */
+int database_end(struct database *database, bool commit);
+/* The answer was given: the statement in progress need not go on. */
+void database_cancel(struct database *database);
+
+/* The calls of the SDK. */
+int database_query(struct database *database, const struct cicada_calls *calls, const char *sql,
+                   const struct cicada_param *params, size_t param_count, struct cicada_result **ret_result);
+int32_t result_rows(const struct cicada_result *result);
+int32_t result_columns(const struct cicada_result *result);
+int64_t result_affected(const struct cicada_result *result);
+int32_t result_column(const struct cicada_result *result, const char *name);
+const char *result_column_name(const struct cicada_result *result, int32_t column);
+const char *result_text(const struct cicada_result *result, int32_t row, int32_t column, size_t *ret_len);
+
+#endif

@@ -1,0 +1,59 @@
+#include "runtime/host/handler.h"
+
+#include <dlfcn.h>
+#include <string.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/base/version.h"
+
+static int check_abi(const struct cicada_function *function, struct err *err)
+{
+    if (function->abi_version != CICADA_ABI_VERSION)
+        return err_set(err, ERR_INVALID, "built for ABI version %u, this runtime has %d",
+                       function->abi_version, CICADA_ABI_VERSION);
+    if (function->calls_size > sizeof(struct cicada_calls) || function->size > sizeof(struct cicada_function))
+        return err_set(err, ERR_INVALID,
+                       "built with the header of a newer runtime than this one (" CICADA_VERSION ")");
+    if (function->size < sizeof(struct cicada_function) || function->handle == NULL)
+        return err_set(err, ERR_INVALID, "cicada_function is incomplete; define it with CICADA_FUNCTION()");
+    return 0;
+}
+
+/* dlerror() is per thread and says which file and why. */
+static const char *loader_error(void)
+{
+    const char *text = dlerror();
+    return text ? text : "unknown error of the dynamic loader";
+}
+
+static int load(const char *directory, const char *file, const char *symbol,
+                const struct cicada_function **ret_function, struct err *err)
+{
+    CLEANUP_FREE char *path = xasprintf("%s/%s", directory, file);
+    CLEANUP_FREE char *name = xasprintf("cicada_function_%s", symbol);
+    const struct cicada_function *function;
+    void *object;
+
+    if (strchr(file, '/') != NULL || strstr(file, "..") != NULL)
+        return err_set(err, ERR_INVALID, "the file name must not contain '/' or \"..\"");
+    object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (object == NULL)
+        return err_set(err, ERR_INVALID, "%s", loader_error());
+    function = dlsym(object, name);
+    if (function == NULL)
+        err_set(err, ERR_INVALID, "%s (exported by CICADA_FUNCTION(%s))", loader_error(), symbol);
+    else if (check_abi(function, err) == 0) {
+        *ret_function = function;
+        return 0;
+    }
+    dlclose(object); /* nothing of it has run but constructors */
+    return -1;
+}
+
+int handler_load(const char *directory, const char *file, const char *symbol,
+                 const struct cicada_function **ret_function, struct err *err)
+{
+    if (load(directory, file, symbol, ret_function, err) != 0)
+        return err_wrap(err, "%s:%s", file, symbol);
+    return 0;
+}

@@ -1,0 +1,129 @@
+#include "runtime/host/http_post.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/strbuf.h"
+#include "runtime/base/text.h"
+
+#define REQUEST_MAX_BYTES 8192u
+
+static int wait_for(int fd, short events, const struct stop *stop, int64_t deadline_ms, struct err *err)
+{
+    struct pollfd fds[] = {{.fd = fd, .events = events}, {.fd = stop_fd(stop), .events = POLLIN}};
+    int ready;
+
+    do
+        ready = poll(fds, 2, deadline_left_ms(deadline_ms));
+    while (ready < 0 && errno == EINTR);
+    if (ready < 0)
+        return err_set_errno(err, errno, "poll");
+    if (fds[1].revents != 0)
+        return err_set(err, ERR_CANCELLED, "stopped");
+    if (ready == 0)
+        return err_set(err, ERR_TIMEOUT, "no answer in time");
+    return 0;
+}
+
+static int open_connection(const struct http_post *post, const struct stop *stop, int *ret_fd,
+                           struct err *err)
+{
+    CLEANUP_FD int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int failure = 0;
+    socklen_t size = sizeof(failure);
+
+    if (fd < 0)
+        return err_set_errno(err, errno, "socket");
+    if (connect(fd, (const struct sockaddr *)&post->address, sizeof(post->address)) != 0) {
+        if (errno != EINPROGRESS)
+            return err_set_errno(err, errno, "connect");
+        if (wait_for(fd, POLLOUT, stop, clock_monotonic_ms() + post->connect_timeout_ms, err) != 0)
+            return -1;
+        if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &size) != 0)
+            failure = errno;
+        if (failure != 0)
+            return err_set_errno(err, failure, "connect");
+    }
+    *ret_fd = fd;
+    fd = -1;
+    return 0;
+}
+
+static int send_all(int fd, const struct strbuf *text, const struct stop *stop, int64_t deadline_ms,
+                    struct err *err)
+{
+    size_t sent = 0;
+
+    while (sent < text->len) {
+        ssize_t n = send(fd, text->buf + sent, text->len - sent, MSG_NOSIGNAL);
+        if (n >= 0)
+            sent += (size_t)n;
+        else if (errno == EAGAIN) {
+            if (wait_for(fd, POLLOUT, stop, deadline_ms, err) != 0)
+                return -1;
+        } else if (errno != EINTR)
+            return err_set_errno(err, errno, "send");
+    }
+    return 0;
+}
+
+/* "HTTP/1.1 200 OK\r\n": the rest of the answer does not matter, the connection is closed. */
+static int parse_status(const char *line, size_t len, int *ret_status, struct err *err)
+{
+    int64_t status;
+
+    if (len < 12 || memcmp(line, "HTTP/1.", 7) != 0 || line[8] != ' ' ||
+        !parse_int64_n(line + 9, 3, 100, 599, &status))
+        return err_set(err, ERR_INVALID, "the answer is not HTTP");
+    *ret_status = (int)status;
+    return 0;
+}
+
+static int read_status(int fd, const struct stop *stop, int64_t deadline_ms, int *ret_status, struct err *err)
+{
+    char answer[HTTP_POST_ANSWER_MAX_BYTES];
+    size_t len = 0;
+
+    while (memchr(answer, '\n', len) == NULL) {
+        ssize_t n;
+        if (len == sizeof(answer))
+            return err_set(err, ERR_INVALID, "the answer is not HTTP");
+        n = recv(fd, answer + len, sizeof(answer) - len, 0);
+        if (n > 0)
+            len += (size_t)n;
+        else if (n == 0)
+            return err_set(err, ERR_IO, "the connection was closed without an answer");
+        else if (errno == EAGAIN) {
+            if (wait_for(fd, POLLIN, stop, deadline_ms, err) != 0)
+                return -1;
+        } else if (errno != EINTR)
+            return err_set_errno(err, errno, "recv");
+    }
+    return parse_status(answer, len, ret_status, err);
+}
+
+int http_post_send(const struct http_post *post, const struct stop *stop, int *ret_status, struct err *err)
+{
+    CLEANUP_FD int fd = -1;
+    CLEANUP_STRBUF struct strbuf request;
+    int64_t deadline_ms;
+
+    strbuf_init(&request, REQUEST_MAX_BYTES);
+    strbuf_appendf(&request,
+                   "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n"
+                   "Connection: close\r\n\r\n%s",
+                   post->path, post->host, strlen(post->body), post->body);
+    if (strbuf_failed(&request))
+        return err_set(err, ERR_TOO_LARGE, "the request is larger than %u bytes", REQUEST_MAX_BYTES);
+    if (open_connection(post, stop, &fd, err) != 0)
+        return -1;
+    deadline_ms = clock_monotonic_ms() + post->answer_timeout_ms;
+    if (send_all(fd, &request, stop, deadline_ms, err) != 0)
+        return -1;
+    return read_status(fd, stop, deadline_ms, ret_status, err);
+}

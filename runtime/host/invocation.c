@@ -1,0 +1,159 @@
+#include "runtime/host/invocation.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/text.h"
+#include "runtime/host/monotonic_cond.h"
+
+#define RETRY_AFTER_S 1
+
+struct invocation *invocation_new(const struct invocation_target *target, const char *request_id,
+                                  int64_t deadline_ms)
+{
+    struct invocation *invocation = xcalloc(1, sizeof(*invocation));
+
+    invocation->target = target;
+    invocation->references = 1;
+    invocation->deadline_ms = deadline_ms;
+    arena_init(&invocation->arena);
+    pthread_mutex_init(&invocation->mutex, NULL);
+    monotonic_cond_init(&invocation->changed);
+    if (request_id != NULL && request_id_is_valid(request_id))
+        snprintf(invocation->request_id, sizeof(invocation->request_id), "%s", request_id);
+    else
+        random_hex(invocation->request_id, 16);
+    database_init(&invocation->database, target->pool, &invocation->arena, deadline_ms);
+    response_init(&invocation->response, &sdk_calls, &invocation->arena, invocation->request_id,
+                  target->success_status, target->response_max_bytes);
+    invocation->context = (struct cicada_context){
+        .calls = &sdk_calls,
+        .function = target->name,
+        .namespace = target->namespace,
+        .request_id = invocation->request_id,
+        .traceparent = "",
+        .state = target->state,
+        .deadline_ms = deadline_ms,
+        .database = &invocation->database,
+    };
+    return invocation;
+}
+
+void invocation_ref(struct invocation *invocation)
+{
+    atomic_fetch_add(&invocation->references, 1);
+}
+
+void invocation_unref(struct invocation *invocation)
+{
+    if (atomic_fetch_sub(&invocation->references, 1) > 1)
+        return;
+    (void)database_end(&invocation->database, /* commit= */ false);
+    database_release(&invocation->database);
+    response_release(&invocation->response);
+    request_release(&invocation->request);
+    arena_release(&invocation->arena);
+    pthread_cond_destroy(&invocation->changed);
+    pthread_mutex_destroy(&invocation->mutex);
+    free(invocation);
+}
+
+static void answer_problem(struct invocation *invocation, int status, const char *code, const char *detail)
+{
+    struct problem problem = {.status = status, .code = code, .detail = detail, .component = "runtime"};
+
+    response_set_problem(&invocation->response, &problem, status == 503 ? RETRY_AFTER_S : 0);
+}
+
+static void answer_database_error(struct invocation *invocation)
+{
+    const struct pg_error *error = &invocation->database.error;
+    int status = pg_error_http_status(error);
+
+    log_write(status >= 500 ? LOG_WARN : LOG_INFO, "database: %s%s%s: %s", pg_error_code(error),
+              error->sqlstate[0] ? " " : "", error->sqlstate, error->message);
+    answer_problem(invocation, status, pg_error_code(error), NULL); /* the message would tell internals */
+}
+
+/* True if what the handler left is an answer to be committed; else the response holds the reason why not. */
+static bool settle(struct invocation *invocation, int handler_result)
+{
+    struct cicada_response *response = &invocation->response;
+    struct err err = ERR_INIT;
+
+    if (invocation->request.json_malformed) {
+        answer_problem(invocation, 400, "malformed_json", invocation->request.json_error.msg);
+        return false;
+    }
+    if (handler_result != CICADA_OK && response->status < 400) {
+        if (invocation->database.failed)
+            answer_database_error(invocation);
+        else
+            answer_problem(invocation, 500, "handler_failed", "the handler failed without saying why");
+        return false;
+    }
+    if (response_check(response, &err) != 0) {
+        log_error("answer refused: %s", err.msg);
+        if (err.code == ERR_TOO_LARGE)
+            answer_problem(invocation, 500, "result_too_large", err.msg);
+        else
+            answer_problem(invocation, 500, "invalid_response", NULL);
+        return false;
+    }
+    return handler_result == CICADA_OK && response->status < 400;
+}
+
+static bool enter_state(struct invocation *invocation, enum invocation_state state)
+{
+    bool entered;
+
+    pthread_mutex_lock(&invocation->mutex);
+    entered = invocation->state != INVOCATION_GIVEN_UP;
+    if (entered)
+        invocation->state = state;
+    pthread_cond_signal(&invocation->changed);
+    pthread_mutex_unlock(&invocation->mutex);
+    return entered;
+}
+
+void invocation_run(struct invocation *invocation)
+{
+    int result = invocation->target->function->handle(&invocation->request, &invocation->context,
+                                                      &invocation->response);
+
+    if (!enter_state(invocation, INVOCATION_ENDING)) {
+        (void)database_end(&invocation->database, /* commit= */ false);
+        return;
+    }
+    if (!settle(invocation, result))
+        (void)database_end(&invocation->database, /* commit= */ false);
+    else if (database_end(&invocation->database, /* commit= */ true) != 0)
+        answer_database_error(invocation);
+}
+
+void invocation_finish(struct invocation *invocation)
+{
+    (void)enter_state(invocation, INVOCATION_DONE);
+}
+
+enum invocation_state invocation_wait(struct invocation *invocation, int64_t grace_ms)
+{
+    enum invocation_state state;
+    bool in_time = true;
+
+    pthread_mutex_lock(&invocation->mutex);
+    while (invocation->state == INVOCATION_RUNNING && in_time)
+        in_time = monotonic_cond_wait(&invocation->changed, &invocation->mutex, invocation->deadline_ms);
+    if (invocation->state == INVOCATION_RUNNING)
+        invocation->state = INVOCATION_GIVEN_UP;
+    in_time = true;
+    while (invocation->state == INVOCATION_ENDING && in_time)
+        in_time =
+            monotonic_cond_wait(&invocation->changed, &invocation->mutex, invocation->deadline_ms + grace_ms);
+    state = invocation->state;
+    pthread_mutex_unlock(&invocation->mutex);
+    return state;
+}

@@ -1,0 +1,163 @@
+#include "runtime/host/request.h"
+
+#include <string.h>
+#include <strings.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/base/text.h"
+#include "runtime/host/url.h"
+
+bool request_id_is_valid(const char *id)
+{
+    size_t len = strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
+    return len >= 1 && len <= REQUEST_ID_MAX && id[len] == '\0';
+}
+
+static char first_visible(const char *body, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (strchr(" \t\r\n", body[i]) == NULL || body[i] == '\0')
+            return body[i];
+    return '\0';
+}
+
+/* The type itself, without parameters: `media` has its length. */
+static bool is_type(const char *media, size_t len, const char *type)
+{
+    return ascii_equal_nocase(media, len, type);
+}
+
+enum body_kind request_body_kind(const char *content_type, const char *body, size_t len)
+{
+    size_t type_len;
+
+    if (len == 0)
+        return BODY_NO_JSON;
+    if (content_type == NULL)
+        return BODY_JSON;
+    content_type += strspn(content_type, " \t");
+    type_len = strcspn(content_type, "; \t");
+    if (type_len == 0 || is_type(content_type, type_len, "application/json") ||
+        (type_len > 5 && is_type(content_type + type_len - 5, 5, "+json")))
+        return BODY_JSON;
+    if (strncasecmp(content_type, "multipart/", strlen("multipart/")) == 0)
+        return BODY_NO_JSON;
+    if (is_type(content_type, type_len,
+                "application/x-www-form-urlencoded")) { /* what a bare `curl -d` sends */
+        char first = first_visible(body, len);
+        return first == '{' || first == '[' ? BODY_JSON : BODY_NO_JSON;
+    }
+    return BODY_MAYBE;
+}
+
+static const char *field_find(const struct field_list *list, const char *name, bool any_case)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        const char *candidate = list->fields[i].name;
+        if (any_case ? strcasecmp(candidate, name) == 0 : strcmp(candidate, name) == 0)
+            return list->fields[i].value;
+    }
+    return NULL;
+}
+
+static bool field_at(const struct field_list *list, size_t index, const char **ret_name,
+                     const char **ret_value)
+{
+    if (index >= list->count)
+        return false;
+    *ret_name = list->fields[index].name;
+    *ret_value = list->fields[index].value;
+    return true;
+}
+
+static void copy_headers(struct cicada_request *request, struct arena *arena,
+                         const struct request_source *source)
+{
+    struct field *fields = arena_alloc(arena, source->header_count * sizeof(*fields));
+
+    for (size_t i = 0; i < source->header_count; i++) {
+        fields[i].name = arena_strdup(arena, source->headers[i].name);
+        fields[i].value = arena_strdup(arena, source->headers[i].value);
+    }
+    request->headers.fields = fields;
+    request->headers.count = source->header_count;
+}
+
+int request_init(struct cicada_request *request, const struct cicada_calls *calls, struct arena *arena,
+                 const struct request_source *source, struct err *err)
+{
+    *request = (struct cicada_request){.calls = calls};
+    request->method = strcmp(source->method, "HEAD") == 0 ? "GET" : arena_strdup(arena, source->method);
+    request->raw_path = arena_strdup(arena, source->raw_path);
+    request->body = arena_strndup(arena, source->body, source->body_len);
+    request->body_len = source->body_len;
+    copy_headers(request, arena, source);
+    request->body_kind =
+        request_body_kind(request_header(request, "Content-Type"), request->body, request->body_len);
+    return url_query_parse(arena, source->query, &request->query, err);
+}
+
+void request_release(struct cicada_request *request)
+{
+    json_doc_free(steal_ptr(&request->json));
+}
+
+int request_parse_declared_json(struct cicada_request *request, struct err *err)
+{
+    if (request->body_kind != BODY_JSON)
+        return 0;
+    return json_reader_parse(request->body, request->body_len, REQUEST_JSON_DEPTH_MAX, &request->json, err);
+}
+
+const char *request_method(const struct cicada_request *request)
+{
+    return request->method;
+}
+
+const char *request_path(const struct cicada_request *request)
+{
+    return request->raw_path;
+}
+
+const char *request_parameter(const struct cicada_request *request, const char *name)
+{
+    return field_find(&request->parameters, name, false);
+}
+
+const char *request_query(const struct cicada_request *request, const char *name)
+{
+    return field_find(&request->query, name, false);
+}
+
+bool request_query_at(const struct cicada_request *request, size_t index, const char **ret_name,
+                      const char **ret_value)
+{
+    return field_at(&request->query, index, ret_name, ret_value);
+}
+
+const char *request_header(const struct cicada_request *request, const char *name)
+{
+    return field_find(&request->headers, name, true);
+}
+
+bool request_header_at(const struct cicada_request *request, size_t index, const char **ret_name,
+                       const char **ret_value)
+{
+    return field_at(&request->headers, index, ret_name, ret_value);
+}
+
+const char *request_body(const struct cicada_request *request, size_t *ret_len)
+{
+    if (ret_len != NULL)
+        *ret_len = request->body_len;
+    return request->body;
+}
+
+const struct cicada_json_node *request_json(struct cicada_request *request)
+{
+    if (request->json == NULL && request->body_kind == BODY_MAYBE && !request->json_malformed)
+        request->json_malformed = json_reader_parse(request->body, request->body_len, REQUEST_JSON_DEPTH_MAX,
+                                                    &request->json, &request->json_error) != 0;
+    /* The SDK's node is the reader's node under a name of its own. */
+    return request->json ? (const struct cicada_json_node *)(const void *)json_doc_root(request->json) : NULL;
+}

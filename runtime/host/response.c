@@ -1,0 +1,173 @@
+#include "runtime/host/response.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "runtime/base/mem.h"
+
+void response_init(struct cicada_response *response, const struct cicada_calls *calls, struct arena *arena,
+                   const char *request_id, int success_status, size_t max_bytes)
+{
+    memset(response, 0, sizeof(*response));
+    response->calls = calls;
+    response->arena = arena;
+    response->request_id = request_id;
+    response->status = success_status;
+    response->max_bytes = max_bytes;
+    /* Room for an error body under any limit; response_check() looks at the limit itself. */
+    strbuf_init(&response->body, max_bytes > PROBLEM_MAX_BYTES ? max_bytes : PROBLEM_MAX_BYTES);
+}
+
+void response_release(struct cicada_response *response)
+{
+    strbuf_release(&response->body);
+}
+
+void response_mistake(struct cicada_response *response, const char *format, ...)
+{
+    va_list args;
+
+    if (response->mistake[0] != '\0')
+        return;
+    va_start(args, format);
+    vsnprintf(response->mistake, sizeof(response->mistake), format, args);
+    va_end(args);
+}
+
+void response_clear_body(struct cicada_response *response)
+{
+    strbuf_clear(&response->body);
+    response->is_problem = false;
+    response->writing = false;
+    response->depth = 0;
+    response->has_items[0] = false;
+}
+
+int response_check(const struct cicada_response *response, struct err *err)
+{
+    if (response->mistake[0] != '\0')
+        return err_set(err, ERR_INVALID, "%s", response->mistake);
+    if (response->depth > 0)
+        return err_set(err, ERR_INVALID, "JSON: %d objects or arrays were not ended", response->depth);
+    if (strbuf_failed(&response->body) || (!response->is_problem && response->body.len > response->max_bytes))
+        return err_set(err, ERR_TOO_LARGE, "the body is larger than %zu bytes", response->max_bytes);
+    return 0;
+}
+
+void response_status(struct cicada_response *response, int32_t status)
+{
+    if (status < 200 || status > 599)
+        response_mistake(response, "status %d is not within 200 and 599", (int)status);
+    else
+        response->status = status;
+}
+
+static bool is_token(const char *name)
+{
+    size_t len =
+        strspn(name, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+    return len > 0 && name[len] == '\0';
+}
+
+static bool is_field_value(const char *value)
+{
+    for (const unsigned char *p = (const unsigned char *)value; *p != '\0'; p++)
+        if ((*p < ' ' && *p != '\t') || *p == 0x7f)
+            return false;
+    return true;
+}
+
+static bool is_ours(const char *name)
+{
+    static const char *const names[] = {"Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive",
+                                        "Upgrade",        "Trailer",           "Date",       "X-Request-Id"};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        if (strcasecmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
+void response_header(struct cicada_response *response, const char *name, const char *value)
+{
+    if (!is_token(name) || !is_field_value(value))
+        response_mistake(response, "header \"%.40s\": name or value has a character that is not allowed",
+                         name);
+    else if (is_ours(name))
+        response_mistake(response, "header %s belongs to the runtime", name);
+    else if (strlen(name) + strlen(value) > RESPONSE_HEADER_MAX_BYTES)
+        response_mistake(response, "header %.40s is longer than %d bytes", name, RESPONSE_HEADER_MAX_BYTES);
+    else if (strcasecmp(name, "Content-Type") == 0)
+        response->content_type = arena_strdup(response->arena, value);
+    else if (response->header_count == RESPONSE_HEADERS_MAX)
+        response_mistake(response, "more than %d headers", RESPONSE_HEADERS_MAX);
+    else
+        response->headers[response->header_count++] =
+            (struct http_header){arena_strdup(response->arena, name), arena_strdup(response->arena, value)};
+}
+
+void response_body(struct cicada_response *response, const void *data, size_t len)
+{
+    response_clear_body(response);
+    if (len > 0)
+        (void)strbuf_append(&response->body, data, len); /* too large shows in response_check() */
+}
+
+static void put_problem(struct cicada_response *response, const struct problem *problem)
+{
+    response_clear_body(response);
+    response->status = problem->status;
+    response->content_type = PROBLEM_CONTENT_TYPE;
+    response->is_problem = true;
+    problem_print(problem, response->request_id, &response->body);
+}
+
+static bool is_code(const char *code)
+{
+    size_t len = strspn(code, "abcdefghijklmnopqrstuvwxyz0123456789_");
+    return len > 0 && len <= 64 && code[len] == '\0';
+}
+
+void response_problem(struct cicada_response *response, int32_t status, const char *code, const char *detail)
+{
+    struct problem problem = {.status = status, .code = code, .detail = detail, .component = "function"};
+
+    if (status < 400 || status > 599)
+        response_mistake(response, "cicada_problem(): status %d is not within 400 and 599", (int)status);
+    else if (!is_code(code))
+        response_mistake(response, "cicada_problem(): code \"%.40s\" has other characters than a-z, 0-9, _",
+                         code);
+    else
+        put_problem(response, &problem);
+}
+
+void response_set_problem(struct cicada_response *response, const struct problem *problem, int retry_after_s)
+{
+    char seconds[16];
+
+    response->header_count = 0;
+    response->mistake[0] = '\0';
+    put_problem(response, problem);
+    if (retry_after_s > 0) {
+        snprintf(seconds, sizeof(seconds), "%d", retry_after_s);
+        response_header(response, "Retry-After", seconds);
+    }
+}
+
+int response_send(const struct cicada_response *response, struct http_request *http, struct err *err)
+{
+    struct http_header headers[RESPONSE_HEADERS_MAX + 2];
+    size_t count = 0;
+
+    if (response->content_type != NULL)
+        headers[count++] = (struct http_header){"Content-Type", response->content_type};
+    else if (response->body.len > 0)
+        headers[count++] = (struct http_header){
+            "Content-Type", response->writing ? "application/json" : "application/octet-stream"};
+    headers[count++] = (struct http_header){"X-Request-Id", response->request_id};
+    for (size_t i = 0; i < response->header_count; i++)
+        headers[count++] = response->headers[i];
+    return http_request_respond(http, response->status, headers, count, response->body.buf,
+                                response->body.len, err);
+}

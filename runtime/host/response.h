@@ -1,0 +1,67 @@
+/* response.h - the answer a handler builds: status, headers, body; JSON piece by piece.
+ *
+ * A mistake of the handler (status out of range, member without a name, ...) is kept, the first one wins, and makes the
+ * answer 500: see response_check().
+ *
+ * Threads: one owner at a time.
+ */
+#ifndef CICADA_HOST_RESPONSE_H
+#define CICADA_HOST_RESPONSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/base/err.h"
+#include "runtime/base/strbuf.h"
+#include "runtime/host/arena.h"
+#include "runtime/host/problem.h"
+#include "runtime/http/http_server.h"
+#include "runtime/sdk/cicada/function.h"
+
+#define RESPONSE_HEADERS_MAX      48
+#define RESPONSE_HEADER_MAX_BYTES 8192
+#define RESPONSE_DEPTH_MAX        64
+
+struct cicada_response {
+    const struct cicada_calls *calls; /* first: the SDK reads it */
+    struct arena *arena;
+    const char *request_id;
+    int status;
+    struct http_header headers[RESPONSE_HEADERS_MAX]; /* without Content-Type */
+    size_t header_count;
+    const char *content_type; /* NULL: by the body */
+    struct strbuf body;
+    size_t max_bytes;
+    bool is_problem;
+    bool writing;                          /* the body is JSON, written piece by piece */
+    int depth;                             /* open objects and arrays */
+    bool in_array[RESPONSE_DEPTH_MAX + 1]; /* by depth, from 1 */
+    bool has_items[RESPONSE_DEPTH_MAX + 1];
+    char mistake[200]; /* "": none */
+};
+
+void response_init(struct cicada_response *response, const struct cicada_calls *calls, struct arena *arena,
+                   const char *request_id, int success_status, size_t max_bytes);
+void response_release(struct cicada_response *response);
+
+/* ERR_INVALID: a mistake; ERR_TOO_LARGE: the body is above the limit. */
+int response_check(const struct cicada_response *response, struct err *err) MUST_CHECK;
+/* Replaces all, headers too. retry_after_s 0: no Retry-After. */
+void response_set_problem(struct cicada_response *response, const struct problem *problem, int retry_after_s);
+/* Sends it. ERR_IO: the peer is gone. */
+int response_send(const struct cicada_response *response, struct http_request *http,
+                  struct err *err) MUST_CHECK;
+
+/* The calls of the SDK. */
+void response_status(struct cicada_response *response, int32_t status);
+void response_header(struct cicada_response *response, const char *name, const char *value);
+void response_body(struct cicada_response *response, const void *data, size_t len);
+void response_problem(struct cicada_response *response, int32_t status, const char *code, const char *detail);
+
+/* For response_json.c. */
+void response_mistake(struct cicada_response *response, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void response_clear_body(struct cicada_response *response);
+
+#endif

@@ -1,0 +1,358 @@
+#include "runtime/host/runtime.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/host/admin.h"
+#include "runtime/host/announcer.h"
+#include "runtime/host/context.h"
+#include "runtime/host/drain.h"
+#include "runtime/host/handler.h"
+#include "runtime/host/lifecycle.h"
+#include "runtime/host/service.h"
+#include "runtime/host/spec.h"
+#include "runtime/host/termination.h"
+#include "runtime/postgres/postgres.h"
+
+#define HEADER_TIMEOUT_MS     10000
+#define KEEP_ALIVE_TIMEOUT_MS 60000 /* longer than a gateway's, so that it is the gateway who closes */
+#define CONNECT_TIMEOUT_MS    5000
+#define TICK_MS               250
+#define DRAIN_TICK_MS         10
+#define END_MS                2000 /* for threads that were told to end */
+
+struct runtime {
+    const struct runtime_options *options;
+    struct function_spec spec;
+    struct lifecycle lifecycle;
+    struct metrics *metrics;
+    struct host_metrics *host_metrics;
+    struct admin *admin;
+    const struct cicada_function *function;
+    void *state;      /* what init made */
+    bool initialised; /* so shutdown is due */
+    struct pg_pool *pool;
+    struct service *service;
+    struct http_server *server;
+    struct announcer *announcer;
+    int64_t load_us, listen_us; /* how long these phases of the start took */
+};
+
+/* Why the process can't go on, in the words of the operator's conditions. */
+struct failure {
+    const char *reason; /* NULL: none */
+    char message[LIFECYCLE_MESSAGE_SIZE];
+};
+
+static int fail(struct failure *failure, const char *reason, const struct err *err)
+{
+    failure->reason = reason;
+    snprintf(failure->message, sizeof(failure->message), "%s", err->msg);
+    return -1;
+}
+
+static int read_spec(struct runtime *runtime, struct err *err)
+{
+    const struct spec_source source = {runtime->options->spec, "CICADA_SPEC", runtime->options->spec_file,
+                                       "CICADA_SPEC_FILE"};
+    CLEANUP_FREE char *text = NULL;
+
+    if (spec_source_read(&source, SPEC_MAX_BYTES, &text, err) != 0)
+        return -1;
+    if (spec_parse(text, strlen(text), &runtime->spec, err) != 0)
+        return err_wrap(err, "%s", runtime->options->spec ? source.value_name : source.file_name);
+    return 0;
+}
+
+/* Checks the URL; connects to nothing. */
+static int make_pool(struct runtime *runtime, struct err *err)
+{
+    const struct spec_source source = {runtime->options->database_url, "DATABASE_URL",
+                                       runtime->options->database_url_file, "DATABASE_URL_FILE"};
+    CLEANUP_FREE char *url = NULL;
+    CLEANUP_FREE char *application = NULL;
+    struct pg_pool_settings settings = {
+        .size = runtime->spec.pool_size,
+        .isolation = runtime->spec.isolation,
+        .connect_timeout_ms = CONNECT_TIMEOUT_MS,
+    };
+
+    if (!runtime->spec.has_database)
+        return 0;
+    if (spec_source_read(&source, SPEC_URL_MAX_BYTES, &url, err) != 0)
+        return err_wrap(err, "database");
+    application =
+        xasprintf("cicada %s/%s", runtime->options->function_namespace, runtime->options->function_name);
+    settings.url = url;
+    settings.application_name = application;
+    if (pg_pool_new(&settings, &runtime->pool, err) != 0)
+        return err_wrap(err, "DATABASE_URL");
+    return 0;
+}
+
+static int start_admin(struct runtime *runtime, struct err *err)
+{
+    const struct admin_settings settings = {
+        .listen = runtime->options->admin_listen,
+        .lifecycle = &runtime->lifecycle,
+        .metrics = runtime->metrics,
+        .host_metrics = runtime->host_metrics,
+    };
+    return admin_start(&settings, &runtime->admin, err);
+}
+
+/* Gateways are told of a pod by name and UID; a runtime outside a cluster has neither, and no gateway to tell. */
+static int start_announcer(struct runtime *runtime, struct err *err)
+{
+    const struct runtime_options *options = runtime->options;
+    const struct announcer_settings settings = {
+        .gateway = options->gateway,
+        .namespace = options->function_namespace,
+        .function = options->function_name,
+        .pod_name = options->pod_name ? options->pod_name : "",
+        .pod_uid = options->pod_uid ? options->pod_uid : "",
+    };
+
+    if (options->gateway == NULL || options->gateway[0] == '\0')
+        return 0;
+    if (announcer_start(&settings, &runtime->announcer, err) != 0)
+        return err_wrap(err, "CICADA_GATEWAY");
+    return 0;
+}
+
+static int run_init(struct runtime *runtime, struct err *err)
+{
+    const struct runtime_options *options = runtime->options;
+    struct arena arena;
+    struct database none;
+    struct cicada_context context = {
+        .calls = &sdk_calls,
+        .function = options->function_name,
+        .namespace = options->function_namespace,
+        .request_id = "",
+        .traceparent = "",
+        .deadline_ms = clock_monotonic_ms() + runtime->spec.timeout_ms,
+        .database = &none,
+    };
+    int rc = CICADA_OK;
+
+    arena_init(&arena);
+    database_init(&none, /* pool= */ NULL, &arena, context.deadline_ms);
+    if (runtime->function->init != NULL)
+        rc = runtime->function->init(&context, &runtime->state);
+    database_release(&none);
+    arena_release(&arena);
+    if (rc != CICADA_OK)
+        return err_set(err, ERR_INVALID, "%s:%s: init failed: %s", runtime->spec.handler_file,
+                       runtime->spec.handler_symbol,
+                       context.last_error[0] ? context.last_error : "it logged no reason");
+    runtime->initialised = true;
+    return 0;
+}
+
+static int load_function(struct runtime *runtime, struct err *err)
+{
+    int64_t start_us = clock_monotonic_us();
+
+    if (handler_load(runtime->options->function_dir, runtime->spec.handler_file, runtime->spec.handler_symbol,
+                     &runtime->function, err) != 0 ||
+        run_init(runtime, err) != 0)
+        return -1;
+    runtime->load_us = clock_monotonic_us() - start_us;
+    host_metrics_start_phase(runtime->host_metrics, "load", runtime->load_us);
+    return 0;
+}
+
+static int start_service(struct runtime *runtime, struct err *err)
+{
+    const struct service_settings service = {
+        .spec = &runtime->spec,
+        .target =
+            {
+                .function = runtime->function,
+                .state = runtime->state,
+                .name = runtime->options->function_name,
+                .namespace = runtime->options->function_namespace,
+                .success_status = runtime->spec.success_status,
+                .response_max_bytes = (size_t)runtime->spec.response_max_bytes,
+                .pool = runtime->pool,
+            },
+        .stuck_grace_ms = runtime->options->stuck_grace_ms,
+        .metrics = runtime->metrics,
+    };
+    struct http_server_settings server = {
+        .listen = runtime->options->listen,
+        .threads = 2 * runtime->spec.concurrency + 8,
+        .max_body_bytes = runtime->spec.body_max_bytes,
+        .header_timeout_ms = HEADER_TIMEOUT_MS,
+        .keep_alive_timeout_ms = KEEP_ALIVE_TIMEOUT_MS,
+        .close_when_busy = true,
+        .handler = service_handle,
+    };
+    int64_t start_us = clock_monotonic_us();
+
+    runtime->service = service_new(&service);
+    server.handler_arg = runtime->service;
+    if (http_server_start(&server, &runtime->server, err) != 0)
+        return -1;
+    admin_set_service(runtime->admin, runtime->service, runtime->pool);
+    runtime->listen_us = clock_monotonic_us() - start_us;
+    host_metrics_start_phase(runtime->host_metrics, "listen", runtime->listen_us);
+    return 0;
+}
+
+static int start(struct runtime *runtime, struct failure *failure)
+{
+    struct err err = ERR_INIT;
+
+    if (read_spec(runtime, &err) != 0 || make_pool(runtime, &err) != 0)
+        return fail(failure, "InvalidSpec", &err);
+    if (start_admin(runtime, &err) != 0)
+        return fail(failure, "ContainerExited", &err);
+    if (start_announcer(runtime, &err) != 0) /* resolves names meanwhile */
+        return fail(failure, "ContainerExited", &err);
+    if (load_function(runtime, &err) != 0)
+        return fail(failure, "HandlerLoadFailed", &err);
+    if (runtime->pool != NULL) /* after the handler: both go through the dynamic loader's one lock */
+        pg_pool_start(runtime->pool);
+    if (start_service(runtime, &err) != 0)
+        return fail(failure, "ContainerExited", &err);
+    lifecycle_enter(&runtime->lifecycle, LIFECYCLE_SERVING, "", "");
+    announcer_announce(runtime->announcer, http_server_port(runtime->server));
+    log_info("serving wall_us=%lld load_ms=%.1f listen_ms=%.1f", (long long)clock_wall_us(),
+             (double)runtime->load_us / 1000, (double)runtime->listen_us / 1000);
+    return 0;
+}
+
+/* The signal, or 0 after `timeout_ms`. */
+static int wait_for_signal(const sigset_t *signals, int64_t timeout_ms)
+{
+    struct timespec timeout = {timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000L};
+    int number = sigtimedwait(signals, NULL, &timeout);
+
+    return number > 0 ? number : 0;
+}
+
+/* Looks for what ends a process that serves. */
+static void look_after(struct runtime *runtime, struct failure *failure)
+{
+    char request_id[REQUEST_ID_MAX + 1];
+
+    if (service_stuck(runtime->service, request_id)) {
+        failure->reason = "HandlerStuck";
+        snprintf(failure->message, sizeof(failure->message),
+                 "%s:%s: request %s overran its deadline by more than %lld ms", runtime->spec.handler_file,
+                 runtime->spec.handler_symbol, request_id, (long long)runtime->options->stuck_grace_ms);
+    } else if (runtime->pool != NULL && pg_pool_authentication_failed(runtime->pool)) {
+        failure->reason = "DatabaseUnreachable";
+        snprintf(
+            failure->message, sizeof(failure->message),
+            "authentication: the server rejected the role or its password; a restart reads the Secret anew");
+    }
+}
+
+static void serve(struct runtime *runtime, const sigset_t *signals, struct failure *failure)
+{
+    while (failure->reason == NULL) {
+        int number = wait_for_signal(signals, TICK_MS);
+        if (number != 0) {
+            log_info("signal %d: draining", number);
+            return;
+        }
+        look_after(runtime, failure);
+    }
+}
+
+static bool is_busy(struct runtime *runtime)
+{
+    struct service_figures figures;
+
+    service_figures(runtime->service, &figures);
+    return figures.in_flight > 0 || http_server_in_flight(runtime->server) > 0;
+}
+
+/* Lets work in flight end. A second signal ends the wait. */
+static void drain(struct runtime *runtime, const sigset_t *signals, struct failure *failure)
+{
+    int64_t start_ms = clock_monotonic_ms();
+    enum drain_decision decision = DRAIN_WAIT;
+
+    lifecycle_enter(&runtime->lifecycle, LIFECYCLE_DRAINING, failure->reason ? failure->reason : "Draining",
+                    failure->reason ? failure->message : "the pod is being stopped");
+    http_server_drain(runtime->server);
+    announcer_goodbye(runtime->announcer);
+    while (decision == DRAIN_WAIT) {
+        struct drain_view view = {
+            .limit_ms = runtime->spec.drain_ms,
+            .acknowledged = announcer_acknowledged(runtime->announcer),
+            .busy = is_busy(runtime),
+            .idle_ms = http_server_idle_ms(runtime->server),
+            .elapsed_ms = clock_monotonic_ms() - start_ms,
+        };
+        decision = drain_decide(&view);
+        if (decision == DRAIN_WAIT && wait_for_signal(signals, DRAIN_TICK_MS) != 0)
+            decision = DRAIN_TIMED_OUT;
+    }
+    if (decision == DRAIN_TIMED_OUT)
+        log_warn("drain ended after %lld ms; work in flight: %s",
+                 (long long)(clock_monotonic_ms() - start_ms), is_busy(runtime) ? "yes" : "no");
+}
+
+/* In reverse order of the start. False: code of the function still runs. */
+static bool stop(struct runtime *runtime)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + END_MS;
+    bool ended;
+
+    http_server_stop(steal_ptr(&runtime->server));
+    admin_stop(steal_ptr(&runtime->admin));
+    ended = announcer_free(runtime->announcer, deadline_ms);
+    if (!service_free(runtime->service, deadline_ms))
+        return false;
+    pg_pool_free(steal_ptr(&runtime->pool));
+    if (runtime->initialised && runtime->function->shutdown != NULL)
+        runtime->function->shutdown(runtime->state);
+    host_metrics_free(runtime->host_metrics);
+    metrics_free(runtime->metrics);
+    lifecycle_release(&runtime->lifecycle);
+    spec_release(&runtime->spec);
+    return ended;
+}
+
+static void report(const struct runtime_options *options, const struct failure *failure)
+{
+    struct err err = ERR_INIT;
+
+    log_error("%s: %s", failure->reason, failure->message);
+    if (termination_write(options->termination_log, failure->reason, failure->message, &err) != 0)
+        log_warn("termination message: %s", err.msg);
+}
+
+int runtime_run(const struct runtime_options *options, const sigset_t *signals, bool *ret_abandoned)
+{
+    struct runtime runtime = {.options = options};
+    struct failure failure = {0};
+    bool stuck;
+
+    lifecycle_init(&runtime.lifecycle);
+    runtime.metrics = metrics_new();
+    runtime.host_metrics = host_metrics_new(runtime.metrics);
+    if (start(&runtime, &failure) == 0) {
+        serve(&runtime, signals, &failure);
+        stuck = failure.reason != NULL && strcmp(failure.reason, "HandlerStuck") == 0;
+        if (!stuck)
+            drain(&runtime, signals, &failure);
+    } else {
+        stuck = false;
+    }
+    if (failure.reason != NULL)
+        report(options, &failure);
+    *ret_abandoned = stuck || !stop(&runtime);
+    return failure.reason != NULL;
+}

@@ -1,0 +1,46 @@
+/* service.h - the function port: from a request on a connection to the handler's answer on it.
+ *
+ * Threads: service_handle() runs on the connections' threads, many at once; the figures may be read from any thread.
+ */
+#ifndef CICADA_HOST_SERVICE_H
+#define CICADA_HOST_SERVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/base/metrics.h"
+#include "runtime/host/invocation.h"
+#include "runtime/host/spec.h"
+#include "runtime/http/http_server.h"
+
+struct service;
+
+#define SERVICE_STACK_BYTES (8u << 20)
+
+struct service_settings {
+    const struct function_spec *spec; /* borrowed, as all below */
+    struct invocation_target target;
+    int64_t stuck_grace_ms; /* how late a handler may be before service_stuck() names it */
+    struct metrics *metrics;
+};
+
+struct service_figures {
+    int in_flight; /* handlers at work, late ones too */
+    int waiting;   /* for a place */
+    int64_t served;
+    int64_t busy_ms;
+};
+
+struct service *service_new(const struct service_settings *settings);
+/* No request may be left on a connection. Waits until deadline_ms for late handlers; false: one still runs, and nothing
+ * that it uses may be freed. NULL is fine. */
+bool service_free(struct service *service, int64_t deadline_ms) MUST_CHECK;
+
+/* For struct http_server_settings; arg is the service. */
+void service_handle(void *arg, struct http_request *http);
+
+void service_figures(struct service *service, struct service_figures *ret_figures);
+/* True if a handler is later than its deadline and the grace; ret_request_id names its request. */
+bool service_stuck(struct service *service, char ret_request_id[REQUEST_ID_MAX + 1]);
+
+#endif

@@ -1,0 +1,216 @@
+#include "runtime/host/spec.h"
+
+#include <ctype.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/json.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/text.h"
+#include "runtime/host/path_template.h"
+
+/* An empty variable counts as none: that is how manifests and shells leave one out. */
+static bool is_set(const char *text)
+{
+    return text != NULL && text[0] != '\0';
+}
+
+int spec_source_read(const struct spec_source *source, size_t max_bytes, char **ret_text, struct err *err)
+{
+    char *text;
+    size_t len;
+
+    if (is_set(source->value)) {
+        if (is_set(source->file))
+            return err_set(err, ERR_INVALID, "%s and %s are both set", source->value_name, source->file_name);
+        len = strlen(source->value);
+        if (len > max_bytes)
+            return err_set(err, ERR_TOO_LARGE, "%s: larger than %zu bytes", source->value_name, max_bytes);
+        *ret_text = xstrdup(source->value);
+        return 0;
+    }
+    if (!is_set(source->file))
+        return err_set(err, ERR_NOT_FOUND, "neither %s nor %s is set", source->value_name, source->file_name);
+    if (file_read(source->file, max_bytes, &text, &len, err) != 0)
+        return err_wrap(err, "%s", source->file_name);
+    while (len > 0 && (text[len - 1] == '\n' || text[len - 1] == '\r'))
+        text[--len] = '\0';
+    *ret_text = text;
+    return 0;
+}
+
+static int read_integer(const cJSON *object, const char *path, const char *name, int64_t min, int64_t max,
+                        int64_t absent, int64_t *ret_value, struct err *err)
+{
+    const cJSON *item = json_get(object, name);
+
+    if (item == NULL || cJSON_IsNull(item)) {
+        *ret_value = absent;
+        return 0;
+    }
+    if (!cJSON_IsNumber(item) || item->valuedouble != floor(item->valuedouble) ||
+        item->valuedouble < (double)min || item->valuedouble > (double)max)
+        return err_set(err, ERR_INVALID, "%s%s: must be an integer from %lld to %lld", path, name,
+                       (long long)min, (long long)max);
+    *ret_value = (int64_t)item->valuedouble;
+    return 0;
+}
+
+/* An absent member leaves *ret_object NULL. */
+static int read_object(const cJSON *object, const char *name, const cJSON **ret_object, struct err *err)
+{
+    const cJSON *item = json_get(object, name);
+
+    if (item == NULL || cJSON_IsNull(item)) {
+        *ret_object = NULL;
+        return 0;
+    }
+    if (!cJSON_IsObject(item))
+        return err_set(err, ERR_INVALID, "%s: must be an object", name);
+    *ret_object = item;
+    return 0;
+}
+
+static bool is_file_name(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (!isalnum((unsigned char)text[i]) && strchr("._-+", text[i]) == NULL)
+            return false;
+    return len > 0 && text[0] != '.' && memmem(text, len, "..", 2) == NULL;
+}
+
+static bool is_symbol(const char *text)
+{
+    if (!isalpha((unsigned char)text[0]) && text[0] != '_')
+        return false;
+    for (const char *p = text; *p != '\0'; p++)
+        if (!isalnum((unsigned char)*p) && *p != '_')
+            return false;
+    return true;
+}
+
+static int read_handler(const cJSON *root, struct function_spec *spec, struct err *err)
+{
+    const char *handler = json_string(root, "handler");
+    const char *colon;
+
+    if (handler == NULL)
+        return err_set(err, ERR_INVALID, "handler: must be a string such as \"shop.so:handle_user_request\"");
+    colon = strchr(handler, ':');
+    if (strlen(handler) > SPEC_HANDLER_MAX_BYTES || colon == NULL ||
+        !is_file_name(handler, (size_t)(colon - handler)) || !is_symbol(colon + 1))
+        return err_set(
+            err, ERR_INVALID,
+            "handler: \"%.255s\" is not FILE:SYMBOL, a file name without '/' or \"..\" and a C identifier",
+            handler);
+    spec->handler_file = xstrndup(handler, (size_t)(colon - handler));
+    spec->handler_symbol = xstrdup(colon + 1);
+    return 0;
+}
+
+static int read_isolation(const cJSON *database, enum pg_isolation *ret_isolation, struct err *err)
+{
+    static const struct {
+        const char *name;
+        enum pg_isolation isolation;
+    } levels[] = {
+        {"ReadCommitted", PG_READ_COMMITTED},
+        {"RepeatableRead", PG_REPEATABLE_READ},
+        {"Serializable", PG_SERIALIZABLE},
+    };
+    const cJSON *item = json_get(database, "isolation");
+
+    *ret_isolation = PG_READ_COMMITTED;
+    if (item == NULL || cJSON_IsNull(item))
+        return 0;
+    for (size_t i = 0; i < ARRAY_SIZE(levels); i++) {
+        if (cJSON_IsString(item) && strcmp(item->valuestring, levels[i].name) == 0) {
+            *ret_isolation = levels[i].isolation;
+            return 0;
+        }
+    }
+    return err_set(err, ERR_INVALID,
+                   "database.isolation: must be ReadCommitted, RepeatableRead or Serializable");
+}
+
+static int read_database(const cJSON *root, struct function_spec *spec, struct err *err)
+{
+    const cJSON *database;
+    int64_t pool_size;
+
+    if (read_object(root, "database", &database, err) != 0)
+        return -1;
+    spec->has_database = database != NULL;
+    if (read_integer(database, "database.", "poolSize", 1, SPEC_POOL_MAX, 4, &pool_size, err) != 0 ||
+        read_isolation(database, &spec->isolation, err) != 0)
+        return -1;
+    spec->pool_size = (int)pool_size;
+    return 0;
+}
+
+static int read_http(const cJSON *root, struct function_spec *spec, struct err *err)
+{
+    const cJSON *http;
+    const cJSON *template;
+    int64_t status;
+
+    if (read_object(root, "http", &http, err) != 0 ||
+        read_integer(http, "http.", "successStatus", 200, 299, 200, &status, err) != 0)
+        return -1;
+    spec->success_status = (int)status;
+    template = json_get(http, "pathTemplate");
+    if (template == NULL || cJSON_IsNull(template))
+        return 0;
+    if (!cJSON_IsString(template))
+        return err_set(err, ERR_INVALID, "http.pathTemplate: must be a string");
+    if (path_template_check(template->valuestring, err) != 0)
+        return err_wrap(err, "http.pathTemplate");
+    spec->path_template = xstrdup(template->valuestring);
+    return 0;
+}
+
+static int read_numbers(const cJSON *root, struct function_spec *spec, struct err *err)
+{
+    const cJSON *limits;
+    int64_t timeout_s, drain_s, concurrency;
+
+    if (read_integer(root, "", "timeoutSeconds", 1, SPEC_SECONDS_MAX, 30, &timeout_s, err) != 0 ||
+        read_integer(root, "", "drainSeconds", 0, SPEC_SECONDS_MAX, timeout_s, &drain_s, err) != 0 ||
+        read_integer(root, "", "concurrency", 1, SPEC_CONCURRENCY_MAX, 16, &concurrency, err) != 0 ||
+        read_object(root, "limits", &limits, err) != 0 ||
+        read_integer(limits, "limits.", "bodyBytes", 0, SPEC_BODY_MAX_BYTES, 1 << 20, &spec->body_max_bytes,
+                     err) != 0 ||
+        read_integer(limits, "limits.", "responseBytes", 0, SPEC_BODY_MAX_BYTES, 8 << 20,
+                     &spec->response_max_bytes, err) != 0)
+        return -1;
+    spec->timeout_ms = timeout_s * 1000;
+    spec->drain_ms = drain_s * 1000;
+    spec->concurrency = (int)concurrency;
+    return 0;
+}
+
+int spec_parse(const char *json, size_t len, struct function_spec *ret_spec, struct err *err)
+{
+    CLEANUP_JSON cJSON *root = NULL;
+    struct function_spec spec = {0};
+
+    if (json_parse(json, len, JSON_DEPTH_MAX, &root, err) != 0)
+        return -1;
+    if (!cJSON_IsObject(root))
+        return err_set(err, ERR_INVALID, "must be a JSON object");
+    if (read_handler(root, &spec, err) != 0 || read_numbers(root, &spec, err) != 0 ||
+        read_database(root, &spec, err) != 0 || read_http(root, &spec, err) != 0) {
+        spec_release(&spec);
+        return -1;
+    }
+    *ret_spec = spec;
+    return 0;
+}
+
+void spec_release(struct function_spec *spec)
+{
+    free(steal_ptr(&spec->handler_file));
+    free(steal_ptr(&spec->handler_symbol));
+    free(steal_ptr(&spec->path_template));
+}
