@@ -1,0 +1,182 @@
+#include "operator/gateway/kube_pod.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <string.h>
+
+#include "runtime/base/json.h"
+#include "runtime/base/mem.h"
+
+#define FUNCTION_CONTAINER        "function"
+#define TERMINATION_MESSAGE_DEPTH 4
+#define REASON_MAX_BYTES          63
+
+/* After these the kubelet goes on trying, but nothing changes before a person has changed something. ErrImagePull is not among
+ * them: it is the first try's, and ImagePullBackOff follows it. */
+static const char *const hopeless_reasons[] = {
+    "ImagePullBackOff",           "ErrImageNeverPull",    "InvalidImageName",
+    "CreateContainerConfigError", "CreateContainerError", "ImageInspectError",
+};
+
+static void pod_release(struct cached_object *object)
+{
+    struct kube_pod *pod = kube_pod_of(object);
+    free(pod->function);
+    free(pod->node);
+    free(pod->waiting_reason);
+    free(pod->exit_reason);
+    cached_object_release_names(object);
+    free(pod);
+}
+
+/* The gateway speaks IPv4; in a dual-stack cluster that may be the second address. */
+static void read_address(struct kube_pod *pod, const cJSON *status)
+{
+    const char *text = json_string(status, "podIP");
+    pod->has_address = text && inet_pton(AF_INET, text, &pod->address) == 1;
+    const cJSON *item;
+    cJSON_ArrayForEach(item, json_array(status, "podIPs"))
+    {
+        if (pod->has_address) {
+            return;
+        }
+        text = json_string(item, "ip");
+        pod->has_address = text && inet_pton(AF_INET, text, &pod->address) == 1;
+    }
+}
+
+static bool condition_is_true(const cJSON *status, const char *type)
+{
+    const cJSON *condition;
+    cJSON_ArrayForEach(condition, json_array(status, "conditions"))
+    {
+        const char *name = json_string(condition, "type"), *value = json_string(condition, "status");
+        if (name && value && strcmp(name, type) == 0) {
+            return strcmp(value, "True") == 0;
+        }
+    }
+    return false;
+}
+
+/* A pod that has ended for good (evicted, node gone) keeps its Ready condition at times; its phase tells. */
+static enum gateway_pod_state read_state(const cJSON *tree)
+{
+    const cJSON *status = json_object(tree, "status");
+    const char *phase = json_string(status, "phase");
+    if (json_string(json_object(tree, "metadata"), "deletionTimestamp") ||
+        (phase && (strcmp(phase, "Failed") == 0 || strcmp(phase, "Succeeded") == 0))) {
+        return GATEWAY_POD_TERMINATING;
+    }
+    return condition_is_true(status, "Ready") ? GATEWAY_POD_READY : GATEWAY_POD_PENDING;
+}
+
+static bool is_reason(const char *text)
+{
+    size_t len = strlen(text);
+    if (len == 0 || len > REASON_MAX_BYTES || !isupper((unsigned char)text[0])) {
+        return false;
+    }
+    for (size_t i = 0; i < len; i++) {
+        if (!isalnum((unsigned char)text[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The runtime leaves {"reason","message"} when it ends for a reason of its own. Only the reason goes to callers: the message may
+ * name what is inside the image. */
+static char *termination_reason(const cJSON *terminated)
+{
+    const char *text = json_string(terminated, "message");
+    if (!text) {
+        return NULL;
+    }
+    struct err ignored = ERR_INIT;
+    CLEANUP_JSON cJSON *tree = NULL;
+    if (json_parse(text, strlen(text), TERMINATION_MESSAGE_DEPTH, &tree, &ignored) < 0) {
+        return NULL; /* whatever the container printed */
+    }
+    const char *reason = json_string(tree, "reason");
+    return reason && is_reason(reason) ? xstrdup(reason) : NULL;
+}
+
+static void read_container(struct kube_pod *pod, const cJSON *status)
+{
+    const cJSON *container;
+    cJSON_ArrayForEach(container, json_array(status, "containerStatuses"))
+    {
+        const char *name = json_string(container, "name");
+        if (!name || strcmp(name, FUNCTION_CONTAINER) != 0) {
+            continue; /* an injected one */
+        }
+        const cJSON *state = json_object(container, "state");
+        const cJSON *ended = json_object(state, "terminated");
+        const cJSON *ended_before = json_object(json_object(container, "lastState"), "terminated");
+        /* The count is of restarts: an exit shows in it once the next try is made. */
+        pod->exits = (int)json_int64(container, "restartCount", 0) + (ended ? 1 : 0);
+        pod->waiting_reason = xstrdup_or_null(json_string(json_object(state, "waiting"), "reason"));
+        pod->exit_reason = termination_reason(ended ? ended : ended_before);
+        return;
+    }
+}
+
+struct cached_object *kube_pod_project(void *arg, const cJSON *tree)
+{
+    (void)arg;
+    const cJSON *labels = json_object(json_object(tree, "metadata"), "labels");
+    const char *function = json_string(labels, KUBE_FUNCTION_LABEL);
+    if (!function) {
+        return NULL;
+    }
+    struct kube_pod *pod = xcalloc(1, sizeof(*pod));
+    cached_object_init(&pod->object, tree, pod_release);
+    const cJSON *status = json_object(tree, "status");
+    pod->function = xstrdup(function);
+    pod->node = xstrdup_or_null(json_string(json_object(tree, "spec"), "nodeName"));
+    pod->state = read_state(tree);
+    read_address(pod, status);
+    read_container(pod, status);
+    return &pod->object;
+}
+
+void kube_pod_inherit(struct kube_pod *pod, const struct kube_pod *old)
+{
+    if (pod->state == GATEWAY_POD_READY) {
+        atomic_store(&pod->exits_when_ready, pod->exits);
+    } else if (old && strcmp(old->object.uid, pod->object.uid) == 0) {
+        atomic_store(&pod->exits_when_ready, atomic_load(&old->exits_when_ready));
+    }
+}
+
+const char *kube_pod_failure(const struct kube_pod *pod)
+{
+    if (pod->state != GATEWAY_POD_PENDING) {
+        return NULL;
+    }
+    for (size_t i = 0; pod->waiting_reason && i < ARRAY_SIZE(hopeless_reasons); i++) {
+        if (strcmp(pod->waiting_reason, hopeless_reasons[i]) == 0) {
+            return hopeless_reasons[i];
+        }
+    }
+    /* Once may be bad luck (a node under pressure); the second exit without having served is the program's own doing. */
+    bool backing_off = pod->waiting_reason && strcmp(pod->waiting_reason, "CrashLoopBackOff") == 0;
+    if (backing_off || pod->exits - atomic_load(&pod->exits_when_ready) >= 2) {
+        return pod->exit_reason ? pod->exit_reason : "ContainerExited";
+    }
+    return NULL;
+}
+
+void kube_pod_to_gateway(const struct kube_pod *pod, struct gateway_pod *ret_pod)
+{
+    *ret_pod = (struct gateway_pod){
+        .namespace = pod->object.namespace,
+        .function = pod->function,
+        .name = pod->object.name,
+        .uid = pod->object.uid,
+        .has_address = pod->has_address,
+        .address = {.sin_family = AF_INET, .sin_port = htons(KUBE_FUNCTION_PORT), .sin_addr = pod->address},
+        .state = pod->state,
+        .failure_code = kube_pod_failure(pod),
+    };
+}

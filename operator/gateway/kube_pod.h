@@ -1,0 +1,50 @@
+/* kube_pod.h - what the gateway keeps of a function's pod: whose it is, where it runs, whether it can serve, and why not.
+ *
+ * A projection for the informer (cache/informer.h): immutable and reference-counted through `object`, but for `exits_when_ready`,
+ * which the informer's thread alone sets.
+ */
+#ifndef CICADA_GATEWAY_KUBE_POD_H
+#define CICADA_GATEWAY_KUBE_POD_H
+
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "operator/cache/informer.h"
+#include "operator/gateway/gateway.h"
+
+#define KUBE_MANAGED_BY_LABEL "app.kubernetes.io/managed-by"
+#define KUBE_FUNCTION_LABEL   "cicada.dev/function"
+/* What the operator makes for Functions. */
+#define KUBE_FUNCTION_SELECTOR KUBE_MANAGED_BY_LABEL "=cicada," KUBE_FUNCTION_LABEL
+#define KUBE_FUNCTION_PORT     8080
+
+struct kube_pod {
+    struct cached_object object;
+    char *function;
+    char *node;              /* NULL: not scheduled yet */
+    bool has_address;
+    struct in_addr address;
+    enum gateway_pod_state state;
+    char *waiting_reason;    /* the function's container waits: "ImagePullBackOff", ...; NULL: it does not */
+    char *exit_reason;       /* from its last termination message: "HandlerLoadFailed", ...; NULL: none */
+    int exits;               /* of its container, so far */
+    atomic_int exits_when_ready; /* `exits` when it was last seen ready: see kube_pod_inherit() */
+};
+
+/* For informer_settings.project; NULL if the object is no function's pod. */
+struct cached_object *kube_pod_project(void *arg, const cJSON *tree);
+static inline struct kube_pod *kube_pod_of(struct cached_object *object)
+{
+    return (struct kube_pod *)(void *)object;
+}
+
+/* Exits count against a pod only until it is ready. Called on the informer's thread for each change, before
+ * kube_pod_failure(); old may be NULL. */
+void kube_pod_inherit(struct kube_pod *pod, const struct kube_pod *old);
+/* Why the pod can't start, as a code for callers; NULL: it serves, or may still start. Valid as long as the pod. */
+const char *kube_pod_failure(const struct kube_pod *pod);
+/* The pod as the core takes it; borrows from `pod`. */
+void kube_pod_to_gateway(const struct kube_pod *pod, struct gateway_pod *ret_pod);
+
+#endif
