@@ -25,34 +25,34 @@ struct pg_result;
 enum pg_isolation { PG_READ_COMMITTED, PG_REPEATABLE_READ, PG_SERIALIZABLE };
 
 struct pg_pool_settings {
-    const char *url;                  /* libpq URI or key=value list; checked against an allow-list of keys */
-    int size;                         /* most connections at once */
+    const char *url; /* libpq URI or key=value list; checked against an allow-list of keys */
+    int size;        /* most connections at once */
     enum pg_isolation isolation;
     int64_t connect_timeout_ms;
-    const char *application_name;     /* "cicada shop/create-order" */
+    const char *application_name; /* "cicada shop/create-order" */
 };
 
 /* What a failed database call was. Beside err.code: INVALID (statement refused), UNAVAILABLE, TIMEOUT, INTERNAL. */
 enum pg_failure {
     PG_FAILURE_NONE,
-    PG_FAILURE_SQL,             /* the server raised an error: sqlstate is set */
-    PG_FAILURE_REFUSED,         /* transaction control, COPY, session SET... refused before it was sent */
-    PG_FAILURE_UNREACHABLE,     /* no connection could be had */
-    PG_FAILURE_AUTHENTICATION,  /* the server rejected the password or role (28xxx) */
-    PG_FAILURE_LOST,            /* the connection died before COMMIT was sent: nothing was written */
-    PG_FAILURE_DEADLINE,        /* the invocation's deadline passed */
-    PG_FAILURE_NOT_COMMITTED,   /* status before COMMIT was not INTRANS, or COMMIT's tag was not COMMIT */
-    PG_FAILURE_COMMIT_UNKNOWN,  /* died after COMMIT was sent and its outcome could not be learned */
+    PG_FAILURE_SQL,            /* the server raised an error: sqlstate is set */
+    PG_FAILURE_REFUSED,        /* transaction control, COPY, session SET... refused before it was sent */
+    PG_FAILURE_UNREACHABLE,    /* no connection could be had */
+    PG_FAILURE_AUTHENTICATION, /* the server rejected the password or role (28xxx) */
+    PG_FAILURE_LOST,           /* the connection died before COMMIT was sent: nothing was written */
+    PG_FAILURE_DEADLINE,       /* the invocation's deadline passed */
+    PG_FAILURE_NOT_COMMITTED,  /* status before COMMIT was not INTRANS, or COMMIT's tag was not COMMIT */
+    PG_FAILURE_COMMIT_UNKNOWN, /* died after COMMIT was sent and its outcome could not be learned */
 };
 struct pg_error {
     enum pg_failure failure;
     char sqlstate[6];
-    char message[256];          /* primary message of the server, without values (no DETAIL) */
-    char constraint[64];        /* constraint_name, if any */
+    char message[256];   /* primary message of the server, without values (no DETAIL) */
+    char constraint[64]; /* constraint_name, if any */
 };
 
 int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_pool, struct err *err)
-    __attribute__((warn_unused_result)); /* ERR_INVALID: the URL; does not connect yet */
+    __attribute__((warn_unused_result));  /* ERR_INVALID: the URL; does not connect yet */
 void pg_pool_start(struct pg_pool *pool); /* begins to load libpq and open the first connection in a thread */
 void pg_pool_free(struct pg_pool *pool);  /* no transaction may be left */
 
@@ -78,19 +78,21 @@ bool pg_transaction_used(const struct pg_transaction *tx); /* a statement was se
  * later call returns the first error again. *ret_result: freed by the caller, or with the transaction. */
 int pg_query(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
              struct pg_result **ret_result, struct pg_error *error) __attribute__((warn_unused_result));
-int pg_transaction_commit(struct pg_transaction *tx, struct pg_error *error) __attribute__((warn_unused_result));
+int pg_transaction_commit(struct pg_transaction *tx, struct pg_error *error)
+    __attribute__((warn_unused_result));
 void pg_transaction_rollback(struct pg_transaction *tx);
 /* Another thread asks the statement in progress to be cancelled (the answer 504 was sent already). */
 void pg_transaction_cancel(struct pg_transaction *tx);
 
 int pg_result_rows(const struct pg_result *result);
 int pg_result_columns(const struct pg_result *result);
-int64_t pg_result_affected(const struct pg_result *result);      /* 0 if none */
+int64_t pg_result_affected(const struct pg_result *result); /* 0 if none */
 const char *pg_result_column_name(const struct pg_result *result, int column);
 unsigned pg_result_column_type(const struct pg_result *result, int column); /* OID */
 int pg_result_column(const struct pg_result *result, const char *name);     /* -1: absent */
 bool pg_result_is_null(const struct pg_result *result, int row, int column);
-const char *pg_result_value(const struct pg_result *result, int row, int column, size_t *ret_len); /* text form */
+const char *pg_result_value(const struct pg_result *result, int row, int column,
+                            size_t *ret_len); /* text form */
 void pg_result_free(struct pg_result *result);
 
 /* HTTP status for a failure, and a stable code such as "unique_violation", "database_unreachable", "commit_unknown". */

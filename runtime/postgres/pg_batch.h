@@ -1,0 +1,46 @@
+/* pg_batch.h - one flight of a transaction: the runtime's own commands around one statement of the function.
+ *
+ * Statements are prepared on first use and executed by name afterwards; a batch keeps the connection's list of prepared
+ * statements true to what the server answered.
+ *
+ * Threads: none of its own; belongs to its transaction.
+ */
+#ifndef CICADA_POSTGRES_PG_BATCH_H
+#define CICADA_POSTGRES_PG_BATCH_H
+
+#include "runtime/postgres/pg_connection.h"
+#include "runtime/postgres/pg_flight.h"
+
+#define PG_BATCH_STEPS_MAX 16
+
+/* Whose a command is: decides what its error means and whether its result is kept. */
+enum pg_batch_role { PG_BATCH_CONTROL, PG_BATCH_STATEMENT, PG_BATCH_XID, PG_BATCH_ROLES };
+
+struct pg_batch {
+    struct pg_connection *connection;
+    struct pg_flight flight;
+    struct {
+        enum pg_batch_role role;
+        unsigned prepares; /* number of the statement that this step prepares, or 0 */
+    } steps[PG_BATCH_STEPS_MAX];
+    int count;
+    bool statement_was_prepared;       /* by an earlier batch */
+    PGresult *results[PG_BATCH_ROLES]; /* last good one of STATEMENT and XID */
+    PGresult *error;                   /* first error */
+    enum pg_batch_role error_role;
+};
+
+void pg_batch_init(struct pg_batch *batch, struct pg_connection *connection, int64_t deadline_ms);
+void pg_batch_release(struct pg_batch *batch);
+#define CLEANUP_PG_BATCH CLEANUP(pg_batch_release)
+
+/* Sent as text, not prepared. */
+void pg_batch_command(struct pg_batch *batch, enum pg_batch_role role, const char *sql, int param_count,
+                      const char *const *params);
+/* Prepared once per connection. */
+void pg_batch_prepared(struct pg_batch *batch, enum pg_batch_role role, const char *sql, int param_count,
+                       const char *const *params);
+/* Sends all and reads all. PG_FLIGHT_OK also if a command failed: see error. */
+enum pg_flight_outcome pg_batch_run(struct pg_batch *batch) MUST_CHECK;
+
+#endif

@@ -1,0 +1,50 @@
+/* pg_connection.h - one connection to the server: opened without blocking beyond a limit, set up, checked, closed.
+ *
+ * A connection stays in libpq's pipeline mode for life. It is `doubtful` when its session is not as it was after the set-up,
+ * when a cancel request for it is under way, or when results are: then it must be closed, never lent again.
+ *
+ * Threads: one owner at a time. A connection's cancel handle is taken under the lock of the transaction that holds it.
+ */
+#ifndef CICADA_POSTGRES_PG_CONNECTION_H
+#define CICADA_POSTGRES_PG_CONNECTION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/base/stop.h"
+#include "runtime/postgres/pg_statements.h"
+#include "runtime/postgres/pg_url.h"
+#include "runtime/postgres/pq_api.h"
+
+/* A transaction that must stay idle for longer (its deadline is farther away) raises the limit for itself. */
+#define PG_IDLE_IN_TRANSACTION_MS 60000
+
+struct pg_connection {
+    PGconn *conn;
+    PGcancel *cancel; /* NULL once taken */
+    bool doubtful;
+    uint64_t session_hash; /* of the parameters that the server reports */
+    int64_t idle_since_ms;
+    int64_t expires_ms;
+    struct pg_statements statements;
+    struct pg_connection *next; /* in a list of the pool */
+};
+
+/* Why no connection could be had. */
+struct pg_outage {
+    const char *reason; /* "refused", "timeout", "authentication"...: a literal */
+    bool authentication;
+};
+
+/* Tries the hosts in order, each for at most timeout_ms. NULL: *ret_outage says why. `stop` ends it early. */
+struct pg_connection *pg_connection_open(const struct pg_url *url, const char *application_name,
+                                         int64_t timeout_ms, const struct stop *stop,
+                                         struct pg_outage *ret_outage);
+void pg_connection_close(struct pg_connection *connection); /* NULL is fine; no round trip */
+
+/* Without a round trip: false if the server has closed it or said something that needs a new one. */
+bool pg_connection_is_alive(struct pg_connection *connection);
+/* The session is as it was after the set-up, as far as the server reports. */
+bool pg_connection_is_unchanged(const struct pg_connection *connection);
+
+#endif

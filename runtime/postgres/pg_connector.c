@@ -1,0 +1,103 @@
+/* The pool's thread that opens connections and looks after idle ones. */
+#include "runtime/base/clock.h"
+#include "runtime/base/text.h"
+#include "runtime/postgres/pg_pool.h"
+#include "runtime/postgres/pg_wait.h"
+
+#define BACKOFF_MIN_MS       100
+#define BACKOFF_MAX_MS       5000
+#define BACKOFF_MAX_ASKED_MS 1000 /* while somebody waits */
+#define CHECK_INTERVAL_MS    5000
+#define SURPLUS_IDLE_MS      60000 /* idle ones beyond the first are closed after this */
+
+static bool needs_connection(const struct pg_pool *pool)
+{
+    if (pool->open >= pool->size)
+        return false;
+    return pool->open == 0 || pool->waiters_first != NULL;
+}
+
+static int64_t backoff_ms(int failures)
+{
+    int64_t delay_ms = failures < 8 ? (int64_t)BACKOFF_MIN_MS << (failures - 1) : BACKOFF_MAX_MS;
+    if (delay_ms > BACKOFF_MAX_MS)
+        delay_ms = BACKOFF_MAX_MS;
+    /* Between half and the whole, so that the pods of a function do not knock together. */
+    return delay_ms / 2 + (int64_t)(random_u64() % (uint64_t)(delay_ms / 2 + 1));
+}
+
+/* Called and returns with the lock held. */
+static bool open_one(struct pg_pool *pool)
+{
+    (void)pthread_mutex_unlock(&pool->lock);
+    struct pg_outage outage = {0};
+    struct pg_connection *connection =
+        pg_connection_open(pool->url, pool->application_name, pool->connect_timeout_ms, &pool->stop, &outage);
+    (void)pthread_mutex_lock(&pool->lock);
+    if (connection) {
+        pool->outage = (struct pg_outage){0};
+        pool->outage_since_ms = 0;
+        pool->open++;
+        pool->connects++;
+        pg_pool_put_locked(pool, connection);
+        return true;
+    }
+    if (pool->outage_since_ms == 0)
+        pool->outage_since_ms = clock_monotonic_ms();
+    pool->outage = outage;
+    pool->authentication_failed |= outage.authentication;
+    pool->connect_failures++;
+    pg_pool_wake_waiters_locked(pool);
+    return false;
+}
+
+/* Takes each idle connection out for a moment; what is dead, over-age or surplus is closed. Lock as in open_one(). */
+static void check_idle(struct pg_pool *pool)
+{
+    int64_t now_ms = clock_monotonic_ms();
+    for (int left = pool->idle_count; left > 0 && pool->idle_count > 0; left--) {
+        struct pg_connection *connection = pool->idle[0]; /* the longest idle one */
+        pool->idle_count--;
+        memmove(pool->idle, pool->idle + 1, (size_t)pool->idle_count * sizeof(*pool->idle));
+        bool surplus = pool->idle_count > 0 && now_ms - connection->idle_since_ms > SURPLUS_IDLE_MS;
+        (void)pthread_mutex_unlock(&pool->lock);
+        bool keep = !surplus && now_ms < connection->expires_ms && pg_connection_is_alive(connection);
+        if (!keep)
+            pg_connection_close(connection);
+        (void)pthread_mutex_lock(&pool->lock);
+        if (keep)
+            pg_pool_put_locked(pool, connection);
+        else
+            pool->open--;
+    }
+}
+
+void *pg_connector_run(void *arg)
+{
+    struct pg_pool *pool = arg;
+    int failures = 0;
+    int64_t failed_ms = 0, delay_ms = 0, next_check_ms = clock_monotonic_ms() + CHECK_INTERVAL_MS;
+    (void)pthread_mutex_lock(&pool->lock);
+    while (!stop_is_set(&pool->stop)) {
+        int64_t now_ms = clock_monotonic_ms(), until_ms = next_check_ms;
+        if (needs_connection(pool)) {
+            bool soon = pool->waiters_first && delay_ms > BACKOFF_MAX_ASKED_MS;
+            int64_t attempt_ms = failed_ms + (soon ? BACKOFF_MAX_ASKED_MS : delay_ms);
+            if (now_ms >= attempt_ms) {
+                failures = open_one(pool) ? 0 : failures + 1;
+                failed_ms = clock_monotonic_ms();
+                delay_ms = failures > 0 ? backoff_ms(failures) : 0;
+                continue;
+            }
+            until_ms = attempt_ms < until_ms ? attempt_ms : until_ms;
+        }
+        if (now_ms >= next_check_ms) {
+            check_idle(pool);
+            next_check_ms = now_ms + CHECK_INTERVAL_MS;
+            continue;
+        }
+        pg_wait_until(&pool->connector_wake, &pool->lock, until_ms);
+    }
+    (void)pthread_mutex_unlock(&pool->lock);
+    return NULL;
+}

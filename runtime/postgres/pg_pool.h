@@ -1,0 +1,76 @@
+/* pg_pool.h - the pool from inside: lending and taking back. postgres.h has what the host sees.
+ *
+ * A connection is idle (on a stack, last in first out, so that surplus ones grow old), lent to one owner, or with one of the
+ * pool's two threads:
+ *
+ *     connector   opens connections while somebody waits or none is open, looks after idle ones
+ *     reaper      sends cancel requests and closes what must not be lent again
+ *
+ * Neither ever runs on the request path. Who waits is served in order; a connection given back goes to the first.
+ *
+ * Locks: pool->lock is a leaf: no I/O and no callback while it is held.
+ */
+#ifndef CICADA_POSTGRES_PG_POOL_H
+#define CICADA_POSTGRES_PG_POOL_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "runtime/base/stop.h"
+#include "runtime/postgres/pg_connection.h"
+#include "runtime/postgres/pg_reaper.h"
+#include "runtime/postgres/postgres.h"
+
+#define PG_POOL_SIZE_MAX 1000
+
+struct pg_waiter {
+    struct pg_waiter *next;
+    pthread_cond_t wake;
+    struct pg_connection *connection; /* handed over */
+};
+
+struct pg_pool {
+    /* Fixed after pg_pool_new(). */
+    struct pg_url *url;
+    char *application_name;
+    int size;
+    enum pg_isolation isolation;
+    int64_t connect_timeout_ms;
+    struct stop stop;
+    struct pg_reaper reaper;
+
+    pthread_mutex_t lock;
+    pthread_t connector; /* the rest is guarded by lock */
+    bool started;
+    pthread_cond_t connector_wake;
+    struct pg_connection **idle; /* idle[idle_count - 1] is lent next */
+    int idle_count;
+    int open; /* idle, lent, or being looked at */
+    struct pg_waiter *waiters_first, **waiters_end;
+    int waiting;
+    struct pg_outage
+        outage; /* of the last attempt to connect; reason NULL: it succeeded, or there was none */
+    int64_t outage_since_ms;
+    bool authentication_failed;
+    int64_t connects, connect_failures;
+    int64_t commits, rollbacks, failures, commit_unknown;
+};
+
+/* Waits in line for a connection, at most until the deadline. While the server can't be reached: at most for the time that a
+ * connect may take, and once the outage is older than that, only for one more attempt. -1: UNREACHABLE, AUTHENTICATION or DEADLINE in *error. */
+int pg_pool_borrow(struct pg_pool *pool, int64_t deadline_ms, struct pg_connection **ret_connection,
+                   struct pg_error *error) __attribute__((warn_unused_result));
+/* Takes it back, or closes it if it is not fit to be lent again. */
+void pg_pool_return(struct pg_pool *pool, struct pg_connection *connection);
+
+enum pg_outcome { PG_OUTCOME_COMMIT, PG_OUTCOME_ROLLBACK, PG_OUTCOME_FAILURE, PG_OUTCOME_COMMIT_UNKNOWN };
+void pg_pool_count(struct pg_pool *pool, enum pg_outcome outcome);
+
+/* For the connector (pg_connector.c). */
+void pg_pool_put_locked(struct pg_pool *pool,
+                        struct pg_connection *connection); /* to the first waiter, or idle */
+void pg_pool_wake_waiters_locked(struct pg_pool *pool);
+void *pg_connector_run(void *pool);
+
+#endif

@@ -1,0 +1,67 @@
+/* pq_api.h - libpq, loaded at run time instead of linked.
+ *
+ * Linking libpq pulls in some twenty libraries (Kerberos, LDAP, TLS) before main() runs, which doubles the time to start.
+ * The table is filled once, by the first pool that starts; whoever holds a connection may use it.
+ *
+ * Threads: pq_api_load() may be called from any thread and any number of times. After it returned 0 the table is read-only.
+ */
+#ifndef CICADA_POSTGRES_PQ_API_H
+#define CICADA_POSTGRES_PQ_API_H
+
+#include <postgresql/libpq-fe.h>
+
+#include "runtime/base/err.h"
+
+#define PQ_API_FUNCTIONS(X)                                                                                  \
+    X(PQconnectStartParams)                                                                                  \
+    X(PQconnectPoll)                                                                                         \
+    X(PQsocket)                                                                                              \
+    X(PQstatus)                                                                                              \
+    X(PQerrorMessage)                                                                                        \
+    X(PQsetErrorVerbosity)                                                                                   \
+    X(PQconnectionNeedsPassword)                                                                             \
+    X(PQserverVersion)                                                                                       \
+    X(PQparameterStatus)                                                                                     \
+    X(PQtransactionStatus)                                                                                   \
+    X(PQsslInUse)                                                                                            \
+    X(PQsetnonblocking)                                                                                      \
+    X(PQenterPipelineMode)                                                                                   \
+    X(PQsetNoticeReceiver)                                                                                   \
+    X(PQgetCancel)                                                                                           \
+    X(PQcancel)                                                                                              \
+    X(PQfreeCancel)                                                                                          \
+    X(PQfinish)                                                                                              \
+    X(PQsendQueryParams)                                                                                     \
+    X(PQsendPrepare)                                                                                         \
+    X(PQsendQueryPrepared)                                                                                   \
+    X(PQpipelineSync)                                                                                        \
+    X(PQflush)                                                                                               \
+    X(PQconsumeInput)                                                                                        \
+    X(PQisBusy)                                                                                              \
+    X(PQgetResult)                                                                                           \
+    X(PQclear)                                                                                               \
+    X(PQresultStatus)                                                                                        \
+    X(PQresultErrorField)                                                                                    \
+    X(PQcmdStatus)                                                                                           \
+    X(PQcmdTuples)                                                                                           \
+    X(PQntuples)                                                                                             \
+    X(PQnfields)                                                                                             \
+    X(PQfname)                                                                                               \
+    X(PQftype)                                                                                               \
+    X(PQgetisnull)                                                                                           \
+    X(PQgetvalue)                                                                                            \
+    X(PQgetlength)
+
+struct pq_api {
+#define PQ_API_MEMBER(name) __typeof__(name) *name;
+    PQ_API_FUNCTIONS(PQ_API_MEMBER)
+#undef PQ_API_MEMBER
+};
+
+/* Valid after pq_api_load(). */
+extern struct pq_api pq;
+
+/* ERR_UNAVAILABLE: the library or one of its functions is missing. */
+int pq_api_load(struct err *err) MUST_CHECK;
+
+#endif
