@@ -1,0 +1,283 @@
+#include "operator/function/function_plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "operator/function/function_conditions.h"
+#include "operator/function/function_deployment.h"
+#include "operator/function/function_service.h"
+#include "runtime/base/json.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/text.h"
+
+/* Objects that are going, and strangers in the way, are looked at again, because not all of them are watched. */
+#define RECHECK_LEAVING_MS 1000
+#define RECHECK_FOREIGN_MS 30000
+
+static struct plan_action *add_action(struct function_plan *plan, enum plan_verb verb,
+                                      const struct kube_resource *resource)
+{
+    if (plan->action_count == PLAN_ACTIONS_MAX) {
+        abort();
+    }
+    struct plan_action *action = &plan->actions[plan->action_count++];
+    action->verb = verb;
+    action->resource = resource;
+    return action;
+}
+
+static void add_apply(struct function_plan *plan, const struct kube_resource *resource, cJSON **intent)
+{
+    add_action(plan, PLAN_APPLY, resource)->body = steal_ptr(intent);
+}
+
+static void add_scale(struct function_plan *plan, int replicas)
+{
+    add_action(plan, PLAN_SCALE, &kube_deployments)->replicas = replicas;
+}
+
+static void requeue_within(struct function_plan *plan, int64_t ms)
+{
+    if (ms > 0 && (plan->requeue_after_ms == 0 || ms < plan->requeue_after_ms)) {
+        plan->requeue_after_ms = ms;
+    }
+}
+
+static bool intent_differs(const struct child_head *head, const cJSON *intent)
+{
+    return !str_equal_or_both_null(head->intent, function_intent_sealed_hash(intent));
+}
+
+/* An object that depends on nothing but its intent: made, changed, or removed (intent NULL). Takes *intent. */
+static void plan_child(struct function_plan *plan, const struct kube_resource *resource,
+                       const struct child_head *head, enum child_claim claim, cJSON **intent)
+{
+    switch (claim) {
+    case CHILD_ABSENT:
+        if (*intent) {
+            add_apply(plan, resource, intent);
+        }
+        break;
+    case CHILD_OURS:
+        if (!*intent) {
+            add_action(plan, PLAN_DELETE, resource)->uid = xstrdup(head->base.uid);
+        } else if (intent_differs(head, *intent)) {
+            add_apply(plan, resource, intent);
+        }
+        break;
+    case CHILD_LEAVING:
+        requeue_within(plan, *intent ? RECHECK_LEAVING_MS : 0);
+        break;
+    case CHILD_FOREIGN:
+        requeue_within(plan, *intent ? RECHECK_FOREIGN_MS : 0);
+        break;
+    }
+}
+
+/* ---- Deployment and its replicas ---- */
+
+/* A new Deployment comes up with one replica: the server's default, since no intent names replicas. */
+static int first_replicas(const struct function_spec *spec)
+{
+    if (spec->replicas >= 0) {
+        return spec->replicas;
+    }
+    return spec->initial_replicas > 0 ? spec->initial_replicas : spec->min_replicas;
+}
+
+static void plan_new_deployment(const struct function_world *world, struct function_plan *plan,
+                                cJSON **intent)
+{
+    int replicas = first_replicas(world->function->spec);
+    add_apply(plan, &kube_deployments, intent);
+    if (replicas != 1) {
+        add_scale(plan, replicas);
+    }
+}
+
+static void plan_template(const struct function_world *world, const struct function_facts *facts,
+                          struct function_plan *plan, cJSON **intent)
+{
+    if (!intent_differs(&world->deployment->head, *intent)) {
+        return;
+    }
+    /* The same spec asks for something else: the operator's own defaults changed. Not all pods of a cluster at once. */
+    if (facts->is_current && !world->may_roll) {
+        plan->wants_roll = true;
+        return;
+    }
+    add_apply(plan, &kube_deployments, intent);
+}
+
+static void plan_replicas(const struct function_world *world, const struct function_facts *facts,
+                          struct function_plan *plan)
+{
+    const struct function_spec *spec = world->function->spec;
+    int current = world->deployment->replicas;
+    if (spec->replicas >= 0) {
+        if (current != spec->replicas) {
+            add_scale(plan, spec->replicas);
+        }
+        return;
+    }
+    /* A new generation is proven also while nobody calls; one that failed is tried again only when somebody does. */
+    if (!facts->proven && !facts->failed_before && current < facts->proof_replicas &&
+        !(facts->is_current && function_facts_can_serve(facts))) {
+        add_scale(plan, facts->proof_replicas);
+    }
+}
+
+static void plan_proof(const struct function_world *world, const struct function_facts *facts,
+                       struct function_plan *plan)
+{
+    if (!facts->is_current || facts->proven || !function_facts_can_serve(facts)) {
+        return;
+    }
+    cJSON *patch = cJSON_CreateObject(), *metadata = json_add_object(patch, "metadata");
+    json_add_string(metadata, "uid", world->deployment->head.base.uid);
+    json_add_string(json_add_object(metadata, "annotations"), ANNOTATION_PROVEN, facts->spec_template);
+    add_action(plan, PLAN_ANNOTATE, &kube_deployments)->body = patch;
+}
+
+static void plan_deployment(const struct function_world *world, const struct function_facts *facts,
+                            struct function_plan *plan)
+{
+    CLEANUP_JSON cJSON *intent = function_deployment_build(world->function->spec, world->settings);
+    switch (facts->deployment) {
+    case CHILD_ABSENT:
+        plan_new_deployment(world, plan, &intent);
+        break;
+    case CHILD_OURS:
+        plan_template(world, facts, plan, &intent);
+        plan_replicas(world, facts, plan);
+        plan_proof(world, facts, plan);
+        break;
+    case CHILD_LEAVING:
+        requeue_within(plan, RECHECK_LEAVING_MS);
+        break;
+    case CHILD_FOREIGN:
+        requeue_within(plan, RECHECK_FOREIGN_MS);
+        break;
+    }
+}
+
+/* ---- routes ---- */
+
+static cJSON *build_ingress(const struct function_world *world)
+{
+    const struct function_spec *spec = world->function->spec;
+    bool skip[FUNCTION_HOSTS_MAX] = {false};
+    for (size_t i = 0; i < spec->host_count; i++) {
+        skip[i] = world->host_owners[i] != NULL;
+    }
+    return spec->host_count ? function_service_build_ingress(spec, skip) : NULL;
+}
+
+static void plan_ingress_status(const struct function_world *world, const struct function_facts *facts,
+                                struct function_plan *plan)
+{
+    const struct function_spec *spec = world->function->spec;
+    if (facts->ingress != CHILD_OURS || spec->host_count == 0 || function_names_is_foreign_class(spec) ||
+        world->publish_address_count == 0) {
+        return;
+    }
+    char hash[INTENT_HASH_SIZE];
+    function_service_hash_addresses(world->publish_addresses, world->publish_address_count, hash);
+    if (!str_equal_or_both_null(world->ingress->addresses_hash, hash)) {
+        add_action(plan, PLAN_APPLY_STATUS, &kube_ingresses)->body = function_service_build_ingress_status(
+            spec, world->publish_addresses, world->publish_address_count);
+    }
+}
+
+/* Endpoints are never written empty: while no gateway is known, what is there stays. */
+static void plan_endpoints(const struct function_world *world, const struct function_facts *facts,
+                           struct function_plan *plan)
+{
+    const struct function_spec *spec = world->function->spec;
+    bool wanted = function_names_is_foreign_class(spec);
+    if (wanted && world->gateway_ip_count == 0) {
+        return;
+    }
+    CLEANUP_JSON cJSON *intent =
+        wanted ? function_service_build_endpoints(spec, world->gateway_ips, world->gateway_ip_count) : NULL;
+    plan_child(plan, &function_endpoints_resource, world->endpoints ? &world->endpoints->head : NULL,
+               facts->endpoints, &intent);
+}
+
+static void plan_routes(const struct function_world *world, const struct function_facts *facts,
+                        struct function_plan *plan)
+{
+    CLEANUP_JSON cJSON *service = function_service_build(world->function->spec, world->settings);
+    plan_child(plan, &kube_services, world->service ? &world->service->head : NULL, facts->service, &service);
+    plan_endpoints(world, facts, plan);
+    CLEANUP_JSON cJSON *ingress = build_ingress(world);
+    bool removed = !ingress;
+    plan_child(plan, &kube_ingresses, world->ingress ? &world->ingress->head : NULL, facts->ingress,
+               &ingress);
+    if (!removed) {
+        plan_ingress_status(world, facts, plan);
+    }
+}
+
+/* ---- status ---- */
+
+static void set_event(struct plan_event *event, const struct condition *old, const struct condition *now)
+{
+    bool news = now->status != old->status || strcmp(now->reason, old->reason) != 0;
+    free(event->reason);
+    free(event->message);
+    memset(event, 0, sizeof *event);
+    if ((now->status == CONDITION_FALSE && news) ||
+        (now->status == CONDITION_TRUE && old->status != CONDITION_TRUE)) {
+        event->warning = now->status == CONDITION_FALSE;
+        event->reason = xstrdup(now->reason);
+        event->message = xstrdup(now->message);
+    }
+}
+
+static void finish_status(const struct function_world *world, struct function_plan *plan)
+{
+    const struct cached_function *function = world->function;
+    function_status_stamp(&plan->status, &function->status, function->generation, world->now_ms);
+    plan->write_status = !function_status_equal(&plan->status, &function->status);
+    set_event(&plan->event, &function->status.conditions[CONDITION_READY],
+              &plan->status.conditions[CONDITION_READY]);
+}
+
+void function_plan_compute(const struct function_world *world, struct function_plan *ret_plan)
+{
+    memset(ret_plan, 0, sizeof *ret_plan);
+    if (world->function->deleting) {
+        return;
+    }
+    struct function_facts facts;
+    bool valid = world->function->spec != NULL;
+    if (valid) {
+        function_facts_find(world, &facts);
+        plan_deployment(world, &facts, ret_plan);
+        plan_routes(world, &facts, ret_plan);
+        requeue_within(ret_plan, facts.recheck_after_ms);
+    }
+    function_conditions_fill(world, valid ? &facts : NULL, &ret_plan->status);
+    finish_status(world, ret_plan);
+}
+
+void function_plan_refused(const struct function_world *world, struct function_plan *plan,
+                           enum condition_type type, const char *reason, const char *message)
+{
+    condition_set(&plan->status.conditions[type], CONDITION_FALSE, reason, "%s", message);
+    function_conditions_sum_up(&plan->status);
+    finish_status(world, plan);
+}
+
+void function_plan_release(struct function_plan *plan)
+{
+    for (size_t i = 0; i < plan->action_count; i++) {
+        cJSON_Delete(plan->actions[i].body);
+        free(plan->actions[i].uid);
+    }
+    function_status_release(&plan->status);
+    free(plan->event.reason);
+    free(plan->event.message);
+    memset(plan, 0, sizeof *plan);
+}
