@@ -175,12 +175,13 @@ daemon_dead() {
   return 1
 }
 
-kubectl() { nsenter "--net=$NETNS" "$TOOLS/kubectl" "--kubeconfig=$CONFIG/admin.kubeconfig" "$@"; }
+# kubectl remembers what a server serves, in the home folder and by address: not what this one did last time.
+kubectl() { KUBECACHEDIR=$RUN/kubectl-cache nsenter "--net=$NETNS" "$TOOLS/kubectl" "--kubeconfig=$CONFIG/admin.kubeconfig" "$@"; }
 
 # in_cluster COMMAND...: replaces the shell by a command inside the network namespace, which finds
 # the cluster's API and DNS there. /etc/resolv.conf is replaced for this command only.
 in_cluster() {
-  export KUBECONFIG=$CONFIG/netns.kubeconfig PATH=$TOOLS:$PATH
+  export KUBECONFIG=$CONFIG/netns.kubeconfig KUBECACHEDIR=$RUN/kubectl-cache PATH=$TOOLS:$PATH
   unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy
   # shellcheck disable=SC2016
   exec nsenter "--net=$NETNS" unshare --mount --propagation slave sh -c \
