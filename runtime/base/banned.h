@@ -8,6 +8,7 @@
 #include <strings.h>
 #include <time.h>
 
-#pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf strtok strtok_r atoi atol atoll gets gmtime localtime asctime ctime
+#pragma GCC poison strcpy strcat strncpy strncat sprintf vsprintf strtok strtok_r atoi atol atoll gets       \
+    gmtime localtime asctime ctime
 
 #endif

@@ -21,7 +21,7 @@ static void trim_cut_sequence(char *text, size_t len)
 
 /* Formats apart from *err, as the arguments may point into err->msg. */
 static void __attribute__((format(printf, 2, 0)))
-set_message(struct err *err, const char *format, va_list args, const char *suffix)
+set_message(struct err *err, const char *format, va_list args, const char *separator, const char *suffix)
 {
     char message[sizeof(err->msg)];
     int len = vsnprintf(message, sizeof(message), format, args);
@@ -30,8 +30,8 @@ set_message(struct err *err, const char *format, va_list args, const char *suffi
         message[0] = '\0';
     }
     size_t used = (size_t)len < sizeof(message) ? (size_t)len : sizeof(message) - 1;
-    if (suffix && used < sizeof(message) - 1) {
-        int more = snprintf(message + used, sizeof(message) - used, ": %s", suffix);
+    if (used < sizeof(message) - 1) {
+        int more = snprintf(message + used, sizeof(message) - used, "%s%s", separator, suffix);
         size_t room = sizeof(message) - 1 - used;
         used += (size_t)more < room ? (size_t)more : room;
     }
@@ -45,7 +45,7 @@ int err_set(struct err *err, enum err_code code, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    set_message(err, format, args, NULL);
+    set_message(err, format, args, "", "");
     va_end(args);
     err->code = code;
     err->sys_errno = 0;
@@ -58,7 +58,7 @@ int err_set_errno(struct err *err, int sys_errno, const char *format, ...)
     char buffer[128];
     va_list args;
     va_start(args, format);
-    set_message(err, format, args, strerror_r(sys_errno, buffer, sizeof(buffer)));
+    set_message(err, format, args, ": ", strerror_r(sys_errno, buffer, sizeof(buffer)));
     va_end(args);
     err->code = ERR_IO;
     err->sys_errno = sys_errno;
@@ -70,7 +70,7 @@ int err_wrap(struct err *err, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    set_message(err, format, args, err->msg);
+    set_message(err, format, args, ": ", err->msg);
     va_end(args);
     return -1;
 }

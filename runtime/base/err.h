@@ -13,20 +13,20 @@
 
 enum err_code {
     ERR_NONE = 0,
-    ERR_INTERNAL,       /* a bug of ours, or a state that should not exist */
-    ERR_INVALID,        /* input that can never succeed as it is */
+    ERR_INTERNAL, /* a bug of ours, or a state that should not exist */
+    ERR_INVALID,  /* input that can never succeed as it is */
     ERR_NOT_FOUND,
     ERR_ALREADY_EXISTS,
-    ERR_CONFLICT,       /* somebody else changed it; read again */
-    ERR_GONE,           /* 410: the version asked for is no longer kept */
-    ERR_THROTTLED,      /* 429; retry_after_ms may be set */
+    ERR_CONFLICT,  /* somebody else changed it; read again */
+    ERR_GONE,      /* 410: the version asked for is no longer kept */
+    ERR_THROTTLED, /* 429; retry_after_ms may be set */
     ERR_FORBIDDEN,
     ERR_UNAUTHORIZED,
-    ERR_UNAVAILABLE,    /* the peer can't answer now; trying again later may succeed */
+    ERR_UNAVAILABLE, /* the peer can't answer now; trying again later may succeed */
     ERR_TIMEOUT,
-    ERR_CANCELLED,      /* a struct stop was set */
-    ERR_TOO_LARGE,      /* a named limit was exceeded */
-    ERR_IO,             /* an operating system call failed; sys_errno is set */
+    ERR_CANCELLED, /* a struct stop was set */
+    ERR_TOO_LARGE, /* a named limit was exceeded */
+    ERR_IO,        /* an operating system call failed; sys_errno is set */
 };
 
 struct err {
@@ -36,9 +36,9 @@ struct err {
     char msg[512];
 };
 
-#define ERR_INIT \
-    {            \
-        0        \
+#define ERR_INIT                                                                                             \
+    {                                                                                                        \
+        0                                                                                                    \
     }
 
 /* Fills *err and returns -1, so that `return err_set(err, ...)` reads well. */

@@ -57,7 +57,7 @@ static int build_tree(const struct json_node *node, cJSON **ret_item, struct err
     }
     CLEANUP_JSON cJSON *item = must(type == JSON_ARRAY ? cJSON_CreateArray() : cJSON_CreateObject());
     for (const struct json_node *child = json_node_first(node); child; child = json_node_next(child)) {
-        cJSON *child_item;
+        cJSON *child_item = NULL;
         if (build_tree(child, &child_item, err) < 0) {
             return -1;
         }
@@ -77,7 +77,7 @@ int json_parse(const char *text, size_t len, int max_depth, cJSON **ret_tree, st
     if (json_reader_parse(text, len, max_depth, &doc, err) < 0) {
         return -1;
     }
-    cJSON *tree;
+    cJSON *tree = NULL;
     int result = build_tree(json_doc_root(doc), &tree, err);
     json_doc_free(doc);
     if (result == 0) {

@@ -35,10 +35,10 @@ int json_parse(const char *text, size_t len, int max_depth, cJSON **ret_tree, st
 /* The strict check alone. */
 int json_check(const char *text, size_t len, int max_depth, struct err *err) MUST_CHECK;
 
-const cJSON *json_get(const cJSON *object, const char *name);       /* any type, also null */
+const cJSON *json_get(const cJSON *object, const char *name); /* any type, also null */
 const cJSON *json_object(const cJSON *object, const char *name);
 const cJSON *json_array(const cJSON *object, const char *name);
-const char *json_string(const cJSON *object, const char *name);     /* borrowed from the tree */
+const char *json_string(const cJSON *object, const char *name); /* borrowed from the tree */
 int64_t json_int64(const cJSON *object, const char *name, int64_t absent);
 bool json_bool(const cJSON *object, const char *name, bool absent);
 /* Path of names ended by NULL: json_path(pod, "status", "podIP", NULL). */
@@ -50,14 +50,15 @@ cJSON *json_add_int64(cJSON *object, const char *name, int64_t value);
 cJSON *json_add_bool(cJSON *object, const char *name, bool value);
 cJSON *json_add_object(cJSON *object, const char *name);
 cJSON *json_add_array(cJSON *object, const char *name);
-cJSON *json_add_copy(cJSON *object, const char *name, const cJSON *value);  /* value NULL: nothing is added */
+cJSON *json_add_copy(cJSON *object, const char *name, const cJSON *value); /* value NULL: nothing is added */
 cJSON *json_append_string(cJSON *array, const char *value);
 cJSON *json_append_object(cJSON *array);
 cJSON *json_append_copy(cJSON *array, const cJSON *value);
 
 /* Compact text; integers of up to 2^53 in plain digits (cJSON alone prints large ones in exponent form). */
 int json_print(const cJSON *tree, struct strbuf *out, struct err *err) MUST_CHECK;
-char *json_print_dup(const cJSON *tree); /* caller frees; aborts on a tree that has no text (NaN: a bug of ours) */
+/* The caller frees. Aborts on a tree that has no text (a number that is not finite: a bug of ours). */
+char *json_print_dup(const cJSON *tree);
 
 /* True if `live` contains all of `intent`: objects by name, recursively; arrays element by element and of the same
  * length; numbers by value. What `intent` does not name is not looked at. */

@@ -73,10 +73,10 @@ bool json_number_double(const char *text, size_t len, double *ret_value)
 {
     char small[64];
     CLEANUP_FREE char *large = NULL;
-    char *copy = small;
     if (len >= sizeof(small)) {
-        copy = large = xmalloc(len + 1);
+        large = xmalloc(len + 1);
     }
+    char *copy = large ? large : small;
     memcpy(copy, text, len);
     copy[len] = '\0';
     double value = strtod(copy, NULL);

@@ -137,10 +137,14 @@ bool json_covers(const cJSON *live, const cJSON *intent)
     return true; /* null, true, false: the type is the value */
 }
 
+struct member {
+    const cJSON *item;
+};
+
 static int compare_names(const void *left, const void *right)
 {
-    const cJSON *a = *(const cJSON *const *)left, *b = *(const cJSON *const *)right;
-    return strcmp(a->string, b->string);
+    const struct member *a = left, *b = right;
+    return strcmp(a->item->string, b->item->string);
 }
 
 static uint64_t hash_item(uint64_t hash, const cJSON *item);
@@ -151,15 +155,15 @@ static uint64_t hash_object(uint64_t hash, const cJSON *object)
     for (const cJSON *member = object->child; member; member = member->next) {
         count++;
     }
-    CLEANUP_FREE const cJSON **members = xmalloc(count * sizeof(members[0]));
+    CLEANUP_FREE struct member *members = xreallocarray(NULL, count, sizeof(struct member));
     size_t i = 0;
     for (const cJSON *member = object->child; member; member = member->next) {
-        members[i++] = member;
+        members[i++].item = member;
     }
-    qsort(members, count, sizeof(members[0]), compare_names);
+    qsort(members, count, sizeof(struct member), compare_names);
     for (i = 0; i < count; i++) {
-        hash = hash_fnv1a(hash, members[i]->string, strlen(members[i]->string) + 1);
-        hash = hash_item(hash, members[i]);
+        hash = hash_fnv1a(hash, members[i].item->string, strlen(members[i].item->string) + 1);
+        hash = hash_item(hash, members[i].item);
     }
     return hash_fnv1a(hash, "}", 1);
 }

@@ -337,10 +337,14 @@ static bool same_name(const struct json_node *a, const struct json_node *b)
     return a->name_len == b->name_len && memcmp(a->name, b->name, a->name_len) == 0;
 }
 
-static int compare_names(const void *left, const void *right)
+struct member {
+    const struct json_node *node;
+};
+
+static int compare_members(const void *left, const void *right)
 {
-    const struct json_node *a = *(const struct json_node *const *)left,
-                           *b = *(const struct json_node *const *)right;
+    const struct json_node *a = ((const struct member *)left)->node,
+                           *b = ((const struct member *)right)->node;
     if (a->name_len != b->name_len) {
         return a->name_len < b->name_len ? -1 : 1;
     }
@@ -369,15 +373,15 @@ static int check_duplicates(struct scanner *s, const struct json_node *object)
         }
         return 0;
     }
-    CLEANUP_FREE const struct json_node **members = xmalloc(object->count * sizeof(struct json_node *));
+    CLEANUP_FREE struct member *members = xreallocarray(NULL, object->count, sizeof(struct member));
     size_t count = 0;
     for (const struct json_node *member = json_node_first(object); member; member = json_node_next(member)) {
-        members[count++] = member;
+        members[count++].node = member;
     }
-    qsort(members, count, sizeof(members[0]), compare_names);
+    qsort(members, count, sizeof(struct member), compare_members);
     for (size_t i = 1; i < count; i++) {
-        if (same_name(members[i - 1], members[i])) {
-            return fail_duplicate(s, members[i]);
+        if (same_name(members[i - 1].node, members[i].node)) {
+            return fail_duplicate(s, members[i].node);
         }
     }
     return 0;

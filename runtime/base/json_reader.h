@@ -21,10 +21,11 @@
 
 enum json_type { JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
 
-struct json_doc;   /* owns nodes and decoded strings */
-struct json_node;  /* one value; valid as long as its document */
+struct json_doc;  /* owns nodes and decoded strings */
+struct json_node; /* one value; valid as long as its document */
 
-int json_reader_parse(const char *text, size_t len, int max_depth, struct json_doc **ret_doc, struct err *err) MUST_CHECK;
+int json_reader_parse(const char *text, size_t len, int max_depth, struct json_doc **ret_doc,
+                      struct err *err) MUST_CHECK;
 void json_doc_free(struct json_doc *doc);
 const struct json_node *json_doc_root(const struct json_doc *doc);
 
@@ -38,9 +39,9 @@ bool json_node_int64(const struct json_node *node, int64_t *ret_value);
 bool json_node_double(const struct json_node *node, double *ret_value);
 
 const struct json_node *json_node_member(const struct json_node *object, const char *name); /* NULL: absent */
-size_t json_node_count(const struct json_node *node);                    /* members or elements; 0 for others */
-const struct json_node *json_node_first(const struct json_node *node);   /* first child or NULL */
-const struct json_node *json_node_next(const struct json_node *node);    /* next sibling or NULL */
+size_t json_node_count(const struct json_node *node);                  /* members or elements; 0 for others */
+const struct json_node *json_node_first(const struct json_node *node); /* first child or NULL */
+const struct json_node *json_node_next(const struct json_node *node);  /* next sibling or NULL */
 const char *json_node_name(const struct json_node *node, size_t *ret_len); /* member name; NULL in arrays */
 
 #endif

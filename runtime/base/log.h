@@ -17,10 +17,10 @@
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
-void log_set_level(enum log_level level);          /* before threads start; default LOG_INFO */
+void log_set_level(enum log_level level); /* before threads start; default LOG_INFO */
 bool log_level_parse(const char *text, enum log_level *ret_level); /* debug, info, warn, error */
 bool log_enabled(enum log_level level);
-void log_set_component(const char *component);      /* borrowed; before threads start */
+void log_set_component(const char *component); /* borrowed; before threads start */
 
 /* What the calling thread is working on; NULL leaves a part out. Both are copied. */
 void log_scope_set(const char *object, const char *request_id);
@@ -28,12 +28,13 @@ void log_scope_clear(void);
 
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-#define log_debug(...) \
-    do {               \
-        if (log_enabled(LOG_DEBUG)) log_write(LOG_DEBUG, __VA_ARGS__); \
+#define log_debug(...)                                                                                       \
+    do {                                                                                                     \
+        if (log_enabled(LOG_DEBUG))                                                                          \
+            log_write(LOG_DEBUG, __VA_ARGS__);                                                               \
     } while (0)
-#define log_info(...) log_write(LOG_INFO, __VA_ARGS__)
-#define log_warn(...) log_write(LOG_WARN, __VA_ARGS__)
+#define log_info(...)  log_write(LOG_INFO, __VA_ARGS__)
+#define log_warn(...)  log_write(LOG_WARN, __VA_ARGS__)
 #define log_error(...) log_write(LOG_ERROR, __VA_ARGS__)
 
 #endif

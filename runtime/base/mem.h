@@ -26,22 +26,22 @@ static inline void mem_free_p(void *pointer_to_pointer)
 
 /* CLEANUP(f): f is called with the address of the variable when it goes out of scope. */
 #define CLEANUP(function) __attribute__((cleanup(function)))
-#define CLEANUP_FREE CLEANUP(mem_free_p)
+#define CLEANUP_FREE      CLEANUP(mem_free_p)
 
 /* Hands a pointer over: yields its value and leaves NULL behind, so that CLEANUP does nothing. */
-#define steal_ptr(pointer_address)                    \
-    __extension__({                                   \
-        __typeof__(*(pointer_address)) *sp_ = (pointer_address); \
-        __typeof__(*(pointer_address)) taken_ = *sp_; \
-        *sp_ = NULL;                                  \
-        taken_;                                       \
+#define steal_ptr(pointer_address)                                                                           \
+    __extension__({                                                                                          \
+        __typeof__(*(pointer_address)) *sp_ = (pointer_address);                                             \
+        __typeof__(*(pointer_address)) taken_ = *sp_;                                                        \
+        *sp_ = NULL;                                                                                         \
+        taken_;                                                                                              \
     })
 
 /* Closes *fd if it is >= 0; for CLEANUP. */
 void fd_close_p(int *fd);
 #define CLEANUP_FD CLEANUP(fd_close_p)
 
-#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
+#define ARRAY_SIZE(array)                   (sizeof(array) / sizeof((array)[0]))
 #define container_of(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 #endif

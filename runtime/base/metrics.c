@@ -138,8 +138,9 @@ static struct metric_family *family_add(struct metrics *metrics, enum metric_typ
 
 static void add_unlabelled(struct metric_family *family)
 {
+    static const char *const no_values[1];
     if (family->label_count == 0) {
-        metric_family_get(family, NULL);
+        metric_family_get(family, no_values);
     }
 }
 

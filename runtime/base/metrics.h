@@ -17,7 +17,7 @@ struct metrics;
 struct metric_family;
 struct metric;
 
-#define METRICS_LABELS_MAX 6
+#define METRICS_LABELS_MAX     6
 #define METRICS_TEXT_MAX_BYTES (64u << 20)
 
 struct metrics *metrics_new(void);

@@ -20,8 +20,8 @@ enum option_type {
 };
 
 struct option_spec {
-    const char *name;         /* "listen" for --listen; NULL: environment only */
-    const char *env;          /* "CICADA_LISTEN"; NULL: flag only */
+    const char *name; /* "listen" for --listen; NULL: environment only */
+    const char *env;  /* "CICADA_LISTEN"; NULL: flag only */
     enum option_type type;
     size_t offset;            /* offsetof(struct x_options, field) */
     const char *default_text; /* NULL: string stays NULL, number 0, bool false */
@@ -32,8 +32,8 @@ struct option_spec {
 
 struct option_table {
     const char *program;
-    const char *summary;          /* for --help */
-    const char *arguments;        /* "[FILE...]" or NULL: positional arguments are refused */
+    const char *summary;   /* for --help */
+    const char *arguments; /* "[FILE...]" or NULL: positional arguments are refused */
     const struct option_spec *specs;
     size_t spec_count;
 };

@@ -199,16 +199,16 @@ size_t text_json_escape(const char *text, size_t len, char out[TEXT_JSON_ESCAPE_
         }
     }
     if (c < 0x20 || c == 0x7F) {
-        memcpy(out, "\\u00", 4);
-        out[4] = hex[c >> 4];
-        out[5] = hex[c & 15];
-        *ret_out_len = 6;
+        const char code[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
+        memcpy(out, code, sizeof(code));
+        *ret_out_len = sizeof(code);
         return 1;
     }
     size_t sequence = utf8_sequence_len(text, len);
     if (sequence == 0) {
-        memcpy(out, "\xEF\xBF\xBD", 3);
-        *ret_out_len = 3;
+        static const char replacement[3] = {'\xEF', '\xBF', '\xBD'};
+        memcpy(out, replacement, sizeof(replacement));
+        *ret_out_len = sizeof(replacement);
         return 1;
     }
     memcpy(out, text, sequence);

@@ -55,6 +55,7 @@ uint64_t hash_fnv1a(uint64_t start, const void *data, size_t len);
 
 /* Reads a whole file of at most max_bytes; the caller frees *ret_data (NUL-terminated). ret_len may be NULL.
  * ERR_NOT_FOUND if there is no such file, ERR_TOO_LARGE, ERR_IO. */
-int file_read(const char *path, size_t max_bytes, char **ret_data, size_t *ret_len, struct err *err) MUST_CHECK;
+int file_read(const char *path, size_t max_bytes, char **ret_data, size_t *ret_len,
+              struct err *err) MUST_CHECK;
 
 #endif

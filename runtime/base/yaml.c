@@ -187,7 +187,8 @@ static int resolve_tagged(struct loader *loader, const yaml_event_t *event, cons
     if (resolve_plain(loader, event, text, &item) < 0) {
         return -1;
     }
-    bool fits = is_int                ? cJSON_IsNumber(item) && item->valuedouble == trunc(item->valuedouble)
+    double number = cJSON_GetNumberValue(item); /* NaN if it is none */
+    bool fits = is_int                ? number == trunc(number)
                 : is_float            ? cJSON_IsNumber(item)
                 : tag_is(tag, "bool") ? cJSON_IsBool(item)
                                       : cJSON_IsNull(item);

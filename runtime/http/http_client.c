@@ -213,11 +213,10 @@ static size_t on_body(char *data, size_t size, size_t count, void *arg)
 
 /* ---- options ---- */
 
-static void set_blob(CURL *easy, CURLoption option, const char *pem)
+static void set_blob(CURL *easy, CURLoption option, char *pem)
 {
     if (pem) {
-        struct curl_blob blob = {
-            .data = (void *)(uintptr_t)pem, .len = strlen(pem), .flags = CURL_BLOB_NOCOPY};
+        struct curl_blob blob = {.data = pem, .len = strlen(pem), .flags = CURL_BLOB_NOCOPY};
         curl_easy_setopt(easy, option, &blob);
     }
 }

@@ -23,30 +23,30 @@ void http_client_global_init(void);
 struct http_client;
 
 struct http_client_settings {
-    const char *base_url;          /* "https://10.96.0.1:443"; no trailing slash */
-    const char *ca_file;           /* PEM; NULL: the system's */
-    const char *ca_pem;            /* PEM text instead of a file (kubeconfig ...-data), or NULL */
-    const char *client_cert_pem;   /* PEM text or NULL */
+    const char *base_url;        /* "https://10.96.0.1:443"; no trailing slash */
+    const char *ca_file;         /* PEM; NULL: the system's */
+    const char *ca_pem;          /* PEM text instead of a file (kubeconfig ...-data), or NULL */
+    const char *client_cert_pem; /* PEM text or NULL */
     const char *client_key_pem;
     int64_t connect_timeout_ms;
-    const struct stop *stop;       /* borrowed, may be NULL */
+    const struct stop *stop; /* borrowed, may be NULL */
 };
 
 struct http_client_request {
     const char *method;
-    const char *path_and_query;    /* begins with '/' */
-    const char *bearer_token;      /* NULL: none */
-    const char *content_type;      /* NULL: none */
-    const char *accept;            /* NULL: application/json */
+    const char *path_and_query; /* begins with '/' */
+    const char *bearer_token;   /* NULL: none */
+    const char *content_type;   /* NULL: none */
+    const char *accept;         /* NULL: application/json */
     const void *body;
     size_t body_len;
-    int64_t timeout_ms;            /* whole call; streams: longest silence */
+    int64_t timeout_ms; /* whole call; streams: longest silence */
     size_t max_response_bytes;
 };
 
 struct http_client_response {
     int status;
-    int64_t retry_after_ms;        /* 0: none; seconds form only */
+    int64_t retry_after_ms; /* 0: none; seconds form only */
     struct strbuf body;
 };
 void http_client_response_release(struct http_client_response *response);

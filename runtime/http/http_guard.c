@@ -71,8 +71,7 @@ static int plain_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
     return ppoll(fds, count, timeout_ms < 0 ? NULL : &timeout, NULL);
 }
 
-/* Not inlined into poll(): its declaration has gcc 12 believe that *caller is written only. */
-static __attribute__((noinline)) int guarded_poll(struct pollfd *caller)
+static int guarded_poll(struct pollfd *caller)
 {
     struct pollfd fds[2] = {
         {.fd = caller->fd, .events = (short)(caller->events | POLLRDHUP)},
@@ -109,15 +108,18 @@ static __attribute__((noinline)) int guarded_poll(struct pollfd *caller)
     return caller->revents ? 1 : 0;
 }
 
-/* Takes the place of the C library's, also for libcivetweb: that is what the export is for. */
-EXPORTED int poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+/* Is the program's poll(), also for libcivetweb: hence the export. Under a name of its own here, because the C library's
+ * declaration of poll() tells the compiler that it reads nothing of *fds. */
+EXPORTED int guard_poll(struct pollfd *fds, nfds_t count, int timeout_ms) __asm__("poll");
+
+int guard_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
     return guard.active && count == 1 ? guarded_poll(fds) : plain_poll(fds, count, timeout_ms);
 }
 
 typedef int setstacksize_fn(pthread_attr_t *attr, size_t size);
 
-/* Likewise. CivetWeb has no option for the size of its threads' stacks. */
+/* Likewise the program's. CivetWeb has no option for the size of its threads' stacks. */
 EXPORTED int pthread_attr_setstacksize(pthread_attr_t *attr, size_t size)
 {
     static setstacksize_fn *_Atomic next;

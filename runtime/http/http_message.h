@@ -28,7 +28,8 @@ struct http_response_head {
  * Keep-Alive, Transfer-Encoding, Upgrade) are left out of `headers`. ERR_INVALID for a status, name or value that HTTP
  * does not allow: nothing is appended then. */
 int http_response_head_append(struct strbuf *out, const struct http_response_head *head,
-                              const struct http_header *headers, size_t header_count, struct err *err) MUST_CHECK;
+                              const struct http_header *headers, size_t header_count,
+                              struct err *err) MUST_CHECK;
 
 /* 204 and 304 never have one. */
 bool http_status_has_body(int status);

@@ -392,6 +392,18 @@ static void linger(struct http_request *req)
     }
 }
 
+/* Optional space at the end is not part of a value. The text is CivetWeb's buffer of this request, ours to write. */
+static void trim_end(const char *value, const char *end)
+{
+    union {
+        const char *borrowed;
+        char *writable;
+    } last = {.borrowed = end};
+    while (last.borrowed > value && last.borrowed[-1] == ' ') {
+        *--last.writable = '\0';
+    }
+}
+
 /* CivetWeb's parser ends quietly at a folded line or at the 65th header, and takes bare line feeds and spaces before the colon.
  * It works in place: a well-formed line "name: value\r\n" leaves NULs for the colon and the line end, and nothing else. So the
  * lines must adjoin, and the empty line must follow the last. */
@@ -407,11 +419,7 @@ static int take_headers(struct http_request *req, struct err *err)
             return err_set(err, ERR_INVALID, "malformed header line");
         }
         line_end = value + strlen(value);
-        /* Optional space at the end is not part of the value; the text is CivetWeb's buffer, ours to write. */
-        char *last = (char *)(uintptr_t)line_end;
-        while (last > value && (last[-1] == ' ' || last[-1] == '\t')) {
-            *--last = '\0';
-        }
+        trim_end(value, line_end);
         req->headers[i] = (struct http_header){.name = name, .value = value};
     }
     req->header_count = (size_t)info->num_headers;

@@ -33,9 +33,11 @@ struct http_header {
 
 /* Everything below is borrowed from the request. */
 const char *http_request_method(const struct http_request *req);
-const char *http_request_raw_path(const struct http_request *req); /* percent-encoded, as received, without query */
-const char *http_request_query(const struct http_request *req);    /* without '?'; NULL if none */
-const char *http_request_header(const struct http_request *req, const char *name); /* first of that name or NULL */
+/* Percent-encoded, as received, without query. */
+const char *http_request_raw_path(const struct http_request *req);
+const char *http_request_query(const struct http_request *req); /* without '?'; NULL if none */
+/* The first of that name, case ignored, or NULL. */
+const char *http_request_header(const struct http_request *req, const char *name);
 size_t http_request_header_count(const struct http_request *req);
 const struct http_header *http_request_headers(const struct http_request *req);
 const char *http_request_remote_ip(const struct http_request *req);
@@ -46,13 +48,14 @@ int http_request_body(struct http_request *req, int64_t deadline_ms, const char 
 
 /* Sends the whole answer by one write (two above 64 KiB). Content-Length, Date and Connection are added. For HEAD,
  * 204 and 304 the body is not sent. Exactly one answer per request; a handler that sends none gives 500. */
-int http_request_respond(struct http_request *req, int status, const struct http_header *headers, size_t header_count,
-                         const void *body, size_t body_len, struct err *err) MUST_CHECK;
+int http_request_respond(struct http_request *req, int status, const struct http_header *headers,
+                         size_t header_count, const void *body, size_t body_len, struct err *err) MUST_CHECK;
 /* Streaming: headers first, chunks after (Transfer-Encoding: chunked; HTTP/1.0: until close), then end. abort: cuts the
  * connection, so that the peer sees an incomplete answer. */
 int http_request_stream_begin(struct http_request *req, int status, const struct http_header *headers,
                               size_t header_count, struct err *err) MUST_CHECK;
-int http_request_stream_chunk(struct http_request *req, const void *data, size_t len, struct err *err) MUST_CHECK;
+int http_request_stream_chunk(struct http_request *req, const void *data, size_t len,
+                              struct err *err) MUST_CHECK;
 int http_request_stream_end(struct http_request *req, struct err *err) MUST_CHECK;
 void http_request_abort(struct http_request *req);
 /* This answer says `Connection: close`. */
@@ -61,8 +64,8 @@ void http_request_close_after(struct http_request *req);
 typedef void http_handler_fn(void *arg, struct http_request *req);
 
 struct http_server_settings {
-    const char *listen;            /* "0.0.0.0:8080"; port 0 picks a free one */
-    int threads;                   /* worker threads = connections served at once */
+    const char *listen; /* "0.0.0.0:8080", IPv4 only; borrowed for the start; port 0 picks a free one */
+    int threads;        /* worker threads = connections served at once */
     int64_t max_body_bytes;
     int64_t header_timeout_ms;     /* whole request line and headers */
     int64_t keep_alive_timeout_ms; /* idle between requests */
@@ -71,13 +74,17 @@ struct http_server_settings {
     void *handler_arg;
 };
 
-int http_server_start(const struct http_server_settings *settings, struct http_server **ret_server, struct err *err)
-    MUST_CHECK;
+int http_server_start(const struct http_server_settings *settings, struct http_server **ret_server,
+                      struct err *err) MUST_CHECK;
 int http_server_port(const struct http_server *server);
-int http_server_in_flight(const struct http_server *server);       /* requests inside the handler */
-int64_t http_server_idle_ms(const struct http_server *server);     /* since the last request began or ended; 0 while one is in flight */
-void http_server_drain(struct http_server *server);                /* from now on each answer closes its connection */
-void http_server_stop(struct http_server *server);                 /* stops and frees; NULL is fine; waits at most ~0.2 s when idle */
+int http_server_in_flight(const struct http_server *server); /* requests inside the handler */
+/* Since the last request began or ended; 0 while one is in flight. */
+int64_t http_server_idle_ms(const struct http_server *server);
+/* From now on each answer closes its connection. */
+void http_server_drain(struct http_server *server);
+/* Stops and frees; NULL is fine. Requests in flight lose their connection, their handlers are waited for; without any it
+ * takes some 10 ms. */
+void http_server_stop(struct http_server *server);
 
 /* Reason phrase of RFC 9110, "Unknown" for others. */
 const char *http_status_text(int status);
