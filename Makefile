@@ -126,8 +126,15 @@ $(foreach t,$(fuzz_src),$(eval $(call fuzz_rule,$(t))))
 functions:
 	$(Q)$(MAKE) --no-print-directory -C functions/shop OUT=$(CURDIR)/$(B)/functions SDK=$(CURDIR)/runtime/sdk CC='$(CC)'
 
+# Handlers that the runtime's tests load: plain shared objects of the SDK's header, apart from what goes into images.
+test_handlers := $(patsubst runtime/tests/handlers/%.c,$(B)/test-functions/%.so,$(wildcard runtime/tests/handlers/*.c))
+$(B)/test-functions/%.so: runtime/tests/handlers/%.c runtime/sdk/cicada/function.h
+	$(call say,SO,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -O1 -g $(WARN) -fPIC -shared -fvisibility=hidden -Iruntime/sdk -o $@ $<
+
 .PHONY: tests fuzzers
-tests: $(tests)
+tests: $(tests) $(test_handlers)
 fuzzers: $(fuzzers)
 
 .PHONY: deps
