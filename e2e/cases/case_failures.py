@@ -30,7 +30,7 @@ def check_failure(name, reason, mentions, codes, **spec):
 
 
 def test_a_bad_image():
-    bad = f'{harness.IMAGE_PREFIX}/no-such-image:1'
+    bad = 'registry.invalid/no-such-image:1'  # .invalid never resolves (RFC 2606)
     check_failure('bad-image', 'ImagePullFailed', [bad], {'ImagePullBackOff', 'ErrImagePull'}, image=bad)
 
 

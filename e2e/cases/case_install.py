@@ -11,8 +11,8 @@ NODE_PORT = 30080
 
 
 def helm_values():
-    return ['--set', f'image.repository={harness.IMAGE_PREFIX}/cicada', '--set', f'image.tag={harness.IMAGE_TAG}',
-            '--set', f'runtimeImage.repository={harness.IMAGE_PREFIX}/cicada-runtime', '--set',
+    return ['--set', f'image.repository={harness.IMAGE_PREFIX}cicada', '--set', f'image.tag={harness.IMAGE_TAG}',
+            '--set', f'runtimeImage.repository={harness.IMAGE_PREFIX}cicada-runtime', '--set',
             f'runtimeImage.tag={harness.IMAGE_TAG}',
             '--set', f'gateway.domain={harness.DOMAIN}', '--set', 'gateway.service.type=NodePort',
             '--set', f'gateway.service.nodePort={NODE_PORT}', '--set', f'gateway.publishAddresses={{{node_address()}}}']

@@ -288,12 +288,12 @@ def summary(values):
 
 # ---- manifests ----
 
-IMAGE_PREFIX = os.environ.get('E2E_IMAGE_PREFIX', 'kube.local')
+IMAGE_PREFIX = os.environ.get('E2E_IMAGE_PREFIX', '')  # with its final slash
 IMAGE_TAG = os.environ.get('E2E_IMAGE_TAG', (ROOT / 'VERSION').read_text().strip())
 
 
 def image(name):
-    return f'{IMAGE_PREFIX}/{name}:{IMAGE_TAG}'
+    return f'{IMAGE_PREFIX}{name}:{IMAGE_TAG}'
 
 
 def function_manifest(name, handler, namespace=SHOP, image_name='cicada-shop', **spec):
