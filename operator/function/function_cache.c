@@ -1,0 +1,486 @@
+#include "operator/function/function_cache.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "operator/function/function_names.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/text.h"
+
+#define MAX_BACKOFF_MS   30000
+#define GATEWAY_SELECTOR "app.kubernetes.io/name=cicada,app.kubernetes.io/component=gateway"
+
+/* What was written and not yet seen by the watch. */
+struct written {
+    struct written *next;
+    enum cache_kind kind;
+    struct cached_object *object;
+};
+
+/* The argument of one kind's handlers. */
+struct kind_watch {
+    struct function_cache *cache;
+    enum cache_kind kind;
+    struct informer **informers; /* one per namespace */
+};
+
+struct function_cache {
+    struct function_cache_settings settings;
+    size_t informers_per_kind;
+    struct kind_watch watches[CACHE_KIND_COUNT];
+    struct informer *gateways, *gateway_service;
+    pthread_mutex_t mu;
+    struct written
+        *written; /* guarded by mu, which may be held when a store's lock is taken, never the reverse */
+};
+
+struct kind_table {
+    const struct kube_resource *resource;
+    struct cached_object *(*project)(void *arg, const cJSON *tree);
+    const char *label_selector;
+    void (*on_change)(void *arg, struct cached_object *old, struct cached_object *new);
+};
+
+static void on_function(void *arg, struct cached_object *old, struct cached_object *new);
+static void on_child(void *arg, struct cached_object *old, struct cached_object *new);
+static void on_pod(void *arg, struct cached_object *old, struct cached_object *new);
+
+/* Ingresses are watched without a selector: one of our class that no Function made deserves an Event. */
+static const struct kind_table kinds[CACHE_KIND_COUNT] = {
+    [CACHE_FUNCTION] = {&kube_functions, function_objects_project_function, NULL, on_function},
+    [CACHE_DEPLOYMENT] = {&kube_deployments, function_objects_project_deployment, LABEL_FUNCTION, on_child},
+    [CACHE_POD] = {&kube_pods, function_objects_project_pod, LABEL_FUNCTION, on_pod},
+    [CACHE_SERVICE] = {&kube_services, function_objects_project_child, LABEL_FUNCTION, on_child},
+    [CACHE_ENDPOINTS] = {&function_endpoints_resource, function_objects_project_child, LABEL_FUNCTION,
+                         on_child},
+    [CACHE_INGRESS] = {&kube_ingresses, function_objects_project_child, NULL, on_child},
+};
+
+/* ---- handlers ---- */
+
+static void forget_written(struct function_cache *cache, enum cache_kind kind,
+                           const struct cached_object *object)
+{
+    struct cached_object *dropped = NULL;
+    pthread_mutex_lock(&cache->mu);
+    for (struct written **at = &cache->written; *at; at = &(*at)->next) {
+        struct written *entry = *at;
+        if (entry->kind == kind && strcmp(entry->object->namespace, object->namespace) == 0 &&
+            strcmp(entry->object->name, object->name) == 0) {
+            *at = entry->next;
+            dropped = entry->object;
+            free(entry);
+            break;
+        }
+    }
+    pthread_mutex_unlock(&cache->mu);
+    cached_object_unref(dropped);
+}
+
+static const struct cached_function *as_function(struct cached_object *object)
+{
+    return object ? container_of(object, const struct cached_function, base) : NULL;
+}
+
+struct host_news {
+    struct workqueue *queue;
+    const struct function_spec *old, *new; /* NULL: none */
+};
+
+static void queue_if_overlapping(void *arg, struct cached_object *object)
+{
+    struct host_news *news = arg;
+    const struct function_spec *spec = as_function(object)->spec;
+    if (spec && ((news->old && function_hosts_overlap(spec, news->old)) ||
+                 (news->new &&function_hosts_overlap(spec, news->new)))) {
+        workqueue_add(news->queue, object->namespace, object->name);
+    }
+}
+
+/* Our own status writes change nothing that a decision depends on. */
+static void on_function(void *arg, struct cached_object *old, struct cached_object *new)
+{
+    struct kind_watch *watch = arg;
+    struct function_cache *cache = watch->cache;
+    const struct cached_object *any = new ? new : old;
+    forget_written(cache, watch->kind, any);
+    const struct cached_function *before = as_function(old), *now = as_function(new);
+    if (before && now && before->generation == now->generation && before->deleting == now->deleting &&
+        strcmp(old->uid, new->uid) == 0) {
+        return;
+    }
+    workqueue_add(cache->settings.queue, any->namespace, any->name);
+    struct host_news news = {
+        .queue = cache->settings.queue, .old = before ? before->spec : NULL, .new = now ? now->spec : NULL};
+    bool hosts = (news.old && news.old->host_count) || (news.new &&news.new->host_count);
+    if (hosts && !(news.old && news.new &&function_hosts_equal(news.old, news.new))) {
+        function_cache_each(cache, CACHE_FUNCTION, queue_if_overlapping, &news);
+    }
+}
+
+static void on_child(void *arg, struct cached_object *old, struct cached_object *new)
+{
+    struct kind_watch *watch = arg;
+    const struct cached_object *any = new ? new : old;
+    forget_written(watch->cache, watch->kind, any);
+    workqueue_add(watch->cache->settings.queue, any->namespace, any->name);
+    if (watch->kind == CACHE_INGRESS && new && watch->cache->settings.on_foreign_ingress) {
+        const struct cached_child *ingress = container_of(new, const struct cached_child, head.base);
+        if (function_cache_is_foreign_ingress(ingress)) {
+            watch->cache->settings.on_foreign_ingress(watch->cache->settings.arg, ingress);
+        }
+    }
+}
+
+static void on_pod(void *arg, struct cached_object *old, struct cached_object *new)
+{
+    struct kind_watch *watch = arg;
+    const struct cached_pod *before = old ? container_of(old, const struct cached_pod, base) : NULL;
+    const struct cached_pod *now = new ? container_of(new, const struct cached_pod, base) : NULL;
+    const struct cached_pod *any = now ? now : before;
+    if (!any->function || (before && now && !function_objects_pod_differs(before, now))) {
+        return;
+    }
+    workqueue_add(watch->cache->settings.queue, any->base.namespace, any->function);
+}
+
+static void queue_if_routed(void *arg, struct cached_object *object)
+{
+    const struct function_spec *spec = as_function(object)->spec;
+    if (spec && spec->host_count > 0) {
+        workqueue_add(arg, object->namespace, object->name);
+    }
+}
+
+/* Addresses of gateways are in Endpoints and in the status of Ingresses. */
+static void on_gateway(void *arg, struct cached_object *old, struct cached_object *new)
+{
+    struct function_cache *cache = arg;
+    const struct cached_pod *before = old ? container_of(old, const struct cached_pod, base) : NULL;
+    const struct cached_pod *now = new ? container_of(new, const struct cached_pod, base) : NULL;
+    if (before && now && before->ready == now->ready && before->deleting == now->deleting &&
+        str_equal_or_both_null(before->ip, now->ip)) {
+        return;
+    }
+    function_cache_each(cache, CACHE_FUNCTION, queue_if_routed, cache->settings.queue);
+}
+
+static void on_gateway_service(void *arg, struct cached_object *old, struct cached_object *new)
+{
+    (void)old;
+    (void)new;
+    struct function_cache *cache = arg;
+    function_cache_each(cache, CACHE_FUNCTION, queue_if_routed, cache->settings.queue);
+}
+
+/* ---- life ---- */
+
+static struct informer *new_informer(struct function_cache *cache, enum cache_kind kind,
+                                     const char *namespace)
+{
+    struct informer_settings settings = {.resource = kinds[kind].resource,
+                                         .namespace = namespace,
+                                         .label_selector = kinds[kind].label_selector,
+                                         .max_backoff_ms = MAX_BACKOFF_MS,
+                                         .project = kinds[kind].project,
+                                         .on_change = kinds[kind].on_change,
+                                         .arg = &cache->watches[kind]};
+    return informer_new(cache->settings.client, &settings);
+}
+
+static void new_gateway_informers(struct function_cache *cache)
+{
+    struct informer_settings pods = {.resource = &kube_pods,
+                                     .namespace = cache->settings.system_namespace,
+                                     .label_selector = GATEWAY_SELECTOR,
+                                     .max_backoff_ms = MAX_BACKOFF_MS,
+                                     .project = function_objects_project_pod,
+                                     .on_change = on_gateway,
+                                     .arg = cache};
+    cache->gateways = informer_new(cache->settings.client, &pods);
+    if (!cache->settings.gateway_service) {
+        return;
+    }
+    CLEANUP_FREE char *selector = xasprintf("metadata.name=%s", cache->settings.gateway_service);
+    struct informer_settings service = {.resource = &kube_services,
+                                        .namespace = cache->settings.system_namespace,
+                                        .field_selector = selector,
+                                        .max_backoff_ms = MAX_BACKOFF_MS,
+                                        .project = function_objects_project_child,
+                                        .on_change = on_gateway_service,
+                                        .arg = cache};
+    cache->gateway_service = informer_new(cache->settings.client, &service);
+}
+
+struct function_cache *function_cache_new(const struct function_cache_settings *settings)
+{
+    struct function_cache *cache = xcalloc(1, sizeof *cache);
+    cache->settings = *settings;
+    cache->informers_per_kind = settings->namespace_count ? settings->namespace_count : 1;
+    pthread_mutex_init(&cache->mu, NULL);
+    for (int kind = 0; kind < CACHE_KIND_COUNT; kind++) {
+        struct kind_watch *watch = &cache->watches[kind];
+        watch->cache = cache;
+        watch->kind = (enum cache_kind)kind;
+        watch->informers = xcalloc(cache->informers_per_kind, sizeof(struct informer *));
+        for (size_t i = 0; i < cache->informers_per_kind; i++) {
+            watch->informers[i] =
+                new_informer(cache, watch->kind, settings->namespace_count ? settings->namespaces[i] : NULL);
+        }
+    }
+    new_gateway_informers(cache);
+    return cache;
+}
+
+/* Calls fn for each informer there is. */
+static void each_informer(const struct function_cache *cache,
+                          void (*fn)(void *arg, struct informer *informer), void *arg)
+{
+    for (int kind = 0; kind < CACHE_KIND_COUNT; kind++) {
+        for (size_t i = 0; i < cache->informers_per_kind; i++) {
+            fn(arg, cache->watches[kind].informers[i]);
+        }
+    }
+    fn(arg, cache->gateways);
+    if (cache->gateway_service) {
+        fn(arg, cache->gateway_service);
+    }
+}
+
+static void start_one(void *arg, struct informer *informer)
+{
+    informer_start(informer, arg);
+}
+
+void function_cache_start(struct function_cache *cache, const struct stop *stop)
+{
+    each_informer(cache, start_one, (void *)(uintptr_t)stop);
+}
+
+struct sync_wait {
+    const struct stop *stop;
+    int64_t deadline_ms;
+    bool synced;
+};
+
+static void wait_one(void *arg, struct informer *informer)
+{
+    struct sync_wait *wait = arg;
+    wait->synced =
+        wait->synced && informer_wait_synced(informer, wait->stop, deadline_left_ms(wait->deadline_ms));
+}
+
+bool function_cache_wait_synced(struct function_cache *cache, const struct stop *stop, int64_t timeout_ms)
+{
+    struct sync_wait wait = {.stop = stop, .deadline_ms = clock_monotonic_ms() + timeout_ms, .synced = true};
+    each_informer(cache, wait_one, &wait);
+    return wait.synced;
+}
+
+static void check_one(void *arg, struct informer *informer)
+{
+    bool *synced = arg;
+    *synced = *synced && informer_synced(informer);
+}
+
+bool function_cache_synced(const struct function_cache *cache)
+{
+    bool synced = true;
+    each_informer(cache, check_one, &synced);
+    return synced;
+}
+
+static void join_one(void *arg, struct informer *informer)
+{
+    (void)arg;
+    informer_join(informer);
+}
+
+void function_cache_join(struct function_cache *cache)
+{
+    each_informer(cache, join_one, NULL);
+}
+
+static void free_one(void *arg, struct informer *informer)
+{
+    (void)arg;
+    informer_free(informer);
+}
+
+void function_cache_free(struct function_cache *cache)
+{
+    if (!cache) {
+        return;
+    }
+    each_informer(cache, free_one, NULL);
+    for (int kind = 0; kind < CACHE_KIND_COUNT; kind++) {
+        free(cache->watches[kind].informers);
+    }
+    while (cache->written) {
+        struct written *entry = cache->written;
+        cache->written = entry->next;
+        cached_object_unref(entry->object);
+        free(entry);
+    }
+    pthread_mutex_destroy(&cache->mu);
+    free(cache);
+}
+
+/* ---- reading ---- */
+
+static struct informer *informer_of(const struct function_cache *cache, enum cache_kind kind,
+                                    const char *namespace)
+{
+    if (cache->settings.namespace_count == 0) {
+        return cache->watches[kind].informers[0];
+    }
+    for (size_t i = 0; i < cache->settings.namespace_count; i++) {
+        if (strcmp(cache->settings.namespaces[i], namespace) == 0) {
+            return cache->watches[kind].informers[i];
+        }
+    }
+    return NULL;
+}
+
+struct cached_object *function_cache_get(struct function_cache *cache, enum cache_kind kind,
+                                         const char *namespace, const char *name)
+{
+    struct cached_object *found = NULL;
+    pthread_mutex_lock(&cache->mu);
+    for (struct written *entry = cache->written; entry && !found; entry = entry->next) {
+        if (entry->kind == kind && strcmp(entry->object->namespace, namespace) == 0 &&
+            strcmp(entry->object->name, name) == 0) {
+            found = cached_object_ref(entry->object);
+        }
+    }
+    pthread_mutex_unlock(&cache->mu);
+    struct informer *informer = informer_of(cache, kind, namespace);
+    return found || !informer ? found : informer_get(informer, namespace, name);
+}
+
+void function_cache_wrote(struct function_cache *cache, enum cache_kind kind, const char *based_on,
+                          const cJSON *tree)
+{
+    struct cached_object *object = kinds[kind].project(NULL, tree);
+    struct informer *informer = informer_of(cache, kind, object->namespace);
+    forget_written(cache, kind, object);
+    if (!informer || str_equal_or_both_null(based_on, object->resource_version)) {
+        cached_object_unref(object);
+        return;
+    }
+    struct written *entry = xcalloc(1, sizeof *entry);
+    entry->kind = kind;
+    entry->object = object;
+    /* If the watch has already moved on, the entry would never be dropped. The handler that drops it takes the lock
+     * after the store has changed, so either this look sees the change or the handler sees the entry. */
+    pthread_mutex_lock(&cache->mu);
+    struct cached_object *now = informer_get(informer, object->namespace, object->name);
+    bool unchanged = str_equal_or_both_null(now ? now->resource_version : NULL, based_on);
+    if (unchanged) {
+        entry->next = cache->written;
+        cache->written = entry;
+    }
+    pthread_mutex_unlock(&cache->mu);
+    cached_object_unref(now);
+    if (!unchanged) {
+        cached_object_unref(object);
+        free(entry);
+    }
+}
+
+void function_cache_each(struct function_cache *cache, enum cache_kind kind,
+                         void (*fn)(void *arg, struct cached_object *object), void *arg)
+{
+    for (size_t i = 0; i < cache->informers_per_kind; i++) {
+        informer_each(cache->watches[kind].informers[i], fn, arg);
+    }
+}
+
+size_t function_cache_count(struct function_cache *cache, enum cache_kind kind)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < cache->informers_per_kind; i++) {
+        count += informer_count(cache->watches[kind].informers[i]);
+    }
+    return count;
+}
+
+struct pod_list {
+    const char *namespace, *function; /* NULL: all */
+    struct cached_pod **pods;
+    size_t count;
+};
+
+static void collect_pod(void *arg, struct cached_object *object)
+{
+    struct pod_list *list = arg;
+    struct cached_pod *pod = container_of(object, struct cached_pod, base);
+    if (list->function && (!pod->function || strcmp(pod->function, list->function) != 0 ||
+                           strcmp(object->namespace, list->namespace) != 0)) {
+        return;
+    }
+    list->pods = xreallocarray(list->pods, list->count + 1, sizeof(struct cached_pod *));
+    list->pods[list->count++] = container_of(cached_object_ref(object), struct cached_pod, base);
+}
+
+static int compare_pods(const void *a, const void *b)
+{
+    struct cached_pod *const *left = a, *const *right = b;
+    return strcmp((*left)->base.name, (*right)->base.name);
+}
+
+static struct cached_pod **list_pods(struct informer *informer, struct pod_list *list, size_t *ret_count)
+{
+    if (informer) {
+        informer_each(informer, collect_pod, list);
+    }
+    if (list->count > 1) {
+        qsort(list->pods, list->count, sizeof(struct cached_pod *), compare_pods);
+    }
+    *ret_count = list->count;
+    return list->pods;
+}
+
+struct cached_pod **function_cache_pods(struct function_cache *cache, const char *namespace, const char *name,
+                                        size_t *ret_count)
+{
+    struct pod_list list = {.namespace = namespace, .function = name};
+    return list_pods(informer_of(cache, CACHE_POD, namespace), &list, ret_count);
+}
+
+struct cached_pod **function_cache_gateways(struct function_cache *cache, size_t *ret_count)
+{
+    struct pod_list list = {.pods = NULL};
+    return list_pods(cache->gateways, &list, ret_count);
+}
+
+struct cached_child *function_cache_gateway_service(struct function_cache *cache)
+{
+    struct cached_object *object =
+        cache->gateway_service ? informer_get(cache->gateway_service, cache->settings.system_namespace,
+                                              cache->settings.gateway_service)
+                               : NULL;
+    return object ? container_of(object, struct cached_child, head.base) : NULL;
+}
+
+static void claim_hosts(void *arg, struct cached_object *object)
+{
+    struct host_claims *claims = arg;
+    const struct cached_function *function = as_function(object);
+    if (function->spec && !function->deleting && strcmp(function->base.uid, claims->spec->uid) != 0) {
+        host_claims_add(claims, function->spec);
+    }
+}
+
+void function_cache_claim_hosts(struct function_cache *cache, struct host_claims *claims)
+{
+    function_cache_each(cache, CACHE_FUNCTION, claim_hosts, claims);
+}
+
+bool function_cache_is_foreign_ingress(const struct cached_child *ingress)
+{
+    return ingress->class_name && strcmp(ingress->class_name, INGRESS_CLASS_CICADA) == 0 &&
+           !ingress->head.owner_is_namesake;
+}
