@@ -109,7 +109,9 @@ static const char *read_announcement(const cJSON *tree, struct announcement *out
     if (!out->pod_uid || !is_uid(out->pod_uid)) {
         return "podUID must be a UID";
     }
-    return json_int64(tree, "port", KUBE_FUNCTION_PORT) == KUBE_FUNCTION_PORT ? NULL : "port must be 8080";
+    /* A pod that never came to listen says goodbye without one. */
+    bool is_port = out->goodbye || json_int64(tree, "port", 0) == KUBE_FUNCTION_PORT;
+    return is_port ? NULL : "port must be 8080";
 }
 
 /* ---- deciding ---- */

@@ -15,7 +15,7 @@
 #define NODES_MAX            20000  /* four times the largest cluster that Kubernetes supports; then all are forgotten */
 #define RANGES_MAX           4
 #define REREAD_MS            10000  /* a node may have been made anew under its name: an address outside asks again */
-#define FORBIDDEN_REREAD_MS  600000
+#define UNKNOWN_REREAD_MS    600000 /* no right to read it, or it has no range (yet) */
 #define QUEUE_MAX_BACKOFF_MS 1000
 
 struct range {
@@ -148,7 +148,7 @@ static int read_node(struct kube_node_ranges *ranges, const char *name, struct e
     if (kube_get(ranges->client, &kube_nodes, /* namespace= */ NULL, name, &tree, err) < 0) {
         if (err->code == ERR_FORBIDDEN) {
             pthread_mutex_lock(&ranges->mu);
-            ranges->forbidden_until_ms = now + FORBIDDEN_REREAD_MS;
+            ranges->forbidden_until_ms = now + UNKNOWN_REREAD_MS;
             pthread_mutex_unlock(&ranges->mu);
             return 0;
         }
@@ -178,8 +178,12 @@ static bool look_up(struct kube_node_ranges *ranges, const char *name, struct in
     pthread_mutex_lock(&ranges->mu);
     const struct node *node = find(ranges, name);
     *ret_range = node && !ranges->not_used ? range_of(node, address) : KUBE_NODE_UNKNOWN;
-    bool ask = node ? *ret_range == KUBE_NODE_OUTSIDE && now - node->read_ms >= REREAD_MS
-                    : !ranges->not_used && now >= ranges->forbidden_until_ms;
+    bool ask = !ranges->not_used && now >= ranges->forbidden_until_ms;
+    if (node) {
+        int64_t age_ms = now - node->read_ms;
+        ask = ask && ((*ret_range == KUBE_NODE_OUTSIDE && age_ms >= REREAD_MS) ||
+                      (*ret_range == KUBE_NODE_UNKNOWN && age_ms >= UNKNOWN_REREAD_MS));
+    }
     pthread_mutex_unlock(&ranges->mu);
     return ask;
 }

@@ -12,11 +12,13 @@
 #define REASON_MAX_BYTES          63
 
 /* After these the kubelet goes on trying, but nothing changes before a person has changed something. ErrImagePull is not among
- * them: it is the first try's, and ImagePullBackOff follows it. */
+ * them: it is the first try's. From the second on it takes turns with ImagePullBackOff. */
 static const char *const hopeless_reasons[] = {
     "ImagePullBackOff",           "ErrImageNeverPull",    "InvalidImageName",
-    "CreateContainerConfigError", "CreateContainerError", "ImageInspectError",
+    "CreateContainerConfigError", "CreateContainerError", "ImageInspectError", "RunContainerError",
 };
+/* One exit may be bad luck (a database that restarts, a node under pressure); for these reasons of the runtime's it is not. */
+static const char *const definite_exits[] = {"HandlerLoadFailed", "InvalidSpec"};
 
 static void pod_release(struct cached_object *object)
 {
@@ -140,13 +142,34 @@ struct cached_object *kube_pod_project(void *arg, const cJSON *tree)
     return &pod->object;
 }
 
+static bool waits_for(const struct kube_pod *pod, const char *reason)
+{
+    return pod->waiting_reason && strcmp(pod->waiting_reason, reason) == 0;
+}
+
 void kube_pod_inherit(struct kube_pod *pod, const struct kube_pod *old)
 {
+    if (old && strcmp(old->object.uid, pod->object.uid) != 0) {
+        old = NULL;
+    }
+    bool backed_off = old && (atomic_load(&old->pull_backed_off) || waits_for(old, "ImagePullBackOff"));
+    atomic_store(&pod->pull_backed_off, backed_off);
     if (pod->state == GATEWAY_POD_READY) {
         atomic_store(&pod->exits_when_ready, pod->exits);
-    } else if (old && strcmp(old->object.uid, pod->object.uid) == 0) {
+    } else if (old) {
         atomic_store(&pod->exits_when_ready, atomic_load(&old->exits_when_ready));
     }
+}
+
+/* The entry of the list that equals text (NULL: none does). */
+static const char *find_in(const char *const *list, size_t count, const char *text)
+{
+    for (size_t i = 0; text && i < count; i++) {
+        if (strcmp(text, list[i]) == 0) {
+            return list[i];
+        }
+    }
+    return NULL;
 }
 
 const char *kube_pod_failure(const struct kube_pod *pod)
@@ -154,14 +177,17 @@ const char *kube_pod_failure(const struct kube_pod *pod)
     if (pod->state != GATEWAY_POD_PENDING) {
         return NULL;
     }
-    for (size_t i = 0; pod->waiting_reason && i < ARRAY_SIZE(hopeless_reasons); i++) {
-        if (strcmp(pod->waiting_reason, hopeless_reasons[i]) == 0) {
-            return hopeless_reasons[i];
-        }
+    const char *hopeless = find_in(hopeless_reasons, ARRAY_SIZE(hopeless_reasons), pod->waiting_reason);
+    if (hopeless) {
+        return hopeless;
     }
-    /* Once may be bad luck (a node under pressure); the second exit without having served is the program's own doing. */
-    bool backing_off = pod->waiting_reason && strcmp(pod->waiting_reason, "CrashLoopBackOff") == 0;
-    if (backing_off || pod->exits - atomic_load(&pod->exits_when_ready) >= 2) {
+    if (waits_for(pod, "ErrImagePull") && atomic_load(&pod->pull_backed_off)) {
+        return "ErrImagePull";
+    }
+    int exits = pod->exits - atomic_load(&pod->exits_when_ready);
+    bool backing_off = waits_for(pod, "CrashLoopBackOff");
+    bool definite = find_in(definite_exits, ARRAY_SIZE(definite_exits), pod->exit_reason) != NULL;
+    if (backing_off || exits >= 2 || (definite && exits >= 1)) {
         return pod->exit_reason ? pod->exit_reason : "ContainerExited";
     }
     return NULL;

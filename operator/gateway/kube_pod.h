@@ -1,7 +1,7 @@
 /* kube_pod.h - what the gateway keeps of a function's pod: whose it is, where it runs, whether it can serve, and why not.
  *
- * A projection for the informer (cache/informer.h): immutable and reference-counted through `object`, but for `exits_when_ready`,
- * which the informer's thread alone sets.
+ * A projection for the informer (cache/informer.h): immutable and reference-counted through `object`, but for the two that
+ * kube_pod_inherit() sets on the informer's thread.
  */
 #ifndef CICADA_GATEWAY_KUBE_POD_H
 #define CICADA_GATEWAY_KUBE_POD_H
@@ -30,6 +30,7 @@ struct kube_pod {
     char *exit_reason;       /* from its last termination message: "HandlerLoadFailed", ...; NULL: none */
     int exits;               /* of its container, so far */
     atomic_int exits_when_ready; /* `exits` when it was last seen ready: see kube_pod_inherit() */
+    atomic_bool pull_backed_off; /* its image could not be pulled more than once */
 };
 
 /* For informer_settings.project; NULL if the object is no function's pod. */
@@ -39,7 +40,7 @@ static inline struct kube_pod *kube_pod_of(struct cached_object *object)
     return (struct kube_pod *)(void *)object;
 }
 
-/* Exits count against a pod only until it is ready. Called on the informer's thread for each change, before
+/* What the pod's past adds: exits count against it only until it is ready; the first failed pull does not, later ones do. Called on the informer's thread for each change, before
  * kube_pod_failure(); old may be NULL. */
 void kube_pod_inherit(struct kube_pod *pod, const struct kube_pod *old);
 /* Why the pod can't start, as a code for callers; NULL: it serves, or may still start. Valid as long as the pod. */
