@@ -1,0 +1,24 @@
+/* function_scaler.h - once a second: reads the gateways, decides for every Function, writes what changed to its scale.
+ *
+ * It scales Functions without pinned replicas whose Deployment is there and ours; from zero to one is the gateway's step, and what a proof
+ * needs is the reconciler's. A write carries the Deployment's version: if that moved on, the next tick decides again.
+ *
+ * Threads: one of its own between start and stop; only the leader starts it.
+ */
+#ifndef CICADA_FUNCTION_FUNCTION_SCALER_H
+#define CICADA_FUNCTION_FUNCTION_SCALER_H
+
+#include "operator/function/function_cache.h"
+#include "runtime/base/metrics.h"
+
+struct function_scaler;
+
+struct function_scaler *function_scaler_new(struct kube_client *client, struct function_cache *cache,
+                                            struct metrics *metrics);
+void function_scaler_start(struct function_scaler *scaler);
+void function_scaler_stop(struct function_scaler *scaler); /* joins; nothing if it was not started */
+void function_scaler_free(struct function_scaler *scaler); /* NULL is fine */
+/* ms since the last tick began; 0 while it is not started. For /livez. */
+int64_t function_scaler_silence_ms(const struct function_scaler *scaler);
+
+#endif
