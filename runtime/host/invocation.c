@@ -103,7 +103,14 @@ static bool settle(struct invocation *invocation, int handler_result)
             answer_problem(invocation, 500, "invalid_response", NULL);
         return false;
     }
-    return handler_result == CICADA_OK && response->status < 400;
+    if (handler_result != CICADA_OK || response->status >= 400)
+        return false;
+    if (invocation->database.failed) { /* it speaks of success, and nothing of it can be committed */
+        log_error("success after a failed query: %s", invocation->database.error.message);
+        answer_problem(invocation, 500, "transaction_failed", NULL);
+        return false;
+    }
+    return true;
 }
 
 static bool enter_state(struct invocation *invocation, enum invocation_state state)

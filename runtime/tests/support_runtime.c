@@ -68,7 +68,8 @@ int free_port(void)
     return ntohs(address.sin_port);
 }
 
-static void exec_runtime(const struct runtime_process *process, const struct runtime_process_settings *settings)
+static void exec_runtime(const struct runtime_process *process,
+                         const struct runtime_process_settings *settings)
 {
     const char *build = getenv("CICADA_TEST_BUILD");
     char *env[RUNTIME_PROCESS_ENV_MAX + 16];
@@ -83,8 +84,8 @@ static void exec_runtime(const struct runtime_process *process, const struct run
         env[count++] = xasprintf("CICADA_SPEC=%s", settings->spec);
     if (settings->database_url != NULL)
         env[count++] = xasprintf("DATABASE_URL=%s", settings->database_url);
-    for (const char *const *name = (const char *const[]){"ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS",
-                                                         NULL};
+    for (const char *const *name =
+             (const char *const[]){"ASAN_OPTIONS", "LSAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS", NULL};
          *name != NULL; name++)
         if (getenv(*name) != NULL)
             env[count++] = xasprintf("%s=%s", *name, getenv(*name));
@@ -119,7 +120,8 @@ void runtime_process_start(struct runtime_process *process, const struct runtime
     snprintf(process->directory, sizeof(process->directory), "/tmp/cicada-runtime-test.XXXXXX");
     assert_non_null(mkdtemp(process->directory));
     snprintf(process->log_path, sizeof(process->log_path), "%s/log", process->directory);
-    snprintf(process->termination_path, sizeof(process->termination_path), "%s/termination", process->directory);
+    snprintf(process->termination_path, sizeof(process->termination_path), "%s/termination",
+             process->directory);
     process->port = free_port();
     process->admin_port = free_port();
     process->pid = fork();
@@ -216,7 +218,8 @@ static struct http_answer receive(int fd)
     return answer;
 }
 
-struct http_answer http_ask(int port, const char *method, const char *target, const char *headers, const char *body)
+struct http_answer http_ask(int port, const char *method, const char *target, const char *headers,
+                            const char *body)
 {
     struct http_answer answer;
     struct strbuf request;
@@ -225,7 +228,8 @@ struct http_answer http_ask(int port, const char *method, const char *target, co
     if (fd < 0)
         return (struct http_answer){.text = xstrdup(""), .body = NULL};
     strbuf_init(&request, ANSWER_MAX_BYTES);
-    strbuf_appendf(&request, "%s %s HTTP/1.1\r\nHost: test\r\nConnection: close\r\n%s", method, target, headers);
+    strbuf_appendf(&request, "%s %s HTTP/1.1\r\nHost: test\r\nConnection: close\r\n%s", method, target,
+                   headers);
     if (body != NULL)
         strbuf_appendf(&request, "Content-Length: %zu\r\n", strlen(body));
     strbuf_appendf(&request, "\r\n%s", body ? body : "");
@@ -253,7 +257,8 @@ static void check_answer(struct http_answer *answer, const char *target, int sta
     http_answer_release(answer);
 }
 
-void http_expect(int port, const char *method, const char *target, const char *body, int status, const char *text)
+void http_expect(int port, const char *method, const char *target, const char *body, int status,
+                 const char *text)
 {
     struct http_answer answer = http_ask(port, method, target, "", body);
     check_answer(&answer, target, status, text);
@@ -269,7 +274,8 @@ static void *call_main(void *arg)
     return NULL;
 }
 
-void http_call_start(struct http_call *call, int port, const char *method, const char *target, const char *body)
+void http_call_start(struct http_call *call, int port, const char *method, const char *target,
+                     const char *body)
 {
     *call = (struct http_call){.port = port, .method = method, .target = target, .body = body};
     assert_int_equal(pthread_create(&call->thread, NULL, call_main, call), 0);

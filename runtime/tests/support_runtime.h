@@ -21,9 +21,9 @@ struct runtime_process {
 };
 
 struct runtime_process_settings {
-    const char *functions;    /* below the build: "functions" or "test-functions" */
-    const char *spec;         /* JSON; NULL: none */
-    const char *database_url; /* NULL: none */
+    const char *functions;                    /* below the build: "functions" or "test-functions" */
+    const char *spec;                         /* JSON; NULL: none */
+    const char *database_url;                 /* NULL: none */
     const char *env[RUNTIME_PROCESS_ENV_MAX]; /* "NAME=value" */
 };
 
@@ -40,17 +40,19 @@ void runtime_process_release(struct runtime_process *process);
 char *runtime_process_read(const char *path);
 
 struct http_answer {
-    int status;   /* 0: the connection was closed without an answer */
-    char *text;   /* head and body as received; NUL-terminated */
-    char *body;   /* inside `text` */
+    int status; /* 0: the connection was closed without an answer */
+    char *text; /* head and body as received; NUL-terminated */
+    char *body; /* inside `text` */
 };
 
 /* One request on a connection of its own; `headers` is "" or lines ended by \r\n. */
-struct http_answer http_ask(int port, const char *method, const char *target, const char *headers, const char *body);
+struct http_answer http_ask(int port, const char *method, const char *target, const char *headers,
+                            const char *body);
 bool http_answer_has(const struct http_answer *answer, const char *text);
 void http_answer_release(struct http_answer *answer);
 /* Asks and expects this status and this piece of text in head or body. */
-void http_expect(int port, const char *method, const char *target, const char *body, int status, const char *text);
+void http_expect(int port, const char *method, const char *target, const char *body, int status,
+                 const char *text);
 
 /* The same on a thread. */
 struct http_call {
@@ -60,7 +62,8 @@ struct http_call {
     struct http_answer answer;
     long took_ms;
 };
-void http_call_start(struct http_call *call, int port, const char *method, const char *target, const char *body);
+void http_call_start(struct http_call *call, int port, const char *method, const char *target,
+                     const char *body);
 void http_call_join(struct http_call *call);
 
 int free_port(void);

@@ -70,10 +70,12 @@ static void test_order_is_a_row(void **state)
 {
     struct shop *shop = *state;
 
-    http_expect(shop->orders.port, "POST", "/", "{\"user_id\":1,\"product_id\":1,\"quantity\":2}", 201,
-                "{\"id\":1,\"user_id\":1,\"product_id\":1,\"quantity\":2,\"total\":49.98,\"status\":\"pending\"}");
-    expect_sql("SELECT concat_ws(' ', user_id, product_id, quantity, total, status) FROM public.orders WHERE id = 1",
-                 "1 1 2 49.98 pending");
+    http_expect(
+        shop->orders.port, "POST", "/", "{\"user_id\":1,\"product_id\":1,\"quantity\":2}", 201,
+        "{\"id\":1,\"user_id\":1,\"product_id\":1,\"quantity\":2,\"total\":49.98,\"status\":\"pending\"}");
+    expect_sql(
+        "SELECT concat_ws(' ', user_id, product_id, quantity, total, status) FROM public.orders WHERE id = 1",
+        "1 1 2 49.98 pending");
     expect_sql("SELECT stock FROM public.products WHERE id = 1", "99998");
 }
 
@@ -85,7 +87,8 @@ static void test_refused_orders_leave_nothing(void **state)
         const char *code;
     } cases[] = {
         {"{\"user_id\":1,\"product_id\":3,\"quantity\":4}", 409, "\"code\":\"out_of_stock\""},
-        {"{\"user_id\":1,\"product_id\":3,\"quantity\":9223372036854775807}", 409, "\"code\":\"out_of_stock\""},
+        {"{\"user_id\":1,\"product_id\":3,\"quantity\":9223372036854775807}", 409,
+         "\"code\":\"out_of_stock\""},
         {"{\"user_id\":1,\"product_id\":77,\"quantity\":1}", 404, "\"code\":\"unknown_product\""},
         {"{\"user_id\":77,\"product_id\":3,\"quantity\":1}", 404, "\"code\":\"unknown_user\""},
         {"{\"user_id\":1,\"product_id\":3,\"quantity\":0}", 422, "\"code\":\"invalid_field\""},
@@ -93,7 +96,8 @@ static void test_refused_orders_leave_nothing(void **state)
         {"{\"user_id\":1,\"product_id\":3,\"quantity\":1.5}", 422, "\"code\":\"invalid_field\""},
         {"{\"user_id\":1,\"product_id\":3,\"quantity\":\"1\"}", 422, "\"code\":\"invalid_field\""},
         {"{\"user_id\":1,\"product_id\":3,\"quantity\":null}", 422, "\"code\":\"invalid_field\""},
-        {"{\"user_id\":1,\"product_id\":3,\"quantity\":9223372036854775808}", 422, "\"code\":\"invalid_field\""},
+        {"{\"user_id\":1,\"product_id\":3,\"quantity\":9223372036854775808}", 422,
+         "\"code\":\"invalid_field\""},
         {"{\"user_id\":1,\"product_id\":3}", 422, "\"code\":\"missing_field\""},
         {"{\"USER_ID\":1,\"product_id\":3,\"quantity\":1}", 422, "\"code\":\"missing_field\""},
         {"[1,3,1]", 400, "\"code\":\"not_an_object\""},
@@ -107,7 +111,8 @@ static void test_refused_orders_leave_nothing(void **state)
 
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         http_expect(shop->orders.port, "POST", "/", cases[i].body, cases[i].status, cases[i].code);
-        http_expect(shop->orders.port, "POST", "/", cases[i].body, cases[i].status, "application/problem+json");
+        http_expect(shop->orders.port, "POST", "/", cases[i].body, cases[i].status,
+                    "application/problem+json");
     }
     expect_sql("SELECT count(*) FROM public.orders WHERE product_id <> 1", "0");
     expect_sql("SELECT stock FROM public.products WHERE id = 3", "3");
@@ -120,7 +125,8 @@ static void test_last_piece_is_sold_once(void **state)
     int created = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
-        http_call_start(&calls[i], shop->orders.port, "POST", "/", "{\"user_id\":2,\"product_id\":3,\"quantity\":1}");
+        http_call_start(&calls[i], shop->orders.port, "POST", "/",
+                        "{\"user_id\":2,\"product_id\":3,\"quantity\":1}");
     for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
         http_call_join(&calls[i]);
         created += calls[i].answer.status == 201;
@@ -135,7 +141,8 @@ static void test_last_piece_is_sold_once(void **state)
 /* A new order's id, as text; the caller frees it. */
 static char *order_two_cups(struct shop *shop)
 {
-    http_expect(shop->orders.port, "POST", "/", "{\"user_id\":1,\"product_id\":2,\"quantity\":2}", 201, "pending");
+    http_expect(shop->orders.port, "POST", "/", "{\"user_id\":1,\"product_id\":2,\"quantity\":2}", 201,
+                "pending");
     return database_value("SELECT max(id) FROM public.orders");
 }
 
@@ -177,7 +184,8 @@ static void test_refused_payments(void **state)
     settle(shop, "1", "later", 422, "\"code\":\"invalid_field\"");
     settle(shop, "0", "paid", 422, "\"code\":\"invalid_field\"");
     http_expect(shop->payments.port, "POST", "/", "{\"order_id\":1}", 422, "payment_status");
-    http_expect(shop->payments.port, "POST", "/", "{\"payment_status\":\"paid\"}", 422, "order_id is required");
+    http_expect(shop->payments.port, "POST", "/", "{\"payment_status\":\"paid\"}", 422,
+                "order_id is required");
     http_expect(shop->payments.port, "POST", "/", "7", 400, "\"code\":\"not_an_object\"");
     expect_sql("SELECT status FROM public.orders WHERE id = 1", "pending");
 }

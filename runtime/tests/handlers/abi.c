@@ -9,12 +9,12 @@ static int handle(struct cicada_request *req, struct cicada_context *ctx, struct
     return CICADA_OK;
 }
 
-#define DEFINE(function, version, table_size, handler)                                                        \
-    extern CICADA_EXPORT const struct cicada_function cicada_function_##function;                             \
-    const struct cicada_function cicada_function_##function = {.abi_version = (version),                      \
-                                                               .size = sizeof(struct cicada_function),        \
-                                                               .calls_size = (table_size),                    \
-                                                               .name = #function,                             \
+#define DEFINE(function, version, table_size, handler)                                                       \
+    extern CICADA_EXPORT const struct cicada_function cicada_function_##function;                            \
+    const struct cicada_function cicada_function_##function = {.abi_version = (version),                     \
+                                                               .size = sizeof(struct cicada_function),       \
+                                                               .calls_size = (table_size),                   \
+                                                               .name = #function,                            \
                                                                .handle = (handler)}
 
 DEFINE(other_version, CICADA_ABI_VERSION + 1, sizeof(struct cicada_calls), handle);

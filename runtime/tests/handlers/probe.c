@@ -69,7 +69,8 @@ static int write_note(struct cicada_request *req, struct cicada_context *ctx, st
     if (strcmp(then, "sleep") == 0)
         (void)cicada_execute(ctx, "SELECT pg_sleep(30)", CICADA_NO_PARAMS);
     if (strcmp(then, "deferred") == 0) /* breaks a constraint that is checked at COMMIT */
-        return cicada_execute(ctx, "INSERT INTO runtime_test.answers (note_id) VALUES (-1)", CICADA_NO_PARAMS);
+        return cicada_execute(ctx, "INSERT INTO runtime_test.answers (note_id) VALUES (-1)",
+                              CICADA_NO_PARAMS);
     if (strcmp(then, "big") == 0) {
         char *data = calloc(1, 100000);
         cicada_response_body(res, data, 100000);
@@ -82,13 +83,14 @@ static int types(struct cicada_context *ctx, struct cicada_response *res)
 {
     struct cicada_result *row;
 
-    if (cicada_query(ctx,
-                     "SELECT true AS b, 9007199254740993::bigint AS i, 1.10::numeric AS n, 'NaN'::float8 AS nan,"
-                     " '{\"a\": 1}'::jsonb AS j, NULL::text AS nil, $1::text AS t, $2::bigint AS p, $3::float8 AS d,"
-                     " $4::boolean AS f, $5::text AS np",
-                     CICADA_PARAMS(cicada_text("a\"b"), cicada_int64(INT64_MIN), cicada_double(0.1), cicada_bool(false),
-                                   cicada_null()),
-                     &row) != CICADA_OK)
+    if (cicada_query(
+            ctx,
+            "SELECT true AS b, 9007199254740993::bigint AS i, 1.10::numeric AS n, 'NaN'::float8 AS nan,"
+            " '{\"a\": 1}'::jsonb AS j, NULL::text AS nil, $1::text AS t, $2::bigint AS p, $3::float8 AS d,"
+            " $4::boolean AS f, $5::text AS np",
+            CICADA_PARAMS(cicada_text("a\"b"), cicada_int64(INT64_MIN), cicada_double(0.1),
+                          cicada_bool(false), cicada_null()),
+            &row) != CICADA_OK)
         return CICADA_FAIL;
     cicada_write_row(res, NULL, row, 0);
     return CICADA_OK;

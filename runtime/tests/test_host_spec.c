@@ -1,0 +1,139 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/host/spec.h"
+
+static void test_defaults(void **state)
+{
+    const char *text = "{\"handler\":\"shop.so:handle_user_request\"}";
+    struct function_spec spec;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(spec_parse(text, strlen(text), &spec, &err), 0);
+    assert_string_equal(spec.handler_file, "shop.so");
+    assert_string_equal(spec.handler_symbol, "handle_user_request");
+    assert_int_equal(spec.timeout_ms, 30000);
+    assert_int_equal(spec.drain_ms, 30000);
+    assert_int_equal(spec.concurrency, 16);
+    assert_int_equal(spec.body_max_bytes, 1048576);
+    assert_int_equal(spec.response_max_bytes, 8388608);
+    assert_int_equal(spec.success_status, 200);
+    assert_null(spec.path_template);
+    assert_false(spec.has_database);
+    spec_release(&spec);
+}
+
+static void test_all_fields_and_unknown_ones(void **state)
+{
+    const char *text =
+        "{\"handler\":\"a-b_c.1.so:_f2\",\"timeoutSeconds\":7,\"concurrency\":250,\"drainSeconds\":9,"
+        "\"limits\":{\"bodyBytes\":0,\"responseBytes\":1024},"
+        "\"database\":{\"poolSize\":8,\"isolation\":\"Serializable\",\"new\":1},"
+        "\"http\":{\"pathTemplate\":\"/{id}\",\"successStatus\":201},\"fromTheFuture\":[]}";
+    struct function_spec spec;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(spec_parse(text, strlen(text), &spec, &err), 0);
+    assert_int_equal(spec.timeout_ms, 7000);
+    assert_int_equal(spec.drain_ms, 9000);
+    assert_int_equal(spec.concurrency, 250);
+    assert_int_equal(spec.body_max_bytes, 0);
+    assert_int_equal(spec.response_max_bytes, 1024);
+    assert_true(spec.has_database);
+    assert_int_equal(spec.pool_size, 8);
+    assert_int_equal(spec.isolation, PG_SERIALIZABLE);
+    assert_string_equal(spec.path_template, "/{id}");
+    assert_int_equal(spec.success_status, 201);
+    spec_release(&spec);
+}
+
+static void test_errors_name_the_field(void **state)
+{
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
+        {"", "line 1"},
+        {"[]", "must be a JSON object"},
+        {"{}", "handler: must be a string"},
+        {"{\"handler\":7}", "handler: must be a string"},
+        {"{\"handler\":\"x.so\"}", "handler: \"x.so\" is not FILE:SYMBOL"},
+        {"{\"handler\":\"x/y.so:f\"}", "handler: "},
+        {"{\"handler\":\"..so:f\"}", "handler: "},
+        {"{\"handler\":\".so:f\"}", "handler: "},
+        {"{\"handler\":\":f\"}", "handler: "},
+        {"{\"handler\":\"x.so:\"}", "handler: "},
+        {"{\"handler\":\"x.so:1f\"}", "handler: "},
+        {"{\"handler\":\"x.so:f;g\"}", "handler: "},
+        {"{\"handler\":\"x.so:f\",\"timeoutSeconds\":0}", "timeoutSeconds: must be an integer from 1 to"},
+        {"{\"handler\":\"x.so:f\",\"timeoutSeconds\":1.5}", "timeoutSeconds: "},
+        {"{\"handler\":\"x.so:f\",\"timeoutSeconds\":\"1\"}", "timeoutSeconds: "},
+        {"{\"handler\":\"x.so:f\",\"concurrency\":251}", "concurrency: must be an integer from 1 to 250"},
+        {"{\"handler\":\"x.so:f\",\"concurrency\":1e300}", "concurrency: "},
+        {"{\"handler\":\"x.so:f\",\"limits\":[]}", "limits: must be an object"},
+        {"{\"handler\":\"x.so:f\",\"limits\":{\"bodyBytes\":-1}}", "limits.bodyBytes: "},
+        {"{\"handler\":\"x.so:f\",\"database\":{\"poolSize\":0}}", "database.poolSize: "},
+        {"{\"handler\":\"x.so:f\",\"database\":{\"isolation\":\"None\"}}", "database.isolation: must be"},
+        {"{\"handler\":\"x.so:f\",\"http\":{\"successStatus\":404}}", "http.successStatus: "},
+        {"{\"handler\":\"x.so:f\",\"http\":{\"pathTemplate\":\"id\"}}",
+         "http.pathTemplate: must begin with '/'"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct function_spec spec;
+        struct err err = ERR_INIT;
+        assert_int_equal(spec_parse(cases[i].text, strlen(cases[i].text), &spec, &err), -1);
+        if (strncmp(err.msg, cases[i].message, strlen(cases[i].message)) != 0)
+            fail_msg("%s: %s", cases[i].text, err.msg);
+    }
+}
+
+static void test_sources(void **state)
+{
+    char path[] = "/tmp/cicada-source.XXXXXX";
+    int fd = mkstemp(path);
+    struct spec_source source = {"value", "A", NULL, "A_FILE"};
+    struct err err = ERR_INIT;
+    char *text;
+
+    (void)state;
+    dprintf(fd, "from a file\r\n\n");
+    fd_close_p(&fd);
+    assert_int_equal(spec_source_read(&source, 10, &text, &err), 0);
+    assert_string_equal(text, "value");
+    free(text);
+    assert_int_equal(spec_source_read(&source, 4, &text, &err), -1);
+    assert_int_equal(err.code, ERR_TOO_LARGE);
+    source.file = path;
+    assert_int_equal(spec_source_read(&source, 100, &text, &err), -1);
+    assert_string_equal(err.msg, "A and A_FILE are both set");
+    source.value = "";
+    assert_int_equal(spec_source_read(&source, 100, &text, &err), 0);
+    assert_string_equal(text, "from a file");
+    free(text);
+    source.file = "";
+    assert_int_equal(spec_source_read(&source, 100, &text, &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+    remove(path);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_all_fields_and_unknown_ones),
+        cmocka_unit_test(test_errors_name_the_field),
+        cmocka_unit_test(test_sources),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
