@@ -4,8 +4,8 @@
 # Functions are what it acts on; it never changes one.
 - apiGroups: [cicada.dev]
   resources: [functions]
-  verbs: [get, list, watch]
-# Conditions, URL and replicas of each.
+  verbs: [list, watch]
+# Conditions, URL and replicas of each, by server-side apply.
 - apiGroups: [cicada.dev]
   resources: [functions/status]
   verbs: [patch]
@@ -13,23 +13,24 @@
 - apiGroups: [cicada.dev]
   resources: [functions/finalizers]
   verbs: [update]
-# The Deployment of each Function, by server-side apply (which creates by patch, and needs both verbs).
+# The Deployment and the Service of each Function, by server-side apply (a patch that may create). get finds one of that name
+# that somebody else made, which is left alone. Kubernetes deletes them with their owner.
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [get, list, watch, create, patch]
 # Replicas are set here alone, so that an apply never resets them.
 - apiGroups: [apps]
   resources: [deployments/scale]
-  verbs: [get, patch]
-# The Service of each Function.
-- apiGroups: [""]
-  resources: [services]
-  verbs: [get, list, watch, create, patch, delete]
-# Gateways behind the Service of a Function that is served through another ingress controller.
+  verbs: [patch]
+# Addresses of the gateways behind the Service of a Function that is served through another ingress controller; deleted when it no
+# longer is.
 - apiGroups: [""]
   resources: [endpoints]
   verbs: [get, list, watch, create, patch, delete]
-# The Ingress of each Function with hosts; the address of those of class cicada.
+# The Ingress of each Function with hosts, deleted with the last host; the address of those of class cicada.
 - apiGroups: [networking.k8s.io]
   resources: [ingresses]
   verbs: [get, list, watch, create, patch, delete]
