@@ -13,17 +13,17 @@
 #include "runtime/base/text.h"
 #include "runtime/http/http_server.h"
 
-#define THREADS            24
-#define WAITING_MAX        16 /* of those threads; the rest answers at once */
-#define BODY_MAX_BYTES     4096
-#define BODY_DEPTH         4
-#define HEADER_TIMEOUT_MS  2000
-#define BODY_TIMEOUT_MS    2000
-#define KEEP_ALIVE_MS      1000
-#define UNKNOWN_POD_MS     5000 /* how long the pod cache is waited for */
-#define CALL_TIMEOUT_MS    2000 /* of the questions to the API server */
-#define UID_MAX_BYTES      64
-#define ANSWER_MAX_BYTES   1024
+#define THREADS           24
+#define WAITING_MAX       16 /* of those threads; the rest answers at once */
+#define BODY_MAX_BYTES    4096
+#define BODY_DEPTH        4
+#define HEADER_TIMEOUT_MS 2000
+#define BODY_TIMEOUT_MS   2000
+#define KEEP_ALIVE_MS     1000
+#define UNKNOWN_POD_MS    5000 /* how long the pod cache is waited for */
+#define CALL_TIMEOUT_MS   2000 /* of the questions to the API server */
+#define UID_MAX_BYTES     64
+#define ANSWER_MAX_BYTES  1024
 
 struct announce {
     struct announce_settings settings;
@@ -58,15 +58,17 @@ static void respond(struct http_request *req, const struct answer *answer)
     strbuf_init_fixed(&body, storage, sizeof(storage));
     bool refused = answer->status >= 400;
     if (refused) {
-        strbuf_appendf(&body, "{\"title\":\"%s\",\"status\":%d,\"code\":\"%s\",\"component\":\"gateway\",\"detail\":",
-                       http_status_text(answer->status), answer->status, answer->code);
+        strbuf_appendf(
+            &body, "{\"title\":\"%s\",\"status\":%d,\"code\":\"%s\",\"component\":\"gateway\",\"detail\":",
+            http_status_text(answer->status), answer->status, answer->code);
         const char *detail = answer->detail ? answer->detail : "";
         strbuf_append_json_string(&body, detail, strlen(detail));
         strbuf_append_char(&body, '}');
     } else {
         strbuf_appendf(&body, "{\"code\":\"%s\"}", answer->code);
     }
-    const struct http_header type = {"Content-Type", refused ? "application/problem+json" : "application/json"};
+    const struct http_header type = {"Content-Type",
+                                     refused ? "application/problem+json" : "application/json"};
     struct err err = ERR_INIT;
     http_request_close_after(req); /* a pod has one thing to say; its connection would hold a thread */
     if (http_request_respond(req, answer->status, &type, 1, body.buf, body.len, &err) < 0) {
@@ -243,7 +245,8 @@ static struct answer serve(struct announce *announce, struct http_request *req, 
     int64_t refused = answer.status == 403 ? kube_log_turn_take(&announce->refused) : 0;
     if (refused > 0) {
         log_warn("%s of %s/%s from %s is refused: %s (%lld refusals since the last such line)", path + 1,
-                 said->namespace, said->pod_name, http_request_remote_ip(req), answer.detail, (long long)refused);
+                 said->namespace, said->pod_name, http_request_remote_ip(req), answer.detail,
+                 (long long)refused);
     }
     return answer;
 }
@@ -277,8 +280,9 @@ int announce_start(const struct announce_settings *settings, struct announce **r
         .namespace_count = settings->namespace_count,
     };
     kube_log_turn_init(&announce->refused);
-    announce->results = metrics_counter(settings->metrics, "cicada_gateway_announcements_total",
-                                        "What pods said of themselves, by kind and by what came of it.", labels);
+    announce->results =
+        metrics_counter(settings->metrics, "cicada_gateway_announcements_total",
+                        "What pods said of themselves, by kind and by what came of it.", labels);
     announce->duration = metric_family_get(
         metrics_histogram(settings->metrics, "cicada_gateway_announcement_check_duration_seconds",
                           "Time from knowing the pod to the answer.", /* label_names= */ NULL,

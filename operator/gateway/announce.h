@@ -16,19 +16,20 @@
 #include "runtime/base/metrics.h"
 
 struct announce_settings {
-    const char *listen;            /* "0.0.0.0:9091" */
-    bool enabled;                  /* false: every announcement is refused */
-    struct gateway *gateway;       /* all borrowed */
+    const char *listen;      /* "0.0.0.0:9091" */
+    bool enabled;            /* false: every announcement is refused */
+    struct gateway *gateway; /* all borrowed */
     struct kube_catalog *catalog;
     struct kube_node_ranges *ranges;
     struct kube_client *client;
     const char *const *namespaces;
-    size_t namespace_count;        /* 0: all */
+    size_t namespace_count; /* 0: all */
     struct metrics *metrics;
 };
 
 struct announce;
-int announce_start(const struct announce_settings *settings, struct announce **ret_announce, struct err *err) MUST_CHECK;
+int announce_start(const struct announce_settings *settings, struct announce **ret_announce,
+                   struct err *err) MUST_CHECK;
 int announce_port(const struct announce *announce);
 void announce_stop(struct announce *announce); /* stops and frees; NULL is fine; ends the catalogue's waits */
 

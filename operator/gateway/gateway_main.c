@@ -19,17 +19,17 @@
 #include "runtime/http/http_client.h"
 #include "runtime/http/http_server.h"
 
-#define ADMIN_THREADS         8
-#define ADMIN_BODY_MAX_BYTES  0
-#define ADMIN_TIMEOUT_MS      5000
-#define ADMIN_KEEP_ALIVE_MS   15000 /* the operator reads /statz each second */
-#define STATZ_MAX_BYTES       (16u << 20)
-#define CLIENT_HEADER_MS      10000
-#define CLIENT_IDLE_MS        75000
-#define UPSTREAM_IDLE_MS      50000
-#define NAMESPACES_MAX        256
-#define SIGNAL_CHECK_MS       50 /* how often a drain looks whether it is quiet */
-#define MALLOC_ARENAS         2  /* dozens of threads that rarely allocate: an arena each would multiply the memory */
+#define ADMIN_THREADS        8
+#define ADMIN_BODY_MAX_BYTES 0
+#define ADMIN_TIMEOUT_MS     5000
+#define ADMIN_KEEP_ALIVE_MS  15000 /* the operator reads /statz each second */
+#define STATZ_MAX_BYTES      (16u << 20)
+#define CLIENT_HEADER_MS     10000
+#define CLIENT_IDLE_MS       75000
+#define UPSTREAM_IDLE_MS     50000
+#define NAMESPACES_MAX       256
+#define SIGNAL_CHECK_MS      50 /* how often a drain looks whether it is quiet */
+#define MALLOC_ARENAS        2 /* dozens of threads that rarely allocate: an arena each would multiply the memory */
 
 struct gateway_options {
     char *kubeconfig, *namespace, *watch_namespaces, *identity;
@@ -42,36 +42,94 @@ struct gateway_options {
 
 #define FIELD(name) .offset = offsetof(struct gateway_options, name)
 static const struct option_spec specs[] = {
-    {.name = "kubeconfig", .env = "CICADA_KUBECONFIG", .type = OPTION_STRING, FIELD(kubeconfig),
+    {.name = "kubeconfig",
+     .env = "CICADA_KUBECONFIG",
+     .type = OPTION_STRING,
+     FIELD(kubeconfig),
      .help = "Kubeconfig file; default is the pod's service account, then $KUBECONFIG."},
-    {.name = "namespace", .env = "POD_NAMESPACE", .type = OPTION_STRING, FIELD(namespace),
+    {.name = "namespace",
+     .env = "POD_NAMESPACE",
+     .type = OPTION_STRING,
+     FIELD(namespace),
      .help = "Namespace that the gateways run in; default is the pod's, or the kubeconfig's."},
-    {.name = "watch-namespaces", .env = "CICADA_WATCH_NAMESPACES", .type = OPTION_STRING, FIELD(watch_namespaces),
+    {.name = "watch-namespaces",
+     .env = "CICADA_WATCH_NAMESPACES",
+     .type = OPTION_STRING,
+     FIELD(watch_namespaces),
      .help = "Namespaces whose Functions are served, separated by commas; default is all."},
-    {.name = "identity", .env = "POD_NAME", .type = OPTION_STRING, FIELD(identity), .default_text = "gateway",
+    {.name = "identity",
+     .env = "POD_NAME",
+     .type = OPTION_STRING,
+     FIELD(identity),
+     .default_text = "gateway",
      .help = "Name of this gateway in /statz."},
-    {.name = "public-listen", .env = "CICADA_PUBLIC_LISTEN", .type = OPTION_STRING, FIELD(public_listen),
-     .default_text = "0.0.0.0:8080", .help = "Address for requests from outside of the cluster."},
-    {.name = "internal-listen", .env = "CICADA_INTERNAL_LISTEN", .type = OPTION_STRING, FIELD(internal_listen),
-     .default_text = "0.0.0.0:8081", .help = "Address for requests from inside, by which every function can be called."},
-    {.name = "admin-listen", .env = "CICADA_ADMIN_LISTEN", .type = OPTION_STRING, FIELD(admin_listen),
-     .default_text = "0.0.0.0:9090", .help = "Address of /livez, /readyz, /metrics and /statz."},
-    {.name = "announce-listen", .env = "CICADA_ANNOUNCE_LISTEN", .type = OPTION_STRING, FIELD(announce_listen),
-     .default_text = "0.0.0.0:9091", .help = "Address for announcements of function pods."},
-    {.name = "announcements", .env = "CICADA_ANNOUNCEMENTS", .type = OPTION_BOOL, FIELD(announcements),
-     .default_text = "true", .help = "Whether announcements are believed once verified; false refuses them all."},
-    {.name = "domain", .env = "CICADA_DOMAIN", .type = OPTION_STRING, FIELD(domain),
+    {.name = "public-listen",
+     .env = "CICADA_PUBLIC_LISTEN",
+     .type = OPTION_STRING,
+     FIELD(public_listen),
+     .default_text = "0.0.0.0:8080",
+     .help = "Address for requests from outside of the cluster."},
+    {.name = "internal-listen",
+     .env = "CICADA_INTERNAL_LISTEN",
+     .type = OPTION_STRING,
+     FIELD(internal_listen),
+     .default_text = "0.0.0.0:8081",
+     .help = "Address for requests from inside, by which every function can be called."},
+    {.name = "admin-listen",
+     .env = "CICADA_ADMIN_LISTEN",
+     .type = OPTION_STRING,
+     FIELD(admin_listen),
+     .default_text = "0.0.0.0:9090",
+     .help = "Address of /livez, /readyz, /metrics and /statz."},
+    {.name = "announce-listen",
+     .env = "CICADA_ANNOUNCE_LISTEN",
+     .type = OPTION_STRING,
+     FIELD(announce_listen),
+     .default_text = "0.0.0.0:9091",
+     .help = "Address for announcements of function pods."},
+    {.name = "announcements",
+     .env = "CICADA_ANNOUNCEMENTS",
+     .type = OPTION_BOOL,
+     FIELD(announcements),
+     .default_text = "true",
+     .help = "Whether announcements are believed once verified; false refuses them all."},
+    {.name = "domain",
+     .env = "CICADA_DOMAIN",
+     .type = OPTION_STRING,
+     FIELD(domain),
      .help = "Functions are reached as <name>.<namespace>.<domain>; default is no such routes."},
-    {.name = "cluster-domain", .env = "CICADA_CLUSTER_DOMAIN", .type = OPTION_STRING, FIELD(cluster_domain),
-     .default_text = "cluster.local", .help = "Domain of the cluster's DNS."},
-    {.name = "loops", .env = "CICADA_LOOPS", .type = OPTION_INT64, FIELD(loops), .default_text = "0", .max = 256,
+    {.name = "cluster-domain",
+     .env = "CICADA_CLUSTER_DOMAIN",
+     .type = OPTION_STRING,
+     FIELD(cluster_domain),
+     .default_text = "cluster.local",
+     .help = "Domain of the cluster's DNS."},
+    {.name = "loops",
+     .env = "CICADA_LOOPS",
+     .type = OPTION_INT64,
+     FIELD(loops),
+     .default_text = "0",
+     .max = 256,
      .help = "Threads that move requests; 0 is one per CPU that the process may use."},
-    {.name = "drain-quiet-seconds", .env = "CICADA_DRAIN_QUIET_SECONDS", .type = OPTION_INT64,
-     FIELD(drain_quiet_seconds), .default_text = "2", .max = 60,
+    {.name = "drain-quiet-seconds",
+     .env = "CICADA_DRAIN_QUIET_SECONDS",
+     .type = OPTION_INT64,
+     FIELD(drain_quiet_seconds),
+     .default_text = "2",
+     .max = 60,
      .help = "On SIGTERM: leaves once no request came for this long."},
-    {.name = "drain-seconds", .env = "CICADA_DRAIN_SECONDS", .type = OPTION_INT64, FIELD(drain_seconds),
-     .default_text = "300", .max = 86400, .help = "On SIGTERM: leaves at the latest after this long."},
-    {.name = "log-level", .env = "CICADA_LOG_LEVEL", .type = OPTION_STRING, FIELD(log_level), .default_text = "info",
+    {.name = "drain-seconds",
+     .env = "CICADA_DRAIN_SECONDS",
+     .type = OPTION_INT64,
+     FIELD(drain_seconds),
+     .default_text = "300",
+     .max = 86400,
+     .help = "On SIGTERM: leaves at the latest after this long."},
+    {.name = "log-level",
+     .env = "CICADA_LOG_LEVEL",
+     .type = OPTION_STRING,
+     FIELD(log_level),
+     .default_text = "info",
      .help = "debug, info, warn or error."},
 };
 static const struct option_table table = {
@@ -266,9 +324,10 @@ static int start(struct program *program, struct err *err)
     program->metrics = metrics_new();
     static const char *const labels[] = {"version", NULL};
     const char *const version[] = {CICADA_VERSION};
-    metric_set(metric_family_get(metrics_gauge(program->metrics, "cicada_build_info", "What runs; always 1.", labels),
-                                 version),
-               1);
+    metric_set(
+        metric_family_get(
+            metrics_gauge(program->metrics, "cicada_build_info", "What runs; always 1.", labels), version),
+        1);
     program->waker = kube_waker_new(program->client, program->metrics);
     if (make_gateway(program, err) < 0 || gateway_start(program->gateway, err) < 0) {
         return -1;
@@ -278,9 +337,9 @@ static int start(struct program *program, struct err *err)
     if (start_announce(program, err) < 0 || start_admin(program, err) < 0) {
         return -1;
     }
-    log_info("listening: public %d, internal %d, admin %d, announcements %d", gateway_public_port(program->gateway),
-             gateway_internal_port(program->gateway), http_server_port(program->admin),
-             announce_port(program->announce));
+    log_info("listening: public %d, internal %d, admin %d, announcements %d",
+             gateway_public_port(program->gateway), gateway_internal_port(program->gateway),
+             http_server_port(program->admin), announce_port(program->announce));
     return 0;
 }
 
@@ -332,7 +391,8 @@ static void drain(const struct program *program, const sigset_t *signals)
 {
     int64_t quiet_ms = program->options.drain_quiet_seconds * 1000;
     int64_t began_ms = clock_monotonic_ms(), deadline_ms = began_ms + program->options.drain_seconds * 1000;
-    log_info("draining: leaves after %lld s without a request", (long long)program->options.drain_quiet_seconds);
+    log_info("draining: leaves after %lld s without a request",
+             (long long)program->options.drain_quiet_seconds);
     gateway_drain(program->gateway);
     for (;;) {
         int64_t now_ms = clock_monotonic_ms();

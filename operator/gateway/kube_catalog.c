@@ -11,7 +11,7 @@
 
 /* The pod cache is the data path: a lost watch is resumed within a second. */
 #define WATCH_BACKOFF_MAX_MS  1000
-#define SYNC_INTERVAL_MS      10   /* between looks until all is synced: a start is seen by those who wait for it */
+#define SYNC_INTERVAL_MS      10 /* between looks until all is synced: a start is seen by those who wait for it */
 #define SUPERVISE_INTERVAL_MS 2000
 #define GATEWAY_SELECTOR      "app.kubernetes.io/name=cicada,app.kubernetes.io/component=gateway"
 
@@ -46,15 +46,16 @@ static void function_changed(void *arg, struct cached_object *old_object, struct
 {
     struct kube_catalog *catalog = arg;
     const struct kube_function *old = (void *)old_object, *new = (void *)new_object;
-    bool same = old && new && strcmp(old->object.uid, new->object.uid) == 0 && old->generation == new->generation;
+    bool same =
+        old && new &&strcmp(old->object.uid, new->object.uid) == 0 && old->generation == new->generation;
     if (same && !old->spec == !new->spec) {
         return; /* only its status */
     }
-    if (new && new->spec) {
+    if (new &&new->spec) {
         gateway_function_set(catalog->gateway, new->spec);
         return;
     }
-    if (new && new->error) {
+    if (new &&new->error) {
         log_warn("Function %s/%s is not routed: %s", new->object.namespace, new->object.name, new->error);
     }
     if (old && old->spec) {
@@ -128,7 +129,8 @@ struct kind {
 static const struct kind kinds[WATCHES_PER_NAMESPACE] = {
     [WATCH_FUNCTIONS] = {&kube_functions, NULL, kube_function_project, function_changed},
     [WATCH_PODS] = {&kube_pods, KUBE_FUNCTION_SELECTOR, kube_pod_project, pod_changed},
-    [WATCH_DEPLOYMENTS] = {&kube_deployments, KUBE_FUNCTION_SELECTOR, kube_deployment_project, deployment_changed},
+    [WATCH_DEPLOYMENTS] = {&kube_deployments, KUBE_FUNCTION_SELECTOR, kube_deployment_project,
+                           deployment_changed},
 };
 static const struct kind kind_of_peers = {&kube_pods, GATEWAY_SELECTOR, kube_peer_project, peer_changed};
 
@@ -138,15 +140,16 @@ static void add_watch(struct kube_catalog *catalog, struct kube_client *client, 
     catalog->watches[catalog->watch_count++] = (struct watch){
         .plural = kind->resource->plural,
         .namespace = xstrdup_or_null(namespace),
-        .informer = informer_new(client, &(struct informer_settings){
-                                             .resource = kind->resource,
-                                             .namespace = namespace,
-                                             .label_selector = kind->label_selector,
-                                             .max_backoff_ms = WATCH_BACKOFF_MAX_MS,
-                                             .project = kind->project,
-                                             .on_change = kind->on_change,
-                                             .arg = catalog,
-                                         }),
+        .informer = informer_new(client,
+                                 &(struct informer_settings){
+                                     .resource = kind->resource,
+                                     .namespace = namespace,
+                                     .label_selector = kind->label_selector,
+                                     .max_backoff_ms = WATCH_BACKOFF_MAX_MS,
+                                     .project = kind->project,
+                                     .on_change = kind->on_change,
+                                     .arg = catalog,
+                                 }),
     };
 }
 

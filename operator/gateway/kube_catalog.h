@@ -32,7 +32,8 @@ struct kube_catalog_settings {
 };
 
 struct kube_catalog *kube_catalog_new(const struct kube_catalog_settings *settings);
-void kube_catalog_start(struct kube_catalog *catalog, const struct stop *stop); /* stop: also ends its threads */
+void kube_catalog_start(struct kube_catalog *catalog,
+                        const struct stop *stop); /* stop: also ends its threads */
 void kube_catalog_join(struct kube_catalog *catalog);
 void kube_catalog_free(struct kube_catalog *catalog); /* NULL is fine */
 

@@ -33,7 +33,7 @@
 # The Ingress of each Function with hosts, deleted with the last host; the address of those of class cicada.
 - apiGroups: [networking.k8s.io]
   resources: [ingresses]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [list, watch, create, patch, delete]
 - apiGroups: [networking.k8s.io]
   resources: [ingresses/status]
   verbs: [patch]
