@@ -6,19 +6,6 @@
 
 #include "runtime/base/text.h"
 
-/* A message that was cut may end inside a UTF-8 sequence; drop that tail, because messages go into JSON. */
-static void trim_cut_sequence(char *text, size_t len)
-{
-    size_t start = len;
-    while (start > 0 && len - start < 4 && ((unsigned char)text[start - 1] & 0xC0) == 0x80) {
-        start--;
-    }
-    if (start > 0 && ((unsigned char)text[start - 1] & 0xC0) == 0xC0 &&
-        utf8_sequence_len(text + start - 1, len - start + 1) == 0) {
-        text[start - 1] = '\0';
-    }
-}
-
 /* Formats apart from *err, as the arguments may point into err->msg. */
 static void __attribute__((format(printf, 2, 0)))
 set_message(struct err *err, const char *format, va_list args, const char *separator, const char *suffix)
@@ -36,7 +23,7 @@ set_message(struct err *err, const char *format, va_list args, const char *separ
         used += (size_t)more < room ? (size_t)more : room;
     }
     if (used == sizeof(message) - 1) {
-        trim_cut_sequence(message, used);
+        message[utf8_cut_len(message, used)] = '\0'; /* messages go into JSON */
     }
     memcpy(err->msg, message, sizeof(message));
 }

@@ -103,11 +103,7 @@ void log_write(enum log_level level, const char *format, ...)
     size_t message_len = len < 0 ? 0 : (size_t)len;
     bool cut = message_len >= sizeof(message);
     if (cut) {
-        message_len = sizeof(message) - 1;
-        /* The last character may have been cut in two. */
-        while (message_len > 0 && ((unsigned char)message[message_len - 1] & 0x80) != 0) {
-            message_len--;
-        }
+        message_len = utf8_cut_len(message, sizeof(message) - 1);
     }
 
     char storage[LOG_LINE_MAX_BYTES + 1];

@@ -172,6 +172,19 @@ size_t utf8_sequence_len(const char *text, size_t len)
     return need;
 }
 
+size_t utf8_cut_len(const char *text, size_t len)
+{
+    size_t start = len;
+    while (start > 0 && len - start < 3 && ((unsigned char)text[start - 1] & 0xC0) == 0x80) {
+        start--;
+    }
+    if (start == 0 || ((unsigned char)text[start - 1] & 0xC0) != 0xC0) {
+        return len;
+    }
+    start--;
+    return utf8_sequence_len(text + start, len - start) == 0 ? start : len;
+}
+
 bool is_valid_utf8(const char *text, size_t len)
 {
     for (size_t i = 0; i < len;) {

@@ -25,6 +25,8 @@ bool is_dns_subdomain(const char *text); /* at most 253 */
 bool is_valid_utf8(const char *text, size_t len);
 /* Length of the UTF-8 sequence at the start of text, 1 to 4; 0 if there is none that is valid. */
 size_t utf8_sequence_len(const char *text, size_t len);
+/* For text that was cut at len: the length without the part of a sequence that may stand at its end. */
+size_t utf8_cut_len(const char *text, size_t len);
 
 /* Writes the first character of text (len >= 1) as it stands inside a JSON string; returns how many bytes of text that
  * took. A byte that is not UTF-8 becomes U+FFFD. */
