@@ -48,6 +48,7 @@ struct runtime {
 struct failure {
     const char *reason; /* NULL: none */
     char message[LIFECYCLE_MESSAGE_SIZE];
+    bool at_once; /* nothing in flight is waited for */
 };
 
 static int fail(struct failure *failure, const char *reason, const struct err *err)
@@ -246,6 +247,7 @@ static void look_after(struct runtime *runtime, struct failure *failure)
 
     if (service_stuck(runtime->service, request_id)) {
         failure->reason = "HandlerStuck";
+        failure->at_once = true;
         snprintf(failure->message, sizeof(failure->message),
                  "%s:%s: request %s overran its deadline by more than %lld ms", runtime->spec.handler_file,
                  runtime->spec.handler_symbol, request_id, (long long)runtime->options->stuck_grace_ms);
@@ -277,8 +279,8 @@ static bool is_busy(struct runtime *runtime)
     return figures.in_flight > 0 || http_server_in_flight(runtime->server) > 0;
 }
 
-/* Lets work in flight end. A second signal ends the wait. */
-static void drain(struct runtime *runtime, const sigset_t *signals, struct failure *failure)
+/* Lets work in flight end; a second signal ends the wait. False: some is left, and must be cut. */
+static bool drain(struct runtime *runtime, const sigset_t *signals, struct failure *failure)
 {
     int64_t start_ms = clock_monotonic_ms();
     enum drain_decision decision = DRAIN_WAIT;
@@ -299,9 +301,10 @@ static void drain(struct runtime *runtime, const sigset_t *signals, struct failu
         if (decision == DRAIN_WAIT && wait_for_signal(signals, DRAIN_TICK_MS) != 0)
             decision = DRAIN_TIMED_OUT;
     }
-    if (decision == DRAIN_TIMED_OUT)
-        log_warn("drain ended after %lld ms; work in flight: %s",
-                 (long long)(clock_monotonic_ms() - start_ms), is_busy(runtime) ? "yes" : "no");
+    if (!is_busy(runtime))
+        return true;
+    log_warn("work in flight is cut after %lld ms", (long long)(clock_monotonic_ms() - start_ms));
+    return false;
 }
 
 /* In reverse order of the start. False: code of the function still runs. */
@@ -338,21 +341,17 @@ int runtime_run(const struct runtime_options *options, const sigset_t *signals, 
 {
     struct runtime runtime = {.options = options};
     struct failure failure = {0};
-    bool stuck;
+    bool at_rest = true;
 
     lifecycle_init(&runtime.lifecycle);
     runtime.metrics = metrics_new();
     runtime.host_metrics = host_metrics_new(runtime.metrics);
     if (start(&runtime, &failure) == 0) {
         serve(&runtime, signals, &failure);
-        stuck = failure.reason != NULL && strcmp(failure.reason, "HandlerStuck") == 0;
-        if (!stuck)
-            drain(&runtime, signals, &failure);
-    } else {
-        stuck = false;
+        at_rest = !failure.at_once && drain(&runtime, signals, &failure);
     }
     if (failure.reason != NULL)
         report(options, &failure);
-    *ret_abandoned = stuck || !stop(&runtime);
+    *ret_abandoned = !at_rest || !stop(&runtime);
     return failure.reason != NULL;
 }

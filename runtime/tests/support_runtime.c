@@ -76,6 +76,8 @@ static void exec_runtime(const struct runtime_process *process,
     size_t count = 0;
     int log = open(process->log_path, O_WRONLY | O_CREAT | O_APPEND, 0600);
 
+    for (size_t i = 0; settings->env[i] != NULL; i++) /* first: of two with one name the first counts */
+        env[count++] = xstrdup(settings->env[i]);
     env[count++] = xasprintf("CICADA_LISTEN=127.0.0.1:%d", process->port);
     env[count++] = xasprintf("CICADA_ADMIN_LISTEN=127.0.0.1:%d", process->admin_port);
     env[count++] = xasprintf("CICADA_FUNCTION_DIR=%s/%s", build, settings->functions);
@@ -89,8 +91,6 @@ static void exec_runtime(const struct runtime_process *process,
          *name != NULL; name++)
         if (getenv(*name) != NULL)
             env[count++] = xasprintf("%s=%s", *name, getenv(*name));
-    for (size_t i = 0; settings->env[i] != NULL; i++)
-        env[count++] = xstrdup(settings->env[i]);
     env[count] = NULL;
     dup2(log, STDERR_FILENO);
     dup2(log, STDOUT_FILENO);

@@ -67,7 +67,7 @@ static int write_note(struct cicada_request *req, struct cicada_context *ctx, st
     if (strcmp(then, "ignore") == 0) /* an error that the handler does not care about */
         (void)cicada_execute(ctx, "SELECT 1 / 0", CICADA_NO_PARAMS);
     if (strcmp(then, "sleep") == 0)
-        (void)cicada_execute(ctx, "SELECT pg_sleep(30)", CICADA_NO_PARAMS);
+        return cicada_execute(ctx, "SELECT pg_sleep(30)", CICADA_NO_PARAMS);
     if (strcmp(then, "deferred") == 0) /* breaks a constraint that is checked at COMMIT */
         return cicada_execute(ctx, "INSERT INTO runtime_test.answers (note_id) VALUES (-1)",
                               CICADA_NO_PARAMS);
