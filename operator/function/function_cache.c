@@ -292,6 +292,24 @@ bool function_cache_synced(const struct function_cache *cache)
     return synced;
 }
 
+struct failing {
+    bool found;
+    struct err *err;
+};
+
+static void find_failing(void *arg, struct informer *informer)
+{
+    struct failing *failing = arg;
+    failing->found = failing->found || informer_failing(informer, failing->err);
+}
+
+bool function_cache_failing(const struct function_cache *cache, struct err *ret_err)
+{
+    struct failing failing = {.err = ret_err};
+    each_informer(cache, find_failing, &failing);
+    return failing.found;
+}
+
 static void join_one(void *arg, struct informer *informer)
 {
     (void)arg;

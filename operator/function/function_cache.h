@@ -40,6 +40,8 @@ struct function_cache *function_cache_new(const struct function_cache_settings *
 void function_cache_start(struct function_cache *cache, const struct stop *stop);
 bool function_cache_wait_synced(struct function_cache *cache, const struct stop *stop, int64_t timeout_ms);
 bool function_cache_synced(const struct function_cache *cache);
+/* True, with an error of one of them, while a watch waits to try again. For a program to log. */
+bool function_cache_failing(const struct function_cache *cache, struct err *ret_err);
 void function_cache_join(struct function_cache *cache); /* after the stop was set */
 void function_cache_free(struct function_cache *cache);
 

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "operator/function/function_names.h"
+#include "operator/function/function_deployment.h"
 #include "operator/function/function_service.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
@@ -135,6 +135,8 @@ struct cached_object *function_objects_project_function(void *arg, const cJSON *
     struct err err = ERR_INIT;
     if (function_spec_parse(tree, &function->spec, &err)) {
         function->spec_error = xstrdup(err.msg);
+    } else {
+        function_deployment_spec_template(function->spec, function->spec_template);
     }
     function_status_parse(tree, &function->status);
     return &function->base;

@@ -25,6 +25,7 @@ struct cached_function {
     struct cached_object base;
     struct function_spec *spec; /* NULL: invalid, and spec_error says why */
     char *spec_error;
+    char spec_template[17]; /* function_deployment_spec_template(); empty if invalid */
     int64_t generation;
     bool deleting;
     struct function_status status;

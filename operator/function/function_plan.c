@@ -135,7 +135,8 @@ static void plan_proof(const struct function_world *world, const struct function
     }
     cJSON *patch = cJSON_CreateObject(), *metadata = json_add_object(patch, "metadata");
     json_add_string(metadata, "uid", world->deployment->head.base.uid);
-    json_add_string(json_add_object(metadata, "annotations"), ANNOTATION_PROVEN, facts->spec_template);
+    json_add_string(json_add_object(metadata, "annotations"), ANNOTATION_PROVEN,
+                    world->function->spec_template);
     add_action(plan, PLAN_ANNOTATE, &kube_deployments)->body = patch;
 }
 

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "operator/autoscaler/gateway_stats.h"
-#include "operator/function/function_deployment.h"
 #include "operator/function/function_execute.h"
 #include "operator/function/function_world.h"
 #include "operator/queue/thread.h"
@@ -165,8 +164,7 @@ static bool has_failed(const struct cached_function *function)
 static struct autoscaler_state read_state(const struct cached_function *function,
                                           const struct cached_deployment *deployment, bool *ret_proving)
 {
-    char wanted[INTENT_HASH_SIZE];
-    function_deployment_spec_template(function->spec, wanted);
+    const char *wanted = function->spec_template;
     bool current = str_equal_or_both_null(deployment->spec_template, wanted);
     bool proven = current && (str_equal_or_both_null(deployment->proven, wanted) ||
                               function->spec->initial_replicas == 0);
@@ -219,6 +217,10 @@ static void scale_one(struct function_scaler *scaler, const struct cached_functi
         child_claim_of(&deployment->head, function->base.uid) != CHILD_OURS) {
         return;
     }
+    if (deployment->replicas == 0 && function->spec->min_replicas == 0) {
+        autoscaler_history_release(history); /* asleep, which most are: nothing to decide */
+        return;
+    }
     bool proving;
     struct autoscaler_state state = read_state(function, deployment, &proving);
     struct autoscaler_settings settings = read_settings(function->spec, proving);
@@ -231,9 +233,16 @@ static void scale_one(struct function_scaler *scaler, const struct cached_functi
     }
 }
 
+/* Writes may be slow when the API server is: each Function is a heartbeat, not only each tick. */
+static void beat(struct function_scaler *scaler)
+{
+    atomic_store(&scaler->beat_ms, clock_monotonic_ms());
+}
+
 static void tick(struct function_scaler *scaler)
 {
     struct function_list list = {.count = 0};
+    beat(scaler);
     read_gateways(scaler);
     function_cache_each(scaler->cache, CACHE_FUNCTION, collect_function, &list);
     if (list.count > 1) {
@@ -241,6 +250,7 @@ static void tick(struct function_scaler *scaler)
     }
     match_memories(scaler, &list);
     for (size_t i = 0; i < list.count; i++) {
+        beat(scaler);
         const struct cached_object *object = &list.functions[i]->base;
         struct cached_object *child =
             function_cache_get(scaler->cache, CACHE_DEPLOYMENT, object->namespace, object->name);
@@ -260,7 +270,6 @@ static void *run(void *arg)
     int64_t next_ms = clock_monotonic_ms();
     while (!stop_is_set(&scaler->stop)) {
         int64_t now_ms = clock_monotonic_ms();
-        atomic_store(&scaler->beat_ms, now_ms);
         tick(scaler);
         /* A tick that took long is not made up for. */
         next_ms = next_ms + TICK_MS > now_ms ? next_ms + TICK_MS : now_ms;

@@ -84,12 +84,11 @@ void function_facts_find(const struct function_world *world, struct function_fac
     ret_facts->failed_before = deployed->status == CONDITION_FALSE &&
                                deployed->generation == function->generation &&
                                is_failure_of_pods(deployed->reason);
-    function_deployment_spec_template(function->spec, ret_facts->spec_template);
     ret_facts->proof_replicas = count_proof_replicas(world, ret_facts);
     if (ret_facts->deployment == CHILD_OURS) {
         const struct cached_deployment *deployment = world->deployment;
-        ret_facts->is_current = str_equal_or_both_null(deployment->spec_template, ret_facts->spec_template);
-        ret_facts->proven = str_equal_or_both_null(deployment->proven, ret_facts->spec_template);
+        ret_facts->is_current = str_equal_or_both_null(deployment->spec_template, function->spec_template);
+        ret_facts->proven = str_equal_or_both_null(deployment->proven, function->spec_template);
         find_pods(world, ret_facts);
     }
 }

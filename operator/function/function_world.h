@@ -37,13 +37,12 @@ enum child_claim {
 /* What follows from the world at first sight; computed once, used by plan and conditions. */
 struct function_facts {
     enum child_claim deployment, service, endpoints, ingress;
-    char spec_template[17]; /* that the spec asks for */
-    bool is_current;        /* the Deployment is ours and has that spec template */
-    bool failed_before;     /* this generation was found failing, and no pod of it has served since */
-    int proof_replicas;     /* pods that must be able to serve; 0: no proof asked for */
-    bool proven;            /* by the annotation */
-    int ready;              /* pods of the Deployment's template that can serve */
-    bool has_failure;       /* of a pod of that template */
+    bool is_current;    /* the Deployment is ours and has that spec template */
+    bool failed_before; /* this generation was found failing, and no pod of it has served since */
+    int proof_replicas; /* pods that must be able to serve; 0: no proof asked for */
+    bool proven;        /* by the annotation */
+    int ready;          /* pods of the Deployment's template that can serve */
+    bool has_failure;   /* of a pod of that template */
     struct pod_failure failure;
     int64_t recheck_after_ms; /* 0: no */
 };

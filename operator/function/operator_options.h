@@ -1,0 +1,19 @@
+/* operator_options.h - flags and environment of cicada-operator. Threads: none of its own. */
+#ifndef CICADA_FUNCTION_OPERATOR_OPTIONS_H
+#define CICADA_FUNCTION_OPERATOR_OPTIONS_H
+
+#include "runtime/base/options.h"
+
+struct operator_options {
+    char *kubeconfig, *namespace, *watch_namespaces, *identity, *lease_name;
+    char *runtime_image, *domain, *cluster_domain, *publish_addresses, *gateway_service;
+    char *admin_listen, *log_level;
+    int64_t workers;
+};
+
+extern const struct option_table operator_option_table;
+
+/* A list separated by commas, without empty parts. NULL-terminated; both the array and its strings are the caller's. */
+char **operator_options_split(const char *text, size_t *ret_count);
+
+#endif
