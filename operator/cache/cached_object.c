@@ -8,7 +8,8 @@ static char *text_or_empty(const cJSON *metadata, const char *name)
     return xstrdup(text ? text : "");
 }
 
-void cached_object_init(struct cached_object *object, const cJSON *tree, void (*release)(struct cached_object *self))
+void cached_object_init(struct cached_object *object, const cJSON *tree,
+                        void (*release)(struct cached_object *self))
 {
     const cJSON *metadata = json_object(tree, "metadata");
     atomic_init(&object->refs, 1);

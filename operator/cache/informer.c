@@ -10,27 +10,28 @@
 #include "runtime/base/mem.h"
 
 struct informer {
-    struct informer_settings settings; /* strings are copies of ours */
+    struct informer_settings settings; /* its strings are the three below */
+    char *namespace, *label_selector, *field_selector;
     struct kube_client *client;
     struct store *store;
     const struct stop *stop;
     pthread_t thread;
     bool is_started;
-    uint64_t pass;            /* number of the list in progress; informer's thread only */
-    struct stop synced;       /* set once the first list is whole */
-    atomic_llong heard_ms;    /* monotonic */
+    uint64_t pass;         /* number of the list in progress; informer's thread only */
+    struct stop synced;    /* set once the first list is whole */
+    atomic_llong heard_ms; /* monotonic */
     atomic_bool failing;
     pthread_mutex_t mu;
-    struct err last_error;    /* guarded by mu */
+    struct err last_error; /* guarded by mu */
 };
 
 struct informer *informer_new(struct kube_client *client, const struct informer_settings *settings)
 {
     struct informer *informer = xcalloc(1, sizeof(*informer));
     informer->settings = *settings;
-    informer->settings.namespace = xstrdup_or_null(settings->namespace);
-    informer->settings.label_selector = xstrdup_or_null(settings->label_selector);
-    informer->settings.field_selector = xstrdup_or_null(settings->field_selector);
+    informer->settings.namespace = informer->namespace = xstrdup_or_null(settings->namespace);
+    informer->settings.label_selector = informer->label_selector = xstrdup_or_null(settings->label_selector);
+    informer->settings.field_selector = informer->field_selector = xstrdup_or_null(settings->field_selector);
     informer->client = client;
     informer->store = store_new();
     stop_init(&informer->synced);
@@ -46,9 +47,9 @@ void informer_free(struct informer *informer)
     store_free(informer->store);
     stop_release(&informer->synced);
     pthread_mutex_destroy(&informer->mu);
-    free((void *)(uintptr_t)informer->settings.namespace);
-    free((void *)(uintptr_t)informer->settings.label_selector);
-    free((void *)(uintptr_t)informer->settings.field_selector);
+    free(informer->namespace);
+    free(informer->label_selector);
+    free(informer->field_selector);
     free(informer);
 }
 
@@ -119,13 +120,15 @@ static int sink_deleted(void *arg, const cJSON *tree, struct err *err)
     return 0;
 }
 
+static void tell_gone(void *arg, struct cached_object *object)
+{
+    tell(arg, object, NULL);
+}
+
 static void sink_list_end(void *arg)
 {
     struct informer *informer = arg;
-    CLEANUP_FREE struct cached_object **gone = NULL;
-    size_t count = store_remove_unseen(informer->store, informer->pass, &gone);
-    for (size_t i = 0; i < count; i++)
-        tell(informer, gone[i], NULL);
+    store_remove_unseen(informer->store, informer->pass, tell_gone, informer);
     if (!stop_is_set(&informer->synced))
         stop_set(&informer->synced);
 }

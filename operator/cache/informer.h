@@ -22,24 +22,25 @@
 #include "runtime/base/stop.h"
 
 struct cached_object {
-    atomic_int refs;               /* managed by cached_object_ref()/_unref() */
+    atomic_int refs;                             /* managed by cached_object_ref()/_unref() */
     void (*release)(struct cached_object *self); /* frees the whole projection, including itself */
-    char *namespace;               /* "" for cluster-scoped */
+    char *namespace;                             /* "" for cluster-scoped */
     char *name;
     char *uid;
     char *resource_version;
 };
 /* Fills the four names from metadata and sets refs to 1; for projections. release_names frees them. */
-void cached_object_init(struct cached_object *object, const cJSON *tree, void (*release)(struct cached_object *self));
+void cached_object_init(struct cached_object *object, const cJSON *tree,
+                        void (*release)(struct cached_object *self));
 void cached_object_release_names(struct cached_object *object);
 struct cached_object *cached_object_ref(struct cached_object *object);
 void cached_object_unref(struct cached_object *object); /* NULL is fine */
 
 struct informer_settings {
     const struct kube_resource *resource;
-    const char *namespace;         /* NULL: all */
+    const char *namespace;                       /* NULL: all */
     const char *label_selector, *field_selector; /* NULL: none */
-    int64_t max_backoff_ms;        /* 30000; 1000 in the gateway */
+    int64_t max_backoff_ms;                      /* 30000; 1000 in the gateway */
     /* Projection of one object, or NULL to leave it out of the cache (then it counts as absent). */
     struct cached_object *(*project)(void *arg, const cJSON *tree);
     void (*on_change)(void *arg, struct cached_object *old, struct cached_object *new);

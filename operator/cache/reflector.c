@@ -6,13 +6,13 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
-#define PAGE_ITEMS             500
-#define PAGE_RESTARTS_MAX      3 /* expired continue tokens in one list */
-#define WATCH_MIN_SECONDS      300
-#define WATCH_MAX_SECONDS      600
-#define SHORT_WATCH_MS         1000  /* a watch that ends so soon and says nothing would spin */
-#define RELIST_AT_ONCE_MIN_MS  10000 /* between lists, else 410 after 410 would spin */
-#define RETRY_AFTER_MAX_MS     60000
+#define PAGE_ITEMS            500
+#define PAGE_RESTARTS_MAX     3 /* expired continue tokens in one list */
+#define WATCH_MIN_SECONDS     300
+#define WATCH_MAX_SECONDS     600
+#define SHORT_WATCH_MS        1000  /* a watch that ends so soon and says nothing would spin */
+#define RELIST_AT_ONCE_MIN_MS 10000 /* between lists, else 410 after 410 would spin */
+#define RETRY_AFTER_MAX_MS    60000
 
 struct reflector {
     const struct reflector_settings *settings;
@@ -54,8 +54,8 @@ static int list_page(struct reflector *reflector, const char *continue_token, st
     struct kube_list_options options = options_of(reflector);
     options.limit = PAGE_ITEMS;
     options.continue_token = continue_token;
-    if (kube_list(reflector->settings->client, reflector->settings->resource, reflector->settings->namespace, &options,
-                  on_item, reflector, ret_meta, err) != 0)
+    if (kube_list(reflector->settings->client, reflector->settings->resource, reflector->settings->namespace,
+                  &options, on_item, reflector, ret_meta, err) != 0)
         return -1;
     reflector->sink->alive(reflector->arg);
     return check_stop(reflector, err);
@@ -130,8 +130,8 @@ static int watch_once(struct reflector *reflector, struct err *err)
     struct kube_list_options options = options_of(reflector);
     options.resource_version = reflector->resource_version;
     reflector->watch_events = 0;
-    if (kube_watch(reflector->settings->client, reflector->settings->resource, reflector->settings->namespace, &options,
-                   seconds, on_event, reflector, err) != 0)
+    if (kube_watch(reflector->settings->client, reflector->settings->resource, reflector->settings->namespace,
+                   &options, seconds, on_event, reflector, err) != 0)
         return -1;
     reflector->sink->alive(reflector->arg);
     if (reflector->watch_events == 0 && clock_monotonic_ms() - started_ms < SHORT_WATCH_MS)

@@ -27,8 +27,8 @@ struct reflector_sink {
     /* An object as it is now, from a list or a watch; borrowed. */
     int (*object)(void *arg, const cJSON *object, struct err *err);
     int (*deleted)(void *arg, const cJSON *object, struct err *err);
-    void (*list_end)(void *arg); /* the list is whole: what it did not name is gone */
-    void (*alive)(void *arg);    /* the server was heard of */
+    void (*list_end)(void *arg);                      /* the list is whole: what it did not name is gone */
+    void (*alive)(void *arg);                         /* the server was heard of */
     void (*failed)(void *arg, const struct err *err); /* a list or watch failed; it is tried again */
 };
 

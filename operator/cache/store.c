@@ -35,11 +35,13 @@ void store_free(struct store *store)
 {
     if (!store)
         return;
-    struct entry *entry, *next;
-    HASH_ITER (hh, store->entries, entry, next) {
-        HASH_DEL(store->entries, entry);
+    struct entry *entry = store->entries;
+    HASH_CLEAR(hh, store->entries);
+    while (entry) {
+        struct entry *next = entry->hh.next;
         cached_object_unref(entry->object);
         free(entry);
+        entry = next;
     }
     pthread_rwlock_destroy(&store->lock);
     free(store);
@@ -120,15 +122,13 @@ struct cached_object *store_remove(struct store *store, const char *namespace, c
     return entry ? remove_entry(store, entry) : NULL;
 }
 
-size_t store_remove_unseen(struct store *store, uint64_t pass, struct cached_object ***ret_objects)
+void store_remove_unseen(struct store *store, uint64_t pass,
+                         void (*fn)(void *arg, struct cached_object *taken), void *arg)
 {
-    struct cached_object **objects = xcalloc(HASH_COUNT(store->entries) + 1, sizeof(*objects));
-    size_t count = 0;
     struct entry *entry, *next;
-    HASH_ITER (hh, store->entries, entry, next) {
+    HASH_ITER(hh, store->entries, entry, next)
+    {
         if (entry->pass != pass)
-            objects[count++] = remove_entry(store, entry);
+            fn(arg, remove_entry(store, entry));
     }
-    *ret_objects = objects;
-    return count;
 }

@@ -19,13 +19,15 @@ struct reconcile_result {
     int64_t requeue_after_ms; /* 0: none */
 };
 /* -1: err.code decides: INVALID = terminal (forget), CONFLICT/GONE/NOT_FOUND = back off quietly, else back off and log. */
-typedef int reconcile_fn(void *arg, const struct object_key *key, struct reconcile_result *ret, struct err *err);
+typedef int reconcile_fn(void *arg, const struct object_key *key, struct reconcile_result *ret,
+                         struct err *err);
 
 struct controller;
-struct controller *controller_new(const char *name, struct workqueue *queue, int workers, reconcile_fn *reconcile, void *arg,
-                                  struct metrics *metrics);
+struct controller *controller_new(const char *name, struct workqueue *queue, int workers,
+                                  reconcile_fn *reconcile, void *arg, struct metrics *metrics);
 void controller_start(struct controller *controller);
-void controller_stop(struct controller *controller); /* shuts the queue down, joins: items in progress are finished */
+void controller_stop(
+    struct controller *controller); /* shuts the queue down, joins: items in progress are finished */
 void controller_free(struct controller *controller);
 
 /* ---- leader election on a Lease: 15 s duration, 10 s renew deadline, 2 s retry, jittered; only local observation times count.
@@ -47,11 +49,13 @@ void lease_free(struct lease *lease);
 /* ---- Events: a bounded queue and a thread; the same (object, reason, message) within 10 min patches count; dropped when full
  * (counted). ---- */
 struct event_recorder;
-struct event_recorder *event_recorder_new(struct kube_client *client, const char *component, struct metrics *metrics);
+struct event_recorder *event_recorder_new(struct kube_client *client, const char *component,
+                                          struct metrics *metrics);
 void event_recorder_start(struct event_recorder *recorder);
 /* type: "Normal" or "Warning". The object reference is copied. */
-void event_recorder_emit(struct event_recorder *recorder, const char *api_version, const char *kind, const char *namespace,
-                         const char *name, const char *uid, const char *type, const char *reason, const char *message);
+void event_recorder_emit(struct event_recorder *recorder, const char *api_version, const char *kind,
+                         const char *namespace, const char *name, const char *uid, const char *type,
+                         const char *reason, const char *message);
 void event_recorder_stop(struct event_recorder *recorder); /* flushes for at most 3 s */
 void event_recorder_free(struct event_recorder *recorder);
 

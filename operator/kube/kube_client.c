@@ -50,7 +50,8 @@ void kube_client_free(struct kube_client *client)
 void kube_client_count(struct kube_client *client, const char *method)
 {
     struct kube_client *owner = client->parent ? client->parent : client;
-    atomic_fetch_add_explicit(strcmp(method, "GET") == 0 ? &owner->reads : &owner->writes, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(strcmp(method, "GET") == 0 ? &owner->reads : &owner->writes, 1,
+                              memory_order_relaxed);
 }
 
 int64_t kube_client_writes(const struct kube_client *client)
@@ -128,8 +129,8 @@ static int perform(struct kube_client *client, const struct call *call, const ch
     return answer_parse(&response, ret_object, err);
 }
 
-static int perform_at(struct kube_client *client, const struct call *call, struct kube_path *path, cJSON **ret_object,
-                      struct err *err)
+static int perform_at(struct kube_client *client, const struct call *call, struct kube_path *path,
+                      cJSON **ret_object, struct err *err)
 {
     if (kube_path_finish(path, err) != 0)
         return -1;
@@ -138,8 +139,8 @@ static int perform_at(struct kube_client *client, const struct call *call, struc
 
 #define CLEANUP_PATH CLEANUP(kube_path_release)
 
-int kube_get(struct kube_client *client, const struct kube_resource *resource, const char *namespace, const char *name,
-             cJSON **ret_object, struct err *err)
+int kube_get(struct kube_client *client, const struct kube_resource *resource, const char *namespace,
+             const char *name, cJSON **ret_object, struct err *err)
 {
     CLEANUP_PATH struct kube_path path;
     kube_path_init(&path);
@@ -168,8 +169,8 @@ int kube_create(struct kube_client *client, const struct kube_resource *resource
     return perform_at(client, &call, &path, ret_object, err);
 }
 
-int kube_update(struct kube_client *client, const struct kube_resource *resource, const char *namespace, const char *name,
-                const cJSON *object, cJSON **ret_object, struct err *err)
+int kube_update(struct kube_client *client, const struct kube_resource *resource, const char *namespace,
+                const char *name, const cJSON *object, cJSON **ret_object, struct err *err)
 {
     CLEANUP_PATH struct kube_path path;
     kube_path_init(&path);
@@ -179,9 +180,9 @@ int kube_update(struct kube_client *client, const struct kube_resource *resource
     return perform_at(client, &call, &path, ret_object, err);
 }
 
-int kube_apply(struct kube_client *client, const struct kube_resource *resource, const char *namespace, const char *name,
-               const char *subresource, const char *field_manager, const cJSON *intent, cJSON **ret_object,
-               struct err *err)
+int kube_apply(struct kube_client *client, const struct kube_resource *resource, const char *namespace,
+               const char *name, const char *subresource, const char *field_manager, const cJSON *intent,
+               cJSON **ret_object, struct err *err)
 {
     CLEANUP_PATH struct kube_path path;
     kube_path_init(&path);
@@ -189,8 +190,10 @@ int kube_apply(struct kube_client *client, const struct kube_resource *resource,
         return -1;
     kube_path_query(&path, "fieldManager", field_manager);
     kube_path_query(&path, "force", "true");
-    struct call call = {
-        .method = "PATCH", .content_type = "application/apply-patch+yaml", .body = intent, .body_is_yaml = true};
+    struct call call = {.method = "PATCH",
+                        .content_type = "application/apply-patch+yaml",
+                        .body = intent,
+                        .body_is_yaml = true};
     return perform_at(client, &call, &path, ret_object, err);
 }
 
@@ -236,12 +239,13 @@ int kube_scale_get(struct kube_client *client, const struct kube_resource *resou
         return err_set(err, ERR_INTERNAL, "scale: replicas out of range");
     *ret_replicas = (int)replicas;
     if (ret_resource_version)
-        *ret_resource_version = xstrdup_or_null(json_string(json_object(scale, "metadata"), "resourceVersion"));
+        *ret_resource_version =
+            xstrdup_or_null(json_string(json_object(scale, "metadata"), "resourceVersion"));
     return 0;
 }
 
-int kube_delete(struct kube_client *client, const struct kube_resource *resource, const char *namespace, const char *name,
-                const char *uid, struct err *err)
+int kube_delete(struct kube_client *client, const struct kube_resource *resource, const char *namespace,
+                const char *name, const char *uid, struct err *err)
 {
     CLEANUP_PATH struct kube_path path;
     kube_path_init(&path);

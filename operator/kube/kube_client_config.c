@@ -54,7 +54,8 @@ int kube_client_config_from_service_account(const char *directory, const char *h
 {
     int64_t number;
     if (!host || !host[0] || !port || !parse_int64(port, 1, 65535, &number))
-        return err_set(err, ERR_INVALID, "KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is missing or malformed");
+        return err_set(err, ERR_INVALID,
+                       "KUBERNETES_SERVICE_HOST or KUBERNETES_SERVICE_PORT is missing or malformed");
     CLEANUP(kube_client_config_free_p) struct kube_client_config *config = xcalloc(1, sizeof(*config));
     bool is_ipv6 = strchr(host, ':') != NULL;
     config->server = xasprintf(is_ipv6 ? "https://[%s]:%d" : "https://%s:%d", host, (int)number);
@@ -66,15 +67,18 @@ int kube_client_config_from_service_account(const char *directory, const char *h
     return 0;
 }
 
-int kube_client_config_load(const char *kubeconfig_path, struct kube_client_config **ret_config, struct err *err)
+int kube_client_config_load(const char *kubeconfig_path, struct kube_client_config **ret_config,
+                            struct err *err)
 {
     if (kubeconfig_path && kubeconfig_path[0])
         return kube_client_config_from_kubeconfig(kubeconfig_path, ret_config, err);
     if (access(KUBE_SERVICE_ACCOUNT_DIR "/token", R_OK) == 0)
-        return kube_client_config_from_service_account(KUBE_SERVICE_ACCOUNT_DIR, getenv("KUBERNETES_SERVICE_HOST"),
+        return kube_client_config_from_service_account(KUBE_SERVICE_ACCOUNT_DIR,
+                                                       getenv("KUBERNETES_SERVICE_HOST"),
                                                        getenv("KUBERNETES_SERVICE_PORT"), ret_config, err);
     const char *path = getenv("KUBECONFIG");
     if (path && path[0])
         return kube_client_config_from_kubeconfig(path, ret_config, err);
-    return err_set(err, ERR_NOT_FOUND, "no service account in " KUBE_SERVICE_ACCOUNT_DIR ", and KUBECONFIG is not set");
+    return err_set(err, ERR_NOT_FOUND,
+                   "no service account in " KUBE_SERVICE_ACCOUNT_DIR ", and KUBECONFIG is not set");
 }

@@ -29,8 +29,8 @@ static int stream(struct kube_client *client, const struct kube_path *path, int6
     return 0;
 }
 
-static int collection_path(struct kube_path *path, const struct kube_resource *resource, const char *namespace,
-                           const struct kube_list_options *options, struct err *err)
+static int collection_path(struct kube_path *path, const struct kube_resource *resource,
+                           const char *namespace, const struct kube_list_options *options, struct err *err)
 {
     if (kube_path_set(path, resource, namespace, /* name= */ NULL, /* subresource= */ NULL, err) != 0)
         return -1;
@@ -52,8 +52,8 @@ static int feed_list(void *arg, const char *data, size_t len, struct err *err)
 }
 
 int kube_list(struct kube_client *client, const struct kube_resource *resource, const char *namespace,
-              const struct kube_list_options *options, kube_item_fn *on_item, void *arg, struct kube_list_meta *ret_meta,
-              struct err *err)
+              const struct kube_list_options *options, kube_item_fn *on_item, void *arg,
+              struct kube_list_meta *ret_meta, struct err *err)
 {
     CLEANUP(kube_path_release) struct kube_path path;
     kube_path_init(&path);
@@ -77,8 +77,8 @@ static int feed_watch(void *arg, const char *data, size_t len, struct err *err)
 }
 
 int kube_watch(struct kube_client *client, const struct kube_resource *resource, const char *namespace,
-               const struct kube_list_options *options, int timeout_seconds, kube_watch_fn *on_event, void *arg,
-               struct err *err)
+               const struct kube_list_options *options, int timeout_seconds, kube_watch_fn *on_event,
+               void *arg, struct err *err)
 {
     CLEANUP(kube_path_release) struct kube_path path;
     kube_path_init(&path);

@@ -8,8 +8,8 @@
 #include "runtime/base/yaml.h"
 
 /* kubectl writes null for "nothing", yaml.h gives it as an empty value: json_object() and friends treat both as absent. */
-static const cJSON *entry_by_name(const cJSON *config, const char *list_name, const char *kind, const char *name,
-                                  struct err *err)
+static const cJSON *entry_by_name(const cJSON *config, const char *list_name, const char *kind,
+                                  const char *name, struct err *err)
 {
     const cJSON *entry;
     cJSON_ArrayForEach(entry, json_array(config, list_name))
@@ -32,7 +32,8 @@ static char *resolve(const char *kubeconfig_path, const char *file)
 }
 
 /* PEM text from "<name>-data" (base64) or the file of "<name>"; *ret_pem stays NULL if there is neither. */
-static int pem_load(const char *kubeconfig_path, const cJSON *entry, const char *name, char **ret_pem, struct err *err)
+static int pem_load(const char *kubeconfig_path, const cJSON *entry, const char *name, char **ret_pem,
+                    struct err *err)
 {
     CLEANUP_FREE char *data_name = xasprintf("%s-data", name);
     const char *data = json_string(entry, data_name);
@@ -60,9 +61,11 @@ static int refuse(const cJSON *entry, const char *const *names, struct err *err)
     return 0;
 }
 
-static int load_cluster(const char *path, const cJSON *cluster, struct kube_client_config *config, struct err *err)
+static int load_cluster(const char *path, const cJSON *cluster, struct kube_client_config *config,
+                        struct err *err)
 {
-    static const char *const unsupported[] = {"insecure-skip-tls-verify", "proxy-url", "tls-server-name", NULL};
+    static const char *const unsupported[] = {"insecure-skip-tls-verify", "proxy-url", "tls-server-name",
+                                              NULL};
     if (refuse(cluster, unsupported, err) != 0)
         return -1;
     const char *server = json_string(cluster, "server");
@@ -77,8 +80,8 @@ static int load_cluster(const char *path, const cJSON *cluster, struct kube_clie
 
 static int load_user(const char *path, const cJSON *user, struct kube_client_config *config, struct err *err)
 {
-    static const char *const unsupported[] = {"exec", "auth-provider", "username", "password", "as", "as-uid",
-                                              "as-groups", "as-user-extra", NULL};
+    static const char *const unsupported[] = {"exec",   "auth-provider", "username",      "password", "as",
+                                              "as-uid", "as-groups",     "as-user-extra", NULL};
     if (refuse(user, unsupported, err) != 0)
         return -1;
     if (pem_load(path, user, "client-certificate", &config->client_cert_pem, err) != 0 ||
@@ -95,7 +98,8 @@ static int load_user(const char *path, const cJSON *user, struct kube_client_con
     return 0;
 }
 
-static int load_context(const char *path, const cJSON *tree, struct kube_client_config *config, struct err *err)
+static int load_context(const char *path, const cJSON *tree, struct kube_client_config *config,
+                        struct err *err)
 {
     const char *name = json_string(tree, "current-context");
     if (!name || !name[0])
@@ -124,7 +128,8 @@ static int load_context(const char *path, const cJSON *tree, struct kube_client_
     return 0;
 }
 
-int kube_client_config_from_kubeconfig(const char *path, struct kube_client_config **ret_config, struct err *err)
+int kube_client_config_from_kubeconfig(const char *path, struct kube_client_config **ret_config,
+                                       struct err *err)
 {
     CLEANUP_FREE char *text = NULL;
     size_t len;

@@ -112,7 +112,8 @@ static int end_of_item(struct kube_list_scanner *scanner, struct err *err)
 }
 
 /* A name, a member or an item: collects its text, and acts on it when it is complete. */
-static int read_value(struct kube_list_scanner *scanner, const char *data, size_t len, size_t *ret_used, struct err *err)
+static int read_value(struct kube_list_scanner *scanner, const char *data, size_t len, size_t *ret_used,
+                      struct err *err)
 {
     bool ended;
     *ret_used = value_extent(scanner, data, len, &ended);
@@ -187,23 +188,23 @@ int kube_list_scanner_feed(struct kube_list_scanner *scanner, const char *data, 
     size_t at = 0;
     while (at < len) {
         char c = data[at];
-        if (scanner->value.len == 0 && is_space(c)) {
-            at++;
-        } else if (scanner->value.len > 0 || begins_value(scanner, c)) {
+        bool is_between = scanner->value.len == 0 && is_space(c);
+        if (!is_between && (scanner->value.len > 0 || begins_value(scanner, c))) {
             size_t used;
             if (read_value(scanner, data + at, len - at, &used, err) != 0)
                 return -1;
             at += used;
-        } else if (step(scanner, c)) {
-            at++;
-        } else {
-            return err_set(err, ERR_INVALID, "list: unexpected byte 0x%02x", (unsigned)(unsigned char)c);
+            continue;
         }
+        if (!is_between && !step(scanner, c))
+            return err_set(err, ERR_INVALID, "list: unexpected byte 0x%02x", (unsigned)(unsigned char)c);
+        at++;
     }
     return 0;
 }
 
-int kube_list_scanner_finish(struct kube_list_scanner *scanner, struct kube_list_meta *ret_meta, struct err *err)
+int kube_list_scanner_finish(struct kube_list_scanner *scanner, struct kube_list_meta *ret_meta,
+                             struct err *err)
 {
     if (scanner->state != KUBE_LIST_END)
         return err_set(err, ERR_UNAVAILABLE, "list: the answer ended in its middle");

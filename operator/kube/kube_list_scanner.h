@@ -40,8 +40,10 @@ struct kube_list_scanner {
 void kube_list_scanner_init(struct kube_list_scanner *scanner, kube_item_fn *on_item, void *arg);
 void kube_list_scanner_release(struct kube_list_scanner *scanner);
 /* After an error the scanner can only be released. */
-int kube_list_scanner_feed(struct kube_list_scanner *scanner, const char *data, size_t len, struct err *err) MUST_CHECK;
+int kube_list_scanner_feed(struct kube_list_scanner *scanner, const char *data, size_t len,
+                           struct err *err) MUST_CHECK;
 /* At the end of the bytes; *ret_meta is the caller's. ERR_UNAVAILABLE: the list is not whole. */
-int kube_list_scanner_finish(struct kube_list_scanner *scanner, struct kube_list_meta *ret_meta, struct err *err) MUST_CHECK;
+int kube_list_scanner_finish(struct kube_list_scanner *scanner, struct kube_list_meta *ret_meta,
+                             struct err *err) MUST_CHECK;
 
 #endif

@@ -13,7 +13,8 @@ void kube_path_release(struct kube_path *path)
     strbuf_release(&path->text);
 }
 
-static int check_names(const struct kube_resource *resource, const char *namespace, const char *name, struct err *err)
+static int check_names(const struct kube_resource *resource, const char *namespace, const char *name,
+                       struct err *err)
 {
     if (namespace && !is_dns_label(namespace))
         return err_set(err, ERR_INVALID, "\"%.80s\" is no namespace name", namespace);
@@ -26,8 +27,8 @@ static int check_names(const struct kube_resource *resource, const char *namespa
     return 0;
 }
 
-int kube_path_set(struct kube_path *path, const struct kube_resource *resource, const char *namespace, const char *name,
-                  const char *subresource, struct err *err)
+int kube_path_set(struct kube_path *path, const struct kube_resource *resource, const char *namespace,
+                  const char *name, const char *subresource, struct err *err)
 {
     if (check_names(resource, namespace, name, err) != 0)
         return -1;

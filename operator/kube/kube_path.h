@@ -21,8 +21,8 @@ void kube_path_release(struct kube_path *path);
 
 /* "/apis/GROUP/VERSION/namespaces/NS/PLURAL/NAME/SUBRESOURCE". namespace NULL: cluster-scoped, or all namespaces if name is
  * NULL too. name NULL: the collection. subresource: a literal or NULL. */
-int kube_path_set(struct kube_path *path, const struct kube_resource *resource, const char *namespace, const char *name,
-                  const char *subresource, struct err *err) MUST_CHECK;
+int kube_path_set(struct kube_path *path, const struct kube_resource *resource, const char *namespace,
+                  const char *name, const char *subresource, struct err *err) MUST_CHECK;
 void kube_path_query(struct kube_path *path, const char *key, const char *value); /* value NULL: nothing */
 /* ERR_TOO_LARGE if something did not fit. */
 int kube_path_finish(const struct kube_path *path, struct err *err) MUST_CHECK;

@@ -55,7 +55,8 @@ static int set_from(const cJSON *status, int http_status, int64_t retry_after_ms
 }
 
 /* Proxies and the server's own mux answer in plain text: its first line, if it is one that people can read. */
-static int set_from_text(int http_status, int64_t retry_after_ms, const char *body, size_t body_len, struct err *err)
+static int set_from_text(int http_status, int64_t retry_after_ms, const char *body, size_t body_len,
+                         struct err *err)
 {
     size_t len = 0;
     while (len < body_len && len < 200 && body[len] >= 0x20 && body[len] < 0x7f)
@@ -67,7 +68,8 @@ static int set_from_text(int http_status, int64_t retry_after_ms, const char *bo
     return -1;
 }
 
-int kube_status_from_answer(int http_status, int64_t retry_after_ms, const char *body, size_t body_len, struct err *err)
+int kube_status_from_answer(int http_status, int64_t retry_after_ms, const char *body, size_t body_len,
+                            struct err *err)
 {
     CLEANUP_JSON cJSON *status = NULL;
     struct err ignored = ERR_INIT;

@@ -14,7 +14,8 @@
 #define KUBE_STATUS_MAX_BYTES (1u << 20)
 
 /* Fills *err and returns -1. The body need not be a Status object, nor JSON. */
-int kube_status_from_answer(int http_status, int64_t retry_after_ms, const char *body, size_t body_len, struct err *err);
+int kube_status_from_answer(int http_status, int64_t retry_after_ms, const char *body, size_t body_len,
+                            struct err *err);
 /* The same for a parsed Status; its own "code" counts. */
 int kube_status_from_object(const cJSON *status, struct err *err);
 

@@ -13,8 +13,9 @@ struct kube_transport_ops {
     /* As http_client_request() and http_client_stream(), without the bearer token (the transport adds it). */
     int (*request)(struct kube_transport *self, const struct http_client_request *request,
                    struct http_client_response *ret, struct err *err);
-    int (*stream)(struct kube_transport *self, const struct http_client_request *request, http_client_bytes_fn *on_bytes,
-                  void *arg, struct http_client_response *ret, struct err *err);
+    int (*stream)(struct kube_transport *self, const struct http_client_request *request,
+                  http_client_bytes_fn *on_bytes, void *arg, struct http_client_response *ret,
+                  struct err *err);
     void (*free)(struct kube_transport *self);
 };
 

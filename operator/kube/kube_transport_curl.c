@@ -69,7 +69,8 @@ static int token_get(struct curl_transport *transport, bool force_read, char **r
 {
     CLEANUP_SECRET char *fresh = NULL;
     struct err read_err = ERR_INIT;
-    bool failed = token_claim_read(transport, force_read) && token_read(transport->token_file, &fresh, &read_err) != 0;
+    bool failed =
+        token_claim_read(transport, force_read) && token_read(transport->token_file, &fresh, &read_err) != 0;
     pthread_mutex_lock(&transport->mu);
     if (fresh) {
         char *old = transport->token;
@@ -102,8 +103,8 @@ static int call_once(struct curl_transport *transport, const struct call *call, 
     return http_client_request(transport->http, &request, ret, err);
 }
 
-static int call_with_token(struct curl_transport *transport, const struct call *call, struct http_client_response *ret,
-                           struct err *err)
+static int call_with_token(struct curl_transport *transport, const struct call *call,
+                           struct http_client_response *ret, struct err *err)
 {
     CLEANUP_SECRET char *token = NULL;
     if (token_get(transport, /* force_read= */ false, &token, err) != 0 ||
@@ -114,7 +115,8 @@ static int call_with_token(struct curl_transport *transport, const struct call *
     /* The token may have rotated within the minute; the same one again would get the same answer. */
     CLEANUP_SECRET char *second = NULL;
     struct err ignored = ERR_INIT;
-    if (token_get(transport, /* force_read= */ true, &second, &ignored) != 0 || str_equal_or_both_null(token, second))
+    if (token_get(transport, /* force_read= */ true, &second, &ignored) != 0 ||
+        str_equal_or_both_null(token, second))
         return 0;
     http_client_response_release(ret);
     return call_once(transport, call, second, ret, err);
@@ -145,8 +147,8 @@ static void curl_transport_free(struct kube_transport *self)
     free(transport);
 }
 
-struct kube_transport *kube_transport_curl_new(const struct kube_client_config *config, const struct clock *clock,
-                                               const struct stop *stop)
+struct kube_transport *kube_transport_curl_new(const struct kube_client_config *config,
+                                               const struct clock *clock, const struct stop *stop)
 {
     static const struct kube_transport_ops ops = {
         .request = curl_transport_request,

@@ -12,7 +12,7 @@
 #include "runtime/base/clock.h"
 
 /* config is copied; clock and stop are borrowed. */
-struct kube_transport *kube_transport_curl_new(const struct kube_client_config *config, const struct clock *clock,
-                                               const struct stop *stop);
+struct kube_transport *kube_transport_curl_new(const struct kube_client_config *config,
+                                               const struct clock *clock, const struct stop *stop);
 
 #endif

@@ -24,6 +24,7 @@ void kube_watch_decoder_init(struct kube_watch_decoder *decoder, kube_watch_fn *
 void kube_watch_decoder_release(struct kube_watch_decoder *decoder);
 /* ERR_TOO_LARGE: line above the limit; ERR_INVALID: no event; else what ERROR said or what on_event returned. After an
  * error the decoder can only be released. */
-int kube_watch_decoder_feed(struct kube_watch_decoder *decoder, const char *data, size_t len, struct err *err) MUST_CHECK;
+int kube_watch_decoder_feed(struct kube_watch_decoder *decoder, const char *data, size_t len,
+                            struct err *err) MUST_CHECK;
 
 #endif

@@ -17,7 +17,8 @@ static unsigned unsafe_at(const unsigned char *text, size_t len, size_t *ret_len
     unsigned code = (text[0] & 0x0fu) << 12 | (text[1] & 0x3fu) << 6 | (text[2] & 0x3fu);
     bool is_three_bytes = text[0] < 0xf0;
     *ret_len = 3;
-    return is_three_bytes && (code == 0x2028 || code == 0x2029 || code == 0xfeff || code >= 0xfffe) ? code : 0;
+    return is_three_bytes && (code == 0x2028 || code == 0x2029 || code == 0xfeff || code >= 0xfffe) ? code
+                                                                                                    : 0;
 }
 
 int yaml_safe_from_json(const char *json, size_t len, struct strbuf *out)

@@ -66,10 +66,12 @@ void workqueue_free(struct workqueue *queue)
 {
     if (!queue)
         return;
-    struct item *item, *next;
-    HASH_ITER (hh, queue->items, item, next) {
-        HASH_DEL(queue->items, item);
+    struct item *item = queue->items;
+    HASH_CLEAR(hh, queue->items);
+    while (item) {
+        struct item *next = item->hh.next;
         free(item);
+        item = next;
     }
     heap_release(&queue->delayed);
     pthread_cond_destroy(&queue->changed);

@@ -8,6 +8,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "operator/kube/kube_client_config.h"
+#include "operator/kube/kube_transport_curl.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/strbuf.h"
@@ -15,9 +17,18 @@
 
 #define REQUEST_MAX_BYTES (16u << 20)
 
+/* An answer that owns its strings. */
+struct reply {
+    int status;
+    char *match, *headers, *body;
+    size_t chunk_bytes;
+    enum fake_ending ending;
+    int times;
+};
+
 struct scripted {
     TAILQ_ENTRY(scripted) link;
-    struct fake_answer answer; /* strings are ours */
+    struct reply reply;
 };
 
 struct seen {
@@ -41,11 +52,11 @@ struct fake_apiserver {
     pthread_t thread;
     pthread_mutex_t mu;
     pthread_cond_t changed;
-    bool stopping;                          /* guarded by mu */
-    char *token;                            /* guarded by mu */
-    TAILQ_HEAD(, scripted) answers;         /* guarded by mu */
-    TAILQ_HEAD(, seen) requests;            /* guarded by mu; latest first */
-    TAILQ_HEAD(, connection) connections;   /* guarded by mu */
+    bool stopping;                        /* guarded by mu */
+    char *token;                          /* guarded by mu */
+    TAILQ_HEAD(, scripted) answers;       /* guarded by mu */
+    TAILQ_HEAD(, seen) requests;          /* guarded by mu; latest first */
+    TAILQ_HEAD(, connection) connections; /* guarded by mu */
 };
 
 static void check(bool condition, const char *what)
@@ -80,27 +91,28 @@ static bool send_chunk(int fd, const char *data, size_t len)
     return send_all(fd, chunk.buf, chunk.len);
 }
 
-static bool send_head(int fd, const struct fake_answer *answer, bool chunked)
+static bool send_head(int fd, const struct reply *reply, bool chunked)
 {
     CLEANUP_STRBUF struct strbuf head;
     strbuf_init(&head, REQUEST_MAX_BYTES);
-    strbuf_appendf(&head, "HTTP/1.1 %d Fake\r\nContent-Type: application/json\r\n%s", answer->status ? answer->status : 200,
-                   answer->headers ? answer->headers : "");
+    strbuf_appendf(&head, "HTTP/1.1 %d Fake\r\nContent-Type: application/json\r\n%s", reply->status,
+                   reply->headers);
     if (chunked)
         strbuf_append_str(&head, "Transfer-Encoding: chunked\r\n\r\n");
     else
-        strbuf_appendf(&head, "Content-Length: %zu\r\n\r\n", strlen(answer->body) + (answer->ending != FAKE_END_CLEAN));
+        strbuf_appendf(&head, "Content-Length: %zu\r\n\r\n",
+                       strlen(reply->body) + (reply->ending != FAKE_END_CLEAN));
     return send_all(fd, head.buf, head.len);
 }
 
-static bool send_body(int fd, const struct fake_answer *answer, bool chunked)
+static bool send_body(int fd, const struct reply *reply, bool chunked)
 {
-    size_t len = strlen(answer->body);
+    size_t len = strlen(reply->body);
     if (!chunked)
-        return send_all(fd, answer->body, len);
-    size_t step = answer->chunk_bytes ? answer->chunk_bytes : len;
+        return send_all(fd, reply->body, len);
+    size_t step = reply->chunk_bytes ? reply->chunk_bytes : len;
     for (size_t at = 0; at < len; at += step) {
-        if (!send_chunk(fd, answer->body + at, len - at < step ? len - at : step))
+        if (!send_chunk(fd, reply->body + at, len - at < step ? len - at : step))
             return false;
     }
     return true;
@@ -133,12 +145,12 @@ static bool hang(struct connection *connection, const char *line)
 }
 
 /* Whether the connection can take another request. */
-static bool give(struct connection *connection, const char *line, const struct fake_answer *answer)
+static bool give(struct connection *connection, const char *line, const struct reply *reply)
 {
-    bool chunked = answer->chunk_bytes > 0 || answer->ending == FAKE_END_HANG;
-    if (!send_head(connection->fd, answer, chunked) || !send_body(connection->fd, answer, chunked))
+    bool chunked = reply->chunk_bytes > 0 || reply->ending == FAKE_END_HANG;
+    if (!send_head(connection->fd, reply, chunked) || !send_body(connection->fd, reply, chunked))
         return false;
-    switch (answer->ending) {
+    switch (reply->ending) {
     case FAKE_END_HANG:
         return hang(connection, line);
     case FAKE_END_HALF:
@@ -155,19 +167,39 @@ static bool give(struct connection *connection, const char *line, const struct f
 
 /* ---- choosing it ---- */
 
-static void answer_copy(struct fake_answer *to, const struct fake_answer *from)
+static void reply_init(struct reply *reply, const struct fake_answer *answer)
 {
-    *to = *from;
-    to->match = xstrdup_or_null(from->match);
-    to->headers = xstrdup_or_null(from->headers);
-    to->body = xstrdup(from->body ? from->body : "");
+    *reply = (struct reply){
+        .status = answer->status ? answer->status : 200,
+        .match = xstrdup_or_null(answer->match),
+        .headers = xstrdup(answer->headers ? answer->headers : ""),
+        .body = xstrdup(answer->body ? answer->body : ""),
+        .chunk_bytes = answer->chunk_bytes,
+        .ending = answer->ending,
+        .times = answer->times ? answer->times : 1,
+    };
 }
 
-static void answer_release(struct fake_answer *answer)
+static void reply_copy(struct reply *reply, const struct reply *from)
 {
-    free((void *)(uintptr_t)answer->match);
-    free((void *)(uintptr_t)answer->headers);
-    free((void *)(uintptr_t)answer->body);
+    *reply = *from;
+    reply->match = xstrdup_or_null(from->match);
+    reply->headers = xstrdup(from->headers);
+    reply->body = xstrdup(from->body);
+}
+
+static void reply_release(struct reply *reply)
+{
+    free(reply->match);
+    free(reply->headers);
+    free(reply->body);
+}
+
+static void scripted_drop(struct fake_apiserver *server, struct scripted *scripted)
+{
+    TAILQ_REMOVE(&server->answers, scripted, link);
+    reply_release(&scripted->reply);
+    free(scripted);
 }
 
 static bool token_fits(const char *token, const char *request)
@@ -178,54 +210,53 @@ static bool token_fits(const char *token, const char *request)
     return strstr(request, header) != NULL;
 }
 
-static void status_answer(struct fake_answer *ret, int status, const char *reason, const char *line)
+static void status_reply(struct reply *ret, int status, const char *reason, const char *line)
 {
-    CLEANUP_FREE char *body = xasprintf("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"status\":\"Failure\",\"code\":%d,"
-                                        "\"reason\":\"%s\",\"message\":\"fake: %s\"}",
-                                        status, reason, line);
-    answer_copy(ret, &(struct fake_answer){.status = status, .body = body});
+    CLEANUP_FREE char *body =
+        xasprintf("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"status\":\"Failure\",\"code\":%d,"
+                  "\"reason\":\"%s\",\"message\":\"fake: %s\"}",
+                  status, reason, line);
+    reply_init(ret, &(struct fake_answer){.status = status, .body = body});
 }
 
-static void choose(struct fake_apiserver *server, const char *line, const char *request, struct fake_answer *ret)
+static void choose(struct fake_apiserver *server, const char *line, const char *request, struct reply *ret)
 {
     if (!token_fits(server->token, request)) {
-        status_answer(ret, 401, "Unauthorized", line);
+        status_reply(ret, 401, "Unauthorized", line);
         return;
     }
     struct scripted *scripted;
-    TAILQ_FOREACH (scripted, &server->answers, link) {
-        if (strstr(line, scripted->answer.match))
+    TAILQ_FOREACH(scripted, &server->answers, link)
+    {
+        if (strstr(line, scripted->reply.match))
             break;
     }
     if (!scripted) {
         if (strstr(line, "watch=true"))
-            answer_copy(ret, &(struct fake_answer){.ending = FAKE_END_HANG});
+            reply_init(ret, &(struct fake_answer){.ending = FAKE_END_HANG});
         else
-            status_answer(ret, 404, "NotFound", line);
+            status_reply(ret, 404, "NotFound", line);
         return;
     }
-    answer_copy(ret, &scripted->answer);
-    if (scripted->answer.times >= 0 && --scripted->answer.times <= 0) {
-        TAILQ_REMOVE(&server->answers, scripted, link);
-        answer_release(&scripted->answer);
-        free(scripted);
-    }
+    reply_copy(ret, &scripted->reply);
+    if (scripted->reply.times > 0 && --scripted->reply.times == 0)
+        scripted_drop(server, scripted);
 }
 
 static bool serve(struct connection *connection, const char *request)
 {
     struct fake_apiserver *server = connection->server;
     CLEANUP_FREE char *line = xstrndup(request, strcspn(request, "\r"));
-    struct fake_answer answer;
+    struct reply reply;
     struct seen *seen = xcalloc(1, sizeof(*seen));
     seen->text = xstrdup(request);
     pthread_mutex_lock(&server->mu);
     TAILQ_INSERT_HEAD(&server->requests, seen, link);
-    choose(server, line, request, &answer);
+    choose(server, line, request, &reply);
     pthread_cond_broadcast(&server->changed);
     pthread_mutex_unlock(&server->mu);
-    bool keep = give(connection, line, &answer);
-    answer_release(&answer);
+    bool keep = give(connection, line, &reply);
+    reply_release(&reply);
     return keep;
 }
 
@@ -327,26 +358,25 @@ void fake_apiserver_stop(struct fake_apiserver *server)
     server->stopping = true;
     pthread_cond_broadcast(&server->changed);
     struct connection *connection;
-    TAILQ_FOREACH (connection, &server->connections, link) {
+    TAILQ_FOREACH(connection, &server->connections, link)
+    {
         if (connection->fd >= 0)
             shutdown(connection->fd, SHUT_RDWR);
     }
     pthread_mutex_unlock(&server->mu);
-    while ((connection = TAILQ_FIRST(&server->connections))) {
+    for (struct connection *next = TAILQ_FIRST(&server->connections); (connection = next);) {
+        next = TAILQ_NEXT(connection, link);
         pthread_join(connection->thread, NULL);
-        TAILQ_REMOVE(&server->connections, connection, link);
         strbuf_release(&connection->pending);
         free(connection);
     }
-    struct scripted *scripted;
-    while ((scripted = TAILQ_FIRST(&server->answers))) {
-        TAILQ_REMOVE(&server->answers, scripted, link);
-        answer_release(&scripted->answer);
+    for (struct scripted *scripted = TAILQ_FIRST(&server->answers), *next; scripted; scripted = next) {
+        next = TAILQ_NEXT(scripted, link);
+        reply_release(&scripted->reply);
         free(scripted);
     }
-    struct seen *seen;
-    while ((seen = TAILQ_FIRST(&server->requests))) {
-        TAILQ_REMOVE(&server->requests, seen, link);
+    for (struct seen *seen = TAILQ_FIRST(&server->requests), *next; seen; seen = next) {
+        next = TAILQ_NEXT(seen, link);
         free(seen->text);
         free(seen);
     }
@@ -362,14 +392,22 @@ const char *fake_apiserver_url(const struct fake_apiserver *server)
     return server->url;
 }
 
+struct kube_client *fake_apiserver_client(const struct fake_apiserver *server, const char *token_file,
+                                          const struct clock *clock, const struct stop *stop)
+{
+    CLEANUP(kube_client_config_free_p) struct kube_client_config *config = xcalloc(1, sizeof(*config));
+    config->server = xstrdup(server->url);
+    config->token_file = xstrdup_or_null(token_file);
+    return kube_client_new_with_transport(
+        kube_transport_curl_new(config, clock ? clock : &clock_system, stop));
+}
+
 /* ---- the script ---- */
 
 void fake_apiserver_answer(struct fake_apiserver *server, const struct fake_answer *answer)
 {
     struct scripted *scripted = xcalloc(1, sizeof(*scripted));
-    answer_copy(&scripted->answer, answer);
-    if (answer->times == 0)
-        scripted->answer.times = 1;
+    reply_init(&scripted->reply, answer);
     pthread_mutex_lock(&server->mu);
     TAILQ_INSERT_TAIL(&server->answers, scripted, link);
     pthread_mutex_unlock(&server->mu);
@@ -381,11 +419,8 @@ void fake_apiserver_forget(struct fake_apiserver *server, const char *match)
     struct scripted *scripted = TAILQ_FIRST(&server->answers);
     while (scripted) {
         struct scripted *next = TAILQ_NEXT(scripted, link);
-        if (strcmp(scripted->answer.match, match) == 0) {
-            TAILQ_REMOVE(&server->answers, scripted, link);
-            answer_release(&scripted->answer);
-            free(scripted);
-        }
+        if (strcmp(scripted->reply.match, match) == 0)
+            scripted_drop(server, scripted);
         scripted = next;
     }
     pthread_mutex_unlock(&server->mu);
@@ -404,7 +439,8 @@ int fake_apiserver_push(struct fake_apiserver *server, const char *match, const 
     int count = 0;
     pthread_mutex_lock(&server->mu);
     struct connection *connection;
-    TAILQ_FOREACH (connection, &server->connections, link) {
+    TAILQ_FOREACH(connection, &server->connections, link)
+    {
         if (!connection->line || !strstr(connection->line, match))
             continue;
         count++;
@@ -430,8 +466,8 @@ static int count_locked(struct fake_apiserver *server, const char *match)
 {
     int count = 0;
     struct seen *seen;
-    TAILQ_FOREACH (seen, &server->requests, link)
-        count += line_contains(seen->text, match);
+    TAILQ_FOREACH(seen, &server->requests, link)
+    count += line_contains(seen->text, match);
     return count;
 }
 
@@ -461,7 +497,8 @@ char *fake_apiserver_request(struct fake_apiserver *server, const char *match)
     char *text = NULL;
     pthread_mutex_lock(&server->mu);
     struct seen *seen;
-    TAILQ_FOREACH (seen, &server->requests, link) {
+    TAILQ_FOREACH(seen, &server->requests, link)
+    {
         if (!text && line_contains(seen->text, match))
             text = xstrdup(seen->text);
     }

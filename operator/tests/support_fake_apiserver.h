@@ -12,6 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "operator/kube/kube_client.h"
+#include "runtime/base/clock.h"
+
 enum fake_ending {
     FAKE_END_CLEAN,
     FAKE_END_HALF,  /* the connection closes before the answer is whole */
@@ -26,13 +29,16 @@ struct fake_answer {
     const char *body;    /* NULL: empty */
     size_t chunk_bytes;  /* 0: Content-Length and one write; else chunks of this size, each written alone */
     enum fake_ending ending;
-    int times;           /* how often; 0: once, -1: for ever */
+    int times; /* how often; 0: once, -1: for ever */
 };
 
 struct fake_apiserver;
 struct fake_apiserver *fake_apiserver_start(void);
 void fake_apiserver_stop(struct fake_apiserver *server);
 const char *fake_apiserver_url(const struct fake_apiserver *server);
+/* A client of it. token_file: NULL for none; clock: NULL for the system's. */
+struct kube_client *fake_apiserver_client(const struct fake_apiserver *server, const char *token_file,
+                                          const struct clock *clock, const struct stop *stop);
 
 void fake_apiserver_answer(struct fake_apiserver *server, const struct fake_answer *answer); /* copied */
 /* Drops the answers that are left for this match. */

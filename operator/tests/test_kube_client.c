@@ -23,8 +23,8 @@ static int setup(void **state)
     struct fixture *fixture = xcalloc(1, sizeof(*fixture));
     fixture->server = fake_apiserver_start();
     stop_init(&fixture->stop);
-    struct kube_client_config config = {.server = (char *)(uintptr_t)fake_apiserver_url(fixture->server)};
-    fixture->client = kube_client_new(&config, &fixture->stop);
+    fixture->client =
+        fake_apiserver_client(fixture->server, /* token_file= */ NULL, /* clock= */ NULL, &fixture->stop);
     *state = fixture;
     return 0;
 }
@@ -41,7 +41,8 @@ static int teardown(void **state)
 
 static void answer(struct fixture *fixture, const char *match, int status, const char *body)
 {
-    fake_apiserver_answer(fixture->server, &(struct fake_answer){.match = match, .status = status, .body = body});
+    fake_apiserver_answer(fixture->server,
+                          &(struct fake_answer){.match = match, .status = status, .body = body});
 }
 
 static void expect_sent(struct fixture *fixture, const char *line, const char *header, const char *body)
@@ -81,7 +82,9 @@ static void test_errors_carry_the_servers_words(void **state)
     assert_int_equal(kube_get(fixture->client, &kube_pods, "shop", "a", &none, &err), -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
     assert_string_equal(err.msg, "fake: GET /api/v1/namespaces/shop/pods/a HTTP/1.1");
-    fake_apiserver_answer(fixture->server, &(struct fake_answer){.match = "GET", .status = 429, .headers = "Retry-After: 2\r\n",
+    fake_apiserver_answer(fixture->server, &(struct fake_answer){.match = "GET",
+                                                                 .status = 429,
+                                                                 .headers = "Retry-After: 2\r\n",
                                                                  .body = "{\"message\":\"slow down\"}"});
     assert_int_equal(kube_get(fixture->client, &kube_pods, "shop", "a", &none, &err), -1);
     assert_int_equal(err.code, ERR_THROTTLED);
@@ -112,20 +115,27 @@ static void test_writes(void **state)
     CLEANUP_JSON cJSON *object = small_object();
     CLEANUP_JSON cJSON *made = NULL;
     struct err err = ERR_INIT;
-    fake_apiserver_answer(fixture->server, &(struct fake_answer){.match = "/shop/", .body = POD, .times = -1});
+    fake_apiserver_answer(fixture->server,
+                          &(struct fake_answer){.match = "/shop/", .body = POD, .times = -1});
 
     assert_int_equal(kube_create(client, &kube_pods, "shop", object, &made, &err), 0);
     assert_string_equal(json_string(made, "kind"), "Pod");
     expect_sent(fixture, "POST /api/v1/namespaces/shop/pods HTTP", "\r\nContent-Type: application/json\r\n",
                 "{\"metadata\":{\"name\":\"a\"}}");
     assert_int_equal(kube_update(client, &kube_leases, "shop", "a", object, NULL, &err), 0);
-    expect_sent(fixture, "PUT /apis/coordination.k8s.io/v1/namespaces/shop/leases/a HTTP", "application/json", "\"a\"");
-    assert_int_equal(kube_merge_patch(client, &kube_pods, "shop", "a", "status", NULL, object, NULL, &err), 0);
-    expect_sent(fixture, "PATCH /api/v1/namespaces/shop/pods/a/status HTTP", "application/merge-patch+json", "\"a\"");
+    expect_sent(fixture, "PUT /apis/coordination.k8s.io/v1/namespaces/shop/leases/a HTTP", "application/json",
+                "\"a\"");
+    assert_int_equal(kube_merge_patch(client, &kube_pods, "shop", "a", "status", NULL, object, NULL, &err),
+                     0);
+    expect_sent(fixture, "PATCH /api/v1/namespaces/shop/pods/a/status HTTP", "application/merge-patch+json",
+                "\"a\"");
     CLEANUP_JSON cJSON *patch = cJSON_CreateArray();
     json_add_string(json_append_object(patch), "op", "test");
-    assert_int_equal(kube_json_patch(client, &kube_deployments, "shop", "a", "scale", "cicada-gateway", patch, NULL, &err), 0);
-    expect_sent(fixture, "PATCH /apis/apps/v1/namespaces/shop/deployments/a/scale?fieldManager=cicada-gateway HTTP",
+    assert_int_equal(
+        kube_json_patch(client, &kube_deployments, "shop", "a", "scale", "cicada-gateway", patch, NULL, &err),
+        0);
+    expect_sent(fixture,
+                "PATCH /apis/apps/v1/namespaces/shop/deployments/a/scale?fieldManager=cicada-gateway HTTP",
                 "application/json-patch+json", "[{\"op\":\"test\"}]");
     assert_int_equal(kube_client_writes(client), 4);
     assert_int_equal(kube_client_reads(client), 0);
@@ -138,11 +148,13 @@ static void test_apply_is_forced_and_safe_for_yaml(void **state)
     CLEANUP_JSON cJSON *object = small_object();
     json_add_string(object, "note", "a\xe2\x80\xa8\x7f\xc3\xa4");
     struct err err = ERR_INIT;
-    assert_int_equal(kube_apply(fixture->client, &kube_functions, "shop", "a", "status", "cicada-operator-status", object, NULL,
-                                &err),
+    assert_int_equal(kube_apply(fixture->client, &kube_functions, "shop", "a", "status",
+                                "cicada-operator-status", object, NULL, &err),
                      0);
     expect_sent(fixture,
-                "PATCH /apis/cicada.dev/v1alpha1/namespaces/shop/functions/a/status?fieldManager=cicada-operator-status&force=true "
+                "PATCH "
+                "/apis/cicada.dev/v1alpha1/namespaces/shop/functions/a/"
+                "status?fieldManager=cicada-operator-status&force=true "
                 "HTTP",
                 "application/apply-patch+yaml", "\"a\\u2028\\u007f\xc3\xa4\"");
 }
@@ -150,15 +162,18 @@ static void test_apply_is_forced_and_safe_for_yaml(void **state)
 static void test_scale(void **state)
 {
     struct fixture *fixture = *state;
-    answer(fixture, "/deployments/a/scale", 200, "{\"metadata\":{\"resourceVersion\":\"7\"},\"spec\":{\"replicas\":3}}");
+    answer(fixture, "/deployments/a/scale", 200,
+           "{\"metadata\":{\"resourceVersion\":\"7\"},\"spec\":{\"replicas\":3}}");
     answer(fixture, "/deployments/a/scale", 200, "{\"metadata\":{\"resourceVersion\":\"8\"},\"spec\":{}}");
     int replicas = -1;
     CLEANUP_FREE char *version = NULL;
     struct err err = ERR_INIT;
-    assert_int_equal(kube_scale_get(fixture->client, &kube_deployments, "shop", "a", &replicas, &version, &err), 0);
+    assert_int_equal(
+        kube_scale_get(fixture->client, &kube_deployments, "shop", "a", &replicas, &version, &err), 0);
     assert_int_equal(replicas, 3);
     assert_string_equal(version, "7");
-    assert_int_equal(kube_scale_get(fixture->client, &kube_deployments, "shop", "a", &replicas, NULL, &err), 0);
+    assert_int_equal(kube_scale_get(fixture->client, &kube_deployments, "shop", "a", &replicas, NULL, &err),
+                     0);
     assert_int_equal(replicas, 0);
 }
 
@@ -189,15 +204,19 @@ static void test_list_pages(void **state)
 {
     struct fixture *fixture = *state;
     for (size_t i = 0; i < ARRAY_SIZE(chunk_sizes); i++) {
-        fake_apiserver_answer(fixture->server, &(struct fake_answer){
-            .match = "GET /api/v1/pods?labelSelector=a%3Db&limit=2&continue=t%2B1 ", .chunk_bytes = chunk_sizes[i],
-            .body = "{\"metadata\":{\"resourceVersion\":\"7\"},\"items\":[{\"metadata\":{\"name\":\"c\"}}]}"});
+        fake_apiserver_answer(
+            fixture->server,
+            &(struct fake_answer){.match = "GET /api/v1/pods?labelSelector=a%3Db&limit=2&continue=t%2B1 ",
+                                  .chunk_bytes = chunk_sizes[i],
+                                  .body = "{\"metadata\":{\"resourceVersion\":\"7\"},\"items\":[{"
+                                          "\"metadata\":{\"name\":\"c\"}}]}"});
         struct kube_list_options options = {.label_selector = "a=b", .limit = 2, .continue_token = "t+1"};
         struct kube_list_meta meta = {0};
         CLEANUP_STRBUF struct strbuf names;
         strbuf_init(&names, 4096);
         struct err err = ERR_INIT;
-        assert_int_equal(kube_list(fixture->client, &kube_pods, NULL, &options, collect_names, &names, &meta, &err), 0);
+        assert_int_equal(
+            kube_list(fixture->client, &kube_pods, NULL, &options, collect_names, &names, &meta, &err), 0);
         assert_string_equal(names.buf, "c;");
         assert_string_equal(meta.resource_version, "7");
         assert_null(meta.continue_token);
@@ -216,14 +235,17 @@ static void test_list_failures(void **state)
     static const enum fake_ending endings[] = {FAKE_END_CLEAN, FAKE_END_HALF, FAKE_END_RESET};
     for (size_t i = 0; i < ARRAY_SIZE(endings); i++) {
         struct err err = ERR_INIT;
-        fake_apiserver_answer(fixture->server, &(struct fake_answer){.match = "GET", .body = body, .chunk_bytes = 64,
-                                                                     .ending = endings[i]});
-        assert_int_equal(kube_list(fixture->client, &kube_pods, "shop", &options, collect_names, &names, &meta, &err), -1);
+        fake_apiserver_answer(
+            fixture->server,
+            &(struct fake_answer){.match = "GET", .body = body, .chunk_bytes = 64, .ending = endings[i]});
+        assert_int_equal(
+            kube_list(fixture->client, &kube_pods, "shop", &options, collect_names, &names, &meta, &err), -1);
         assert_int_equal(err.code, ERR_UNAVAILABLE);
     }
     struct err err = ERR_INIT;
     answer(fixture, "GET", 410, "{\"reason\":\"Expired\"}");
-    assert_int_equal(kube_list(fixture->client, &kube_pods, "shop", &options, collect_names, &names, &meta, &err), -1);
+    assert_int_equal(
+        kube_list(fixture->client, &kube_pods, "shop", &options, collect_names, &names, &meta, &err), -1);
     assert_int_equal(err.code, ERR_GONE);
 }
 
@@ -242,24 +264,33 @@ static void test_watch(void **state)
     struct fixture *fixture = *state;
     struct kube_list_options options = {.resource_version = "7", .field_selector = "metadata.name=a"};
     for (size_t i = 0; i < ARRAY_SIZE(chunk_sizes); i++) {
-        fake_apiserver_answer(fixture->server, &(struct fake_answer){
-            .match = "GET /api/v1/namespaces/shop/pods?fieldSelector=metadata.name%3Da&resourceVersion=7&watch=true"
-                     "&allowWatchBookmarks=true&timeoutSeconds=300 ",
-            .chunk_bytes = chunk_sizes[i], .body = EVENT("ADDED", "a") EVENT("DELETED", "b")});
+        fake_apiserver_answer(
+            fixture->server,
+            &(struct fake_answer){.match = "GET "
+                                           "/api/v1/namespaces/shop/"
+                                           "pods?fieldSelector=metadata.name%3Da&resourceVersion=7&watch=true"
+                                           "&allowWatchBookmarks=true&timeoutSeconds=300 ",
+                                  .chunk_bytes = chunk_sizes[i],
+                                  .body = EVENT("ADDED", "a") EVENT("DELETED", "b")});
         CLEANUP_STRBUF struct strbuf events;
         strbuf_init(&events, 4096);
         struct err err = ERR_INIT;
-        assert_int_equal(kube_watch(fixture->client, &kube_pods, "shop", &options, 300, collect_events, &events, &err), 0);
+        assert_int_equal(
+            kube_watch(fixture->client, &kube_pods, "shop", &options, 300, collect_events, &events, &err), 0);
         assert_string_equal(events.buf, "0:a;2:b;");
     }
     static const enum fake_ending endings[] = {FAKE_END_HALF, FAKE_END_RESET};
     for (size_t i = 0; i < ARRAY_SIZE(endings); i++) {
-        fake_apiserver_answer(fixture->server, &(struct fake_answer){.match = "watch=true", .chunk_bytes = 64,
-                                                                     .body = EVENT("ADDED", "a"), .ending = endings[i]});
+        fake_apiserver_answer(fixture->server, &(struct fake_answer){.match = "watch=true",
+                                                                     .chunk_bytes = 64,
+                                                                     .body = EVENT("ADDED", "a"),
+                                                                     .ending = endings[i]});
         CLEANUP_STRBUF struct strbuf events;
         strbuf_init(&events, 4096);
         struct err err = ERR_INIT;
-        assert_int_equal(kube_watch(fixture->client, &kube_pods, "shop", &options, 300, collect_events, &events, &err), -1);
+        assert_int_equal(
+            kube_watch(fixture->client, &kube_pods, "shop", &options, 300, collect_events, &events, &err),
+            -1);
         assert_int_equal(err.code, ERR_UNAVAILABLE);
     }
 }
@@ -282,7 +313,8 @@ static void test_stop_ends_a_silent_watch_at_once(void **state)
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, set_stop_later, fixture), 0);
     int64_t started_ms = clock_monotonic_ms();
-    assert_int_equal(kube_watch(fixture->client, &kube_pods, "shop", &options, 300, collect_events, &events, &err), -1);
+    assert_int_equal(
+        kube_watch(fixture->client, &kube_pods, "shop", &options, 300, collect_events, &events, &err), -1);
     assert_int_equal(err.code, ERR_CANCELLED);
     assert_in_range(clock_monotonic_ms() - started_ms, 0, 3000);
     pthread_join(thread, NULL);
@@ -294,7 +326,8 @@ static void test_a_derived_client_has_its_own_time_limit(void **state)
 {
     struct fixture *fixture = *state;
     struct kube_client *hasty = kube_client_new_derived(fixture->client, /* timeout_ms= */ 100);
-    fake_apiserver_answer(fixture->server, &(struct fake_answer){.match = "GET", .ending = FAKE_END_HANG, .times = -1});
+    fake_apiserver_answer(fixture->server,
+                          &(struct fake_answer){.match = "GET", .ending = FAKE_END_HANG, .times = -1});
     cJSON *none = NULL;
     struct err err = ERR_INIT;
     int64_t started_ms = clock_monotonic_ms();
@@ -314,8 +347,9 @@ static void test_nobody_listens(void **state)
     (void)state;
     struct stop stop;
     stop_init(&stop);
-    struct kube_client_config config = {.server = (char *)(uintptr_t) "http://127.0.0.1:1"};
-    struct kube_client *client = kube_client_new(&config, &stop);
+    CLEANUP(kube_client_config_free_p) struct kube_client_config *config = xcalloc(1, sizeof(*config));
+    config->server = xstrdup("http://127.0.0.1:1");
+    struct kube_client *client = kube_client_new(config, &stop);
     cJSON *none = NULL;
     struct err err = ERR_INIT;
     assert_int_equal(kube_get_path(client, "/version", &none, &err), -1);

@@ -44,7 +44,12 @@ static void test_base64(void **state)
 {
     (void)state;
     static const char *const good[][2] = {
-        {"", ""}, {"TQ==", "M"}, {"TWE=", "Ma"}, {"TWFu", "Man"}, {"TW\nFu\r\n TQ ==\n", "ManM"}, {"Pj4+Pz8/", ">>>???"},
+        {"", ""},
+        {"TQ==", "M"},
+        {"TWE=", "Ma"},
+        {"TWFu", "Man"},
+        {"TW\nFu\r\n TQ ==\n", "ManM"},
+        {"Pj4+Pz8/", ">>>???"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
         CLEANUP_FREE char *text = NULL;
@@ -52,7 +57,8 @@ static void test_base64(void **state)
         assert_int_equal(base64_decode_text(good[i][0], &text, &err), 0);
         assert_string_equal(text, good[i][1]);
     }
-    static const char *const bad[] = {"T", "TQ", "TQ=", "TQ===", "TWFu=", "T===", "TQ==TQ==", "T*==", "=", "AA==", "TWF-", "===="};
+    static const char *const bad[] = {
+        "T", "TQ", "TQ=", "TQ===", "TWFu=", "T===", "TQ==TQ==", "T*==", "=", "AA==", "TWF-", "===="};
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         char *text = NULL;
         struct err err = ERR_INIT;
@@ -79,18 +85,19 @@ static void test_service_account(void **state)
     assert_int_equal(kube_client_config_from_service_account(folder, "10.96.0.1", "", &none, &err), -1);
     assert_int_equal(err.code, ERR_INVALID);
     assert_int_equal(kube_client_config_from_service_account(folder, NULL, "443", &none, &err), -1);
-    assert_int_equal(kube_client_config_from_service_account("/nonexistent", "10.96.0.1", "443", &none, &err), -1);
+    assert_int_equal(kube_client_config_from_service_account("/nonexistent", "10.96.0.1", "443", &none, &err),
+                     -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
     CLEANUP_FREE char *broken = write_file("namespace", "Not A Namespace");
     assert_int_equal(kube_client_config_from_service_account(folder, "10.96.0.1", "443", &none, &err), -1);
     assert_int_equal(err.code, ERR_INVALID);
 }
 
-#define KUBECONFIG(cluster, user)                                                     \
-    "apiVersion: v1\nkind: Config\ncurrent-context: b\npreferences: {}\n"            \
-    "clusters:\n- name: other\n  cluster: {server: 'https://other:1'}\n"             \
-    "- name: c\n  cluster:\n" cluster "users:\n- name: u\n  user:\n" user            \
-    "contexts:\n- name: a\n  context: {cluster: other, user: u}\n"                   \
+#define KUBECONFIG(cluster, user)                                                                            \
+    "apiVersion: v1\nkind: Config\ncurrent-context: b\npreferences: {}\n"                                    \
+    "clusters:\n- name: other\n  cluster: {server: 'https://other:1'}\n"                                     \
+    "- name: c\n  cluster:\n" cluster "users:\n- name: u\n  user:\n" user                                    \
+    "contexts:\n- name: a\n  context: {cluster: other, user: u}\n"                                           \
     "- name: b\n  context:\n    cluster: c\n    user: u\n    namespace: shop\n"
 
 static int load(const char *text, struct kube_client_config **ret_config, struct err *err)
@@ -125,18 +132,21 @@ static void test_files_are_relative_to_the_kubeconfig(void **state)
     CLEANUP_FREE char *token = write_file("token", "secret\n");
     CLEANUP_CONFIG struct kube_client_config *config = NULL;
     struct err err = ERR_INIT;
-    assert_int_equal(load(KUBECONFIG("    server: https://c\n    certificate-authority: ca.crt\n", "    tokenFile: token\n"),
+    assert_int_equal(load(KUBECONFIG("    server: https://c\n    certificate-authority: ca.crt\n",
+                                     "    tokenFile: token\n"),
                           &config, &err),
                      0);
     assert_string_equal(config->ca_pem, "CA FILE");
     assert_string_equal(config->token_file, token);
     assert_null(config->token);
     CLEANUP_CONFIG struct kube_client_config *fixed = NULL;
-    assert_int_equal(load(KUBECONFIG("    server: http://c\n", "    token: abc\n    username: ''\n"), &fixed, &err), 0);
+    assert_int_equal(
+        load(KUBECONFIG("    server: http://c\n", "    token: abc\n    username: ''\n"), &fixed, &err), 0);
     assert_string_equal(fixed->token, "abc");
     assert_null(fixed->ca_pem);
     struct kube_client_config *none = NULL;
-    assert_int_equal(load(KUBECONFIG("    server: https://c\n    certificate-authority: nowhere.crt\n", "    token: abc\n"),
+    assert_int_equal(load(KUBECONFIG("    server: https://c\n    certificate-authority: nowhere.crt\n",
+                                     "    token: abc\n"),
                           &none, &err),
                      -1);
     assert_int_equal(err.code, ERR_NOT_FOUND);
@@ -155,14 +165,20 @@ static void expect_refused(const char *text, const char *why)
 static void test_what_cannot_be_done_is_refused_by_name(void **state)
 {
     (void)state;
-    expect_refused(KUBECONFIG("    server: https://c\n", "    exec: {command: aws}\n"), "exec is not supported");
-    expect_refused(KUBECONFIG("    server: https://c\n", "    auth-provider: {name: gcp}\n"), "auth-provider");
-    expect_refused(KUBECONFIG("    server: https://c\n", "    username: me\n    password: secret\n"), "username");
+    expect_refused(KUBECONFIG("    server: https://c\n", "    exec: {command: aws}\n"),
+                   "exec is not supported");
+    expect_refused(KUBECONFIG("    server: https://c\n", "    auth-provider: {name: gcp}\n"),
+                   "auth-provider");
+    expect_refused(KUBECONFIG("    server: https://c\n", "    username: me\n    password: secret\n"),
+                   "username");
     expect_refused(KUBECONFIG("    server: https://c\n", "    as: admin\n"), "as is not supported");
-    expect_refused(KUBECONFIG("    server: https://c\n    insecure-skip-tls-verify: true\n", "    token: t\n"),
-                   "insecure-skip-tls-verify");
-    expect_refused(KUBECONFIG("    server: https://c\n    proxy-url: http://p\n", "    token: t\n"), "proxy-url");
-    expect_refused(KUBECONFIG("    server: https://c\n    tls-server-name: x\n", "    token: t\n"), "tls-server-name");
+    expect_refused(
+        KUBECONFIG("    server: https://c\n    insecure-skip-tls-verify: true\n", "    token: t\n"),
+        "insecure-skip-tls-verify");
+    expect_refused(KUBECONFIG("    server: https://c\n    proxy-url: http://p\n", "    token: t\n"),
+                   "proxy-url");
+    expect_refused(KUBECONFIG("    server: https://c\n    tls-server-name: x\n", "    token: t\n"),
+                   "tls-server-name");
 }
 
 static void test_malformed_kubeconfigs(void **state)
@@ -176,8 +192,9 @@ static void test_malformed_kubeconfigs(void **state)
                    "clusters: [{name: y, cluster: {server: 'https://c'}}]\n",
                    "no user \"z\"");
     expect_refused(KUBECONFIG("    server: ftp://c\n", "    token: t\n"), "server must begin with");
-    expect_refused(KUBECONFIG("    server: https://c\n    certificate-authority-data: '*'\n", "    token: t\n"),
-                   "certificate-authority-data: not base64");
+    expect_refused(
+        KUBECONFIG("    server: https://c\n    certificate-authority-data: '*'\n", "    token: t\n"),
+        "certificate-authority-data: not base64");
     expect_refused(KUBECONFIG("    server: https://c\n", "    client-key-data: S0VZ\n"), "only together");
     struct kube_client_config *config = NULL;
     struct err err = ERR_INIT;

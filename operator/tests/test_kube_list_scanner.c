@@ -25,8 +25,8 @@ static int on_item(void *arg, cJSON *object, struct err *err)
     return ++record->count == record->fail_at ? err_set(err, ERR_CONFLICT, "refused") : 0;
 }
 
-static int scan(const char *text, size_t len, size_t step, struct record *record, struct kube_list_meta *ret_meta,
-                struct err *err)
+static int scan(const char *text, size_t len, size_t step, struct record *record,
+                struct kube_list_meta *ret_meta, struct err *err)
 {
     CLEANUP(kube_list_scanner_release) struct kube_list_scanner scanner;
     strbuf_init(&record->names, 1 << 20);
@@ -40,7 +40,8 @@ static int scan(const char *text, size_t len, size_t step, struct record *record
 
 static const size_t steps[] = {1, 2, 7, 4096};
 
-static void expect(const char *text, const char *names, const char *resource_version, const char *continue_token)
+static void expect(const char *text, const char *names, const char *resource_version,
+                   const char *continue_token)
 {
     for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
         struct record record = {0};
@@ -74,22 +75,27 @@ static void expect_error(const char *text, enum err_code code)
 static void test_lists(void **state)
 {
     (void)state;
-    expect("{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"7\",\"continue\":\"tok\"},"
-           "\"items\":[{\"metadata\":{\"name\":\"a\",\"managedFields\":[{}]}},{\"metadata\":{\"name\":\"b\"}}]}\n",
+    expect("{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{\"resourceVersion\":\"7\",\"continue\":"
+           "\"tok\"},"
+           "\"items\":[{\"metadata\":{\"name\":\"a\",\"managedFields\":[{}]}},{\"metadata\":{\"name\":\"b\"}}"
+           "]}\n",
            "a;b;", "7", "tok");
     expect("{\"items\":[],\"metadata\":{\"resourceVersion\":\"7\",\"continue\":\"\"}}", "", "7", "none");
     expect("{\"items\":null,\"metadata\":{\"resourceVersion\":\"7\"}}", "", "7", "none");
-    expect(" {\t\"metadata\" : { \"resourceVersion\" : \"7\" } , \"items\" : [ { } , {\"metadata\":{\"name\":\"b\"} } ] }\r\n ",
+    expect(" {\t\"metadata\" : { \"resourceVersion\" : \"7\" } , \"items\" : [ { } , "
+           "{\"metadata\":{\"name\":\"b\"} } ] }\r\n ",
            "-;b;", "7", "none");
     expect("{}", "", "none", "none");
-    expect("{\"a\":1,\"b\":-1.5e3,\"c\":true,\"d\":null,\"e\":\"x\",\"f\":[1,[2]],\"g\":{}}", "", "none", "none");
+    expect("{\"a\":1,\"b\":-1.5e3,\"c\":true,\"d\":null,\"e\":\"x\",\"f\":[1,[2]],\"g\":{}}", "", "none",
+           "none");
 }
 
 static void test_braces_and_quotes_in_strings(void **state)
 {
     (void)state;
     expect("{\"kind\":\"}]{[\\\"\\\\\",\"items\":[{\"metadata\":{\"name\":\"a}\\\"]\\\\\"}},"
-           "{\"metadata\":{\"name\":\"b\"},\"x\":\"\\u005d\\\\\\\"}\"}],\"metadata\":{\"resourceVersion\":\"1\"}}",
+           "{\"metadata\":{\"name\":\"b\"},\"x\":\"\\u005d\\\\\\\"}\"}],\"metadata\":{\"resourceVersion\":"
+           "\"1\"}}",
            "a}\"]\\;b;", "1", "none");
 }
 
@@ -97,10 +103,33 @@ static void test_what_is_no_list(void **state)
 {
     (void)state;
     static const char *const broken[] = {
-        "[]", "x", "{\"items\":{}}", "{\"items\":1}", "{\"items\":[1]}", "{\"items\":[[]]}", "{\"items\":[{}{}]}",
-        "{\"items\":[{},]}", "{\"items\":[,{}]}", "{\"items\":[{}],}", "{,}", "{\"a\" 1}", "{\"a\"::1}", "{a:1}", "{1:2}",
-        "{\"a\":}", "{\"a\":tru}", "{\"a\":[1,}]}", "{\"a\":1}}", "{\"a\":1} x", "{\"items\":[{\"a\":1,\"a\":2}]}",
-        "{\"items\":[{]]}", "{\"\\x\":1}", "{\"items\":[{\"a\":01}]}", "{{}:1}", "{\"a\":1:2}", "{\"items\":[}]}",
+        "[]",
+        "x",
+        "{\"items\":{}}",
+        "{\"items\":1}",
+        "{\"items\":[1]}",
+        "{\"items\":[[]]}",
+        "{\"items\":[{}{}]}",
+        "{\"items\":[{},]}",
+        "{\"items\":[,{}]}",
+        "{\"items\":[{}],}",
+        "{,}",
+        "{\"a\" 1}",
+        "{\"a\"::1}",
+        "{a:1}",
+        "{1:2}",
+        "{\"a\":}",
+        "{\"a\":tru}",
+        "{\"a\":[1,}]}",
+        "{\"a\":1}}",
+        "{\"a\":1} x",
+        "{\"items\":[{\"a\":1,\"a\":2}]}",
+        "{\"items\":[{]]}",
+        "{\"\\x\":1}",
+        "{\"items\":[{\"a\":01}]}",
+        "{{}:1}",
+        "{\"a\":1:2}",
+        "{\"items\":[}]}",
     };
     for (size_t i = 0; i < ARRAY_SIZE(broken); i++)
         expect_error(broken[i], ERR_INVALID);
@@ -109,7 +138,8 @@ static void test_what_is_no_list(void **state)
 static void test_every_cut_is_noticed(void **state)
 {
     (void)state;
-    static const char text[] = "{\"kind\":\"L\",\"items\":[{\"metadata\":{\"name\":\"a\"}},{}],\"metadata\":{}}";
+    static const char text[] =
+        "{\"kind\":\"L\",\"items\":[{\"metadata\":{\"name\":\"a\"}},{}],\"metadata\":{}}";
     for (size_t len = 0; len < strlen(text); len++) {
         struct record record = {0};
         struct kube_list_meta meta = {0};

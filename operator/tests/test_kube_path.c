@@ -70,8 +70,9 @@ static void test_query_values_are_encoded(void **state)
     kube_path_query(&path, "fieldSelector", NULL);
     kube_path_query(&path, "limit", "500");
     assert_int_equal(kube_path_finish(&path, &err), 0);
-    assert_string_equal(path.text.buf,
-                        "/api/v1/pods?labelSelector=a%20in%20%28b%2Cc%29%2Cd%21%3De%26f%3D%2520%C3%A4&limit=500");
+    assert_string_equal(
+        path.text.buf,
+        "/api/v1/pods?labelSelector=a%20in%20%28b%2Cc%29%2Cd%21%3De%26f%3D%2520%C3%A4&limit=500");
 }
 
 static void test_a_path_has_a_limit(void **state)

@@ -10,8 +10,8 @@
 
 struct example {
     int status;
-    const char *body;
     enum err_code code;
+    const char *body;
     const char *message;
 };
 
@@ -19,32 +19,33 @@ static void test_answers_become_codes(void **state)
 {
     (void)state;
     static const struct example examples[] = {
-        {401, "{\"message\":\"Unauthorized\"}", ERR_UNAUTHORIZED, "Unauthorized"},
-        {403, "{\"message\":\"no\",\"reason\":\"Forbidden\"}", ERR_FORBIDDEN, "no"},
-        {404, "{\"message\":\"pods \\\"a\\\" not found\"}", ERR_NOT_FOUND, "pods \"a\" not found"},
-        {404, "404 page not found\n", ERR_NOT_FOUND, "HTTP status 404: 404 page not found"},
-        {409, "{\"reason\":\"AlreadyExists\",\"message\":\"m\"}", ERR_ALREADY_EXISTS, "m"},
-        {409, "{\"reason\":\"Conflict\",\"message\":\"m\"}", ERR_CONFLICT, "m"},
-        {409, "", ERR_CONFLICT, "HTTP status 409"},
-        {410, "{\"reason\":\"Expired\"}", ERR_GONE, "HTTP status 410: Expired"},
-        {413, "{}", ERR_TOO_LARGE, "HTTP status 413"},
-        {422, "{\"reason\":\"Invalid\",\"message\":\"spec.x: bad\"}", ERR_INVALID, "spec.x: bad"},
-        {400, "{\"message\":\"bad request\"}", ERR_INVALID, "bad request"},
-        {415, "{}", ERR_INVALID, "HTTP status 415"},
-        {429, "{\"message\":\"slow\"}", ERR_THROTTLED, "slow"},
-        {500, "{\"message\":\"boom\"}", ERR_UNAVAILABLE, "boom"},
-        {500, "{\"message\":\"failed to create typed patch object: errors\"}", ERR_INVALID,
+        {401, ERR_UNAUTHORIZED, "{\"message\":\"Unauthorized\"}", "Unauthorized"},
+        {403, ERR_FORBIDDEN, "{\"message\":\"no\",\"reason\":\"Forbidden\"}", "no"},
+        {404, ERR_NOT_FOUND, "{\"message\":\"pods \\\"a\\\" not found\"}", "pods \"a\" not found"},
+        {404, ERR_NOT_FOUND, "404 page not found\n", "HTTP status 404: 404 page not found"},
+        {409, ERR_ALREADY_EXISTS, "{\"reason\":\"AlreadyExists\",\"message\":\"m\"}", "m"},
+        {409, ERR_CONFLICT, "{\"reason\":\"Conflict\",\"message\":\"m\"}", "m"},
+        {409, ERR_CONFLICT, "", "HTTP status 409"},
+        {410, ERR_GONE, "{\"reason\":\"Expired\"}", "HTTP status 410: Expired"},
+        {413, ERR_TOO_LARGE, "{}", "HTTP status 413"},
+        {422, ERR_INVALID, "{\"reason\":\"Invalid\",\"message\":\"spec.x: bad\"}", "spec.x: bad"},
+        {400, ERR_INVALID, "{\"message\":\"bad request\"}", "bad request"},
+        {415, ERR_INVALID, "{}", "HTTP status 415"},
+        {429, ERR_THROTTLED, "{\"message\":\"slow\"}", "slow"},
+        {500, ERR_UNAVAILABLE, "{\"message\":\"boom\"}", "boom"},
+        {500, ERR_INVALID, "{\"message\":\"failed to create typed patch object: errors\"}",
          "failed to create typed patch object: errors"},
-        {502, "<html>Bad Gateway</html>", ERR_UNAVAILABLE, "HTTP status 502"},
-        {503, "{\"message\": 1", ERR_UNAVAILABLE, "HTTP status 503"},
-        {504, "[]", ERR_UNAVAILABLE, "HTTP status 504: []"},
-        {302, "", ERR_UNAVAILABLE, "HTTP status 302"},
-        {500, "plain \x01 text", ERR_UNAVAILABLE, "HTTP status 500: plain "},
+        {502, ERR_UNAVAILABLE, "<html>Bad Gateway</html>", "HTTP status 502"},
+        {503, ERR_UNAVAILABLE, "{\"message\": 1", "HTTP status 503"},
+        {504, ERR_UNAVAILABLE, "[]", "HTTP status 504: []"},
+        {302, ERR_UNAVAILABLE, "", "HTTP status 302"},
+        {500, ERR_UNAVAILABLE, "plain \x01 text", "HTTP status 500: plain "},
     };
     for (size_t i = 0; i < ARRAY_SIZE(examples); i++) {
         const struct example *example = &examples[i];
         struct err err = ERR_INIT;
-        assert_int_equal(kube_status_from_answer(example->status, 0, example->body, strlen(example->body), &err), -1);
+        assert_int_equal(
+            kube_status_from_answer(example->status, 0, example->body, strlen(example->body), &err), -1);
         assert_string_equal(err.msg, example->message);
         assert_int_equal(err.code, example->code);
         assert_int_equal(err.retry_after_ms, 0);

@@ -6,7 +6,6 @@
 
 #include <cmocka.h>
 
-#include "operator/kube/kube_client_config.h"
 #include "operator/tests/support_fake_apiserver.h"
 #include "runtime/base/mem.h"
 
@@ -39,17 +38,18 @@ static int setup(void **state)
 {
     struct fixture *fixture = xcalloc(1, sizeof(*fixture));
     fixture->server = fake_apiserver_start();
-    fixture->clock = (struct fake_clock){.base = {.monotonic_ms = fake_now, .wall_ms = fake_now}, .now_ms = 1000};
+    fixture->clock =
+        (struct fake_clock){.base = {.monotonic_ms = fake_now, .wall_ms = fake_now}, .now_ms = 1000};
     snprintf(fixture->token_file, sizeof(fixture->token_file), "/tmp/cicada-test-token-XXXXXX");
     int fd = mkstemp(fixture->token_file);
     assert_true(fd >= 0);
     close(fd);
     write_token(fixture, "one\n");
-    struct kube_client_config config = {.server = (char *)(uintptr_t)fake_apiserver_url(fixture->server),
-                                        .token_file = fixture->token_file};
-    fixture->client = kube_client_new_with_transport(kube_transport_curl_new(&config, &fixture->clock.base, NULL));
+    fixture->client =
+        fake_apiserver_client(fixture->server, fixture->token_file, &fixture->clock.base, /* stop= */ NULL);
     fake_apiserver_require_token(fixture->server, "one");
-    fake_apiserver_answer(fixture->server, &(struct fake_answer){.match = "/version", .body = "{}", .times = -1});
+    fake_apiserver_answer(fixture->server,
+                          &(struct fake_answer){.match = "/version", .body = "{}", .times = -1});
     *state = fixture;
     return 0;
 }
@@ -102,7 +102,8 @@ static void test_a_refused_token_is_read_again_once(void **state)
     struct err err = ERR_INIT;
     assert_int_equal(ask(fixture, &err), -1);
     assert_int_equal(err.code, ERR_UNAUTHORIZED);
-    assert_int_equal(fake_apiserver_count(fixture->server, "/version"), 5); /* the same token is not tried twice */
+    assert_int_equal(fake_apiserver_count(fixture->server, "/version"),
+                     5); /* the same token is not tried twice */
 }
 
 static int ignore_event(void *arg, enum kube_watch_type type, cJSON *object, struct err *err)
@@ -119,12 +120,15 @@ static void test_a_watch_gets_the_fresh_token_too(void **state)
     expect_ok(fixture, 1);
     write_token(fixture, "two");
     fake_apiserver_require_token(fixture->server, "two");
-    fake_apiserver_answer(fixture->server, &(struct fake_answer){.match = "watch=true", .chunk_bytes = 9,
-                                                                 .body = "{\"type\":\"ADDED\",\"object\":{}}\n"});
+    fake_apiserver_answer(fixture->server,
+                          &(struct fake_answer){.match = "watch=true",
+                                                .chunk_bytes = 9,
+                                                .body = "{\"type\":\"ADDED\",\"object\":{}}\n"});
     struct kube_list_options options = {0};
     int events = 0;
     struct err err = ERR_INIT;
-    assert_int_equal(kube_watch(fixture->client, &kube_pods, NULL, &options, 300, ignore_event, &events, &err), 0);
+    assert_int_equal(
+        kube_watch(fixture->client, &kube_pods, NULL, &options, 300, ignore_event, &events, &err), 0);
     assert_int_equal(events, 1);
     assert_int_equal(fake_apiserver_count(fixture->server, "watch=true"), 2);
 }

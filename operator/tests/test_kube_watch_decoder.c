@@ -22,7 +22,8 @@ static int on_event(void *arg, enum kube_watch_type type, cJSON *object, struct 
     const cJSON *metadata = json_object(owned, "metadata");
     const char *name = json_string(metadata, "name");
     assert_null(json_get(metadata, "managedFields"));
-    strbuf_appendf(&record->text, "%s %s@%s;", names[type], name ? name : "-", json_string(metadata, "resourceVersion"));
+    strbuf_appendf(&record->text, "%s %s@%s;", names[type], name ? name : "-",
+                   json_string(metadata, "resourceVersion"));
     if (++record->count == record->fail_at)
         return err_set(err, ERR_CONFLICT, "refused");
     return 0;
@@ -57,38 +58,43 @@ static void expect(const char *text, const char *events, enum err_code code)
     }
 }
 
-#define EVENT(type, name, version)                                                                               \
-    "{\"type\":\"" type "\",\"object\":{\"kind\":\"Pod\",\"metadata\":{\"name\":\"" name "\",\"resourceVersion\":\"" \
-    version "\",\"managedFields\":[{\"manager\":\"x\"}]}}}\n"
+#define EVENT(type, name, version)                                                                           \
+    "{\"type\":\"" type "\",\"object\":{\"kind\":\"Pod\",\"metadata\":{\"name\":\"" name                     \
+    "\",\"resourceVersion\":\"" version "\",\"managedFields\":[{\"manager\":\"x\"}]}}}\n"
 
 static void test_events_of_every_type(void **state)
 {
     (void)state;
-    expect(EVENT("ADDED", "a", "1") EVENT("MODIFIED", "a", "2") EVENT("DELETED", "a", "3")
-           "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\"}}}\n",
+    expect(EVENT("ADDED", "a", "1") EVENT("MODIFIED", "a", "2")
+               EVENT("DELETED", "a",
+                     "3") "{\"type\":\"BOOKMARK\",\"object\":{\"metadata\":{\"resourceVersion\":\"9\"}}}\n",
            "ADDED a@1;MODIFIED a@2;DELETED a@3;BOOKMARK -@9;", ERR_NONE);
 }
 
 static void test_empty_lines_and_crlf(void **state)
 {
     (void)state;
-    expect("\n\r\n{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\"}}}\r\n\n", "ADDED a@1;",
-           ERR_NONE);
+    expect("\n\r\n{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\"}}}"
+           "\r\n\n",
+           "ADDED a@1;", ERR_NONE);
     expect("", "", ERR_NONE);
 }
 
 static void test_a_line_without_its_end_is_no_event(void **state)
 {
     (void)state;
-    expect(EVENT("ADDED", "a", "1") "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"b\"}}}", "ADDED a@1;", ERR_NONE);
+    expect(EVENT("ADDED", "a", "1") "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"b\"}}}",
+           "ADDED a@1;", ERR_NONE);
 }
 
 static void test_error_events(void **state)
 {
     (void)state;
-    expect(EVENT("ADDED", "a", "1") "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":410,\"reason\":\"Expired\"}}\n"
-           EVENT("ADDED", "b", "2"), "ADDED a@1;", ERR_GONE);
-    expect("{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":500,\"message\":\"etcd\"}}\n", "", ERR_UNAVAILABLE);
+    expect(EVENT("ADDED", "a", "1") "{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":410,"
+                                    "\"reason\":\"Expired\"}}\n" EVENT("ADDED", "b", "2"),
+           "ADDED a@1;", ERR_GONE);
+    expect("{\"type\":\"ERROR\",\"object\":{\"kind\":\"Status\",\"code\":500,\"message\":\"etcd\"}}\n", "",
+           ERR_UNAVAILABLE);
     expect("{\"type\":\"ERROR\",\"object\":{}}\n", "", ERR_UNAVAILABLE);
 }
 
@@ -123,7 +129,8 @@ static void test_the_callback_can_end_it(void **state)
 
 static char *long_event(size_t line_bytes, size_t *ret_len)
 {
-    static const char head[] = "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\"},\"x\":\"";
+    static const char head[] =
+        "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\"},\"x\":\"";
     static const char tail[] = "\"}}";
     char *text = xmalloc(line_bytes + 2);
     memset(text, 'x', line_bytes);

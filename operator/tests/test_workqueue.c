@@ -33,7 +33,8 @@ static void queue_free_p(struct workqueue **queue)
 }
 #define CLEANUP_QUEUE CLEANUP(queue_free_p)
 
-static void expect_next(struct workqueue *queue, const char *namespace, const char *name, struct object_key *ret_key)
+static void expect_next(struct workqueue *queue, const char *namespace, const char *name,
+                        struct object_key *ret_key)
 {
     assert_int_not_equal(workqueue_depth(queue), 0);
     assert_true(workqueue_get(queue, ret_key));
@@ -166,39 +167,44 @@ static void test_nothing_is_handed_out_after_shutdown(void **state)
     finish(queue, &key);
 }
 
+struct getter {
+    struct workqueue *queue;
+    pthread_t thread;
+    int count;
+};
+
 static void *get_until_shutdown(void *arg)
 {
+    struct getter *getter = arg;
     struct object_key key;
-    intptr_t count = 0;
-    while (workqueue_get(arg, &key)) {
-        count++;
-        finish(arg, &key);
+    while (workqueue_get(getter->queue, &key)) {
+        getter->count++;
+        finish(getter->queue, &key);
     }
-    return (void *)count;
+    return NULL;
 }
 
 static void test_sleeping_workers_see_delays_and_shutdown(void **state)
 {
     (void)state;
     CLEANUP_QUEUE struct workqueue *queue = workqueue_new(&clock_system, MAX_BACKOFF_MS);
-    pthread_t threads[2];
-    for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
-        threads[i] = thread_start("getter", get_until_shutdown, queue);
+    struct getter getters[2] = {{.queue = queue}, {.queue = queue}};
+    for (size_t i = 0; i < ARRAY_SIZE(getters); i++)
+        getters[i].thread = thread_start("getter", get_until_shutdown, &getters[i]);
     workqueue_add_after(queue, "shop", "late", 60000);
     workqueue_add_after(queue, "shop", "soon", 30);
     workqueue_add_after(queue, "shop", "sooner", 10);
-    int64_t deadline_ms = clock_monotonic_ms() + 5000;
-    struct timespec pause = {.tv_nsec = 100 * 1000000};
+    struct timespec pause = {.tv_nsec = 100000000};
     nanosleep(&pause, NULL);
     workqueue_add(queue, "shop", "now");
+    int64_t deadline_ms = clock_monotonic_ms() + 5000;
     while (workqueue_depth(queue) > 0 && clock_monotonic_ms() < deadline_ms)
         sched_yield();
     workqueue_shutdown(queue);
-    intptr_t total = 0;
-    for (size_t i = 0; i < ARRAY_SIZE(threads); i++) {
-        void *count;
-        pthread_join(threads[i], &count);
-        total += (intptr_t)count;
+    int total = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(getters); i++) {
+        pthread_join(getters[i].thread, NULL);
+        total += getters[i].count;
     }
     assert_int_equal(total, 3);
 }
