@@ -12,8 +12,9 @@ void pg_batch_init(struct pg_batch *batch, struct pg_connection *connection, int
 
 void pg_batch_release(struct pg_batch *batch)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(batch->results); i++)
-        pg_flight_clear_p(&batch->results[i]);
+    pg_result_free(steal_ptr(&batch->result));
+    pg_flight_clear_p(&batch->xid);
+    pg_flight_clear_p(&batch->commit);
     pg_flight_clear_p(&batch->error);
 }
 
@@ -22,6 +23,7 @@ static void add_step(struct pg_batch *batch, enum pg_batch_role role, unsigned p
     assert(batch->count < PG_BATCH_STEPS_MAX);
     batch->steps[batch->count].role = role;
     batch->steps[batch->count].prepares = prepares;
+    batch->has_statement |= role == PG_BATCH_STATEMENT;
     batch->count++;
 }
 
@@ -66,48 +68,86 @@ void pg_batch_prepared(struct pg_batch *batch, enum pg_batch_role role, const ch
     add_step(batch, role, 0);
 }
 
-static bool is_success(ExecStatusType status)
+void pg_batch_commit(struct pg_batch *batch)
 {
-    return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+    if (batch->count > 0)
+        pg_flight_flush(&batch->flight);
+    pg_batch_command(batch, PG_BATCH_COMMIT, "COMMIT", 0, NULL);
 }
 
-/* Takes ownership of the result. */
-static void take_result(struct pg_batch *batch, int step, PGresult *result)
+/* Rows are taken one by one; what ends them is left in *result. */
+static enum pg_flight_outcome take_rows(struct pg_batch *batch, PGresult **result)
+{
+    while (pq.PQresultStatus(*result) == PGRES_SINGLE_TUPLE) {
+        if (pg_result_append(batch->result, *result) < 0)
+            return PG_FLIGHT_TOO_LARGE;
+        pq.PQclear(steal_ptr(result));
+        enum pg_flight_outcome outcome = pg_flight_next(&batch->flight, result);
+        if (outcome != PG_FLIGHT_OK)
+            return outcome;
+    }
+    return PG_FLIGHT_OK;
+}
+
+static enum pg_flight_outcome take_error(struct pg_batch *batch, int step, PGresult **result)
+{
+    if (batch->steps[step].prepares)
+        pg_statements_remove(&batch->connection->statements, batch->steps[step].prepares);
+    if (batch->steps[step].role == PG_BATCH_STATEMENT)
+        pg_result_free(steal_ptr(&batch->result));
+    if (pq.PQresultStatus(*result) == PGRES_PIPELINE_ABORTED)
+        return PG_FLIGHT_OK;
+    enum pg_error_origin origin = pg_flight_error_origin(*result);
+    if (origin == PG_ERROR_LIBPQ)
+        return PG_FLIGHT_LOST;
+    if (!batch->error) {
+        batch->error_role = batch->steps[step].role;
+        batch->error = steal_ptr(result);
+    }
+    return origin == PG_ERROR_SERVER_FATAL ? PG_FLIGHT_LOST : PG_FLIGHT_OK;
+}
+
+static enum pg_flight_outcome run_step(struct pg_batch *batch, int step)
 {
     enum pg_batch_role role = batch->steps[step].role;
-    unsigned prepares = batch->steps[step].prepares;
+    bool answers = role == PG_BATCH_STATEMENT && !batch->steps[step].prepares;
+    if (answers) {
+        batch->result = pg_result_new();
+        pg_flight_single_rows(&batch->flight);
+    }
+    CLEANUP_PGRESULT PGresult *result = NULL;
+    enum pg_flight_outcome outcome = pg_flight_next(&batch->flight, &result);
+    if (outcome == PG_FLIGHT_OK && answers)
+        outcome = take_rows(batch, &result);
+    if (outcome != PG_FLIGHT_OK) {
+        pg_result_free(steal_ptr(&batch->result));
+        return outcome;
+    }
     ExecStatusType status = pq.PQresultStatus(result);
-    PGresult **place = NULL;
-    if (is_success(status)) {
-        if (!prepares && role != PG_BATCH_CONTROL)
-            place = &batch->results[role];
-    } else {
-        if (prepares)
-            pg_statements_remove(&batch->connection->statements, prepares);
-        if (status != PGRES_PIPELINE_ABORTED && !batch->error) {
-            batch->error_role = role;
-            place = &batch->error;
-        }
-    }
-    if (!place) {
-        pq.PQclear(result);
-        return;
-    }
-    pg_flight_clear_p(place);
-    *place = result;
+    if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
+        return take_error(batch, step, &result);
+    if (answers)
+        pg_result_finish(batch->result, steal_ptr(&result));
+    else if (role == PG_BATCH_XID && !batch->steps[step].prepares)
+        batch->xid = steal_ptr(&result);
+    else if (role == PG_BATCH_COMMIT)
+        batch->commit = steal_ptr(&result);
+    return PG_FLIGHT_OK;
 }
 
 enum pg_flight_outcome pg_batch_run(struct pg_batch *batch)
 {
     pg_flight_sync(&batch->flight);
     for (int step = 0; step < batch->count; step++) {
-        PGresult *result;
-        enum pg_flight_outcome outcome = pg_flight_next(&batch->flight, &result);
+        enum pg_flight_outcome outcome = run_step(batch, step);
         if (outcome != PG_FLIGHT_OK)
             return outcome;
-        take_result(batch, step, result);
-        if (batch->error && pg_result_is_fatal(batch->error))
-            return PG_FLIGHT_LOST;
     }
     return pg_flight_end(&batch->flight);
+}
+
+const char *pg_batch_sqlstate(const struct pg_batch *batch)
+{
+    const char *sqlstate = batch->error ? pq.PQresultErrorField(batch->error, PG_DIAG_SQLSTATE) : NULL;
+    return sqlstate ? sqlstate : "";
 }

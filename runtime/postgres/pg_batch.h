@@ -10,11 +10,12 @@
 
 #include "runtime/postgres/pg_connection.h"
 #include "runtime/postgres/pg_flight.h"
+#include "runtime/postgres/pg_result.h"
 
 #define PG_BATCH_STEPS_MAX 16
 
-/* Whose a command is: decides what its error means and whether its result is kept. */
-enum pg_batch_role { PG_BATCH_CONTROL, PG_BATCH_STATEMENT, PG_BATCH_XID, PG_BATCH_ROLES };
+/* What a command is for: decides what its error means and whether its result is kept. */
+enum pg_batch_role { PG_BATCH_CONTROL, PG_BATCH_STATEMENT, PG_BATCH_XID, PG_BATCH_COMMIT, PG_BATCH_ROLES };
 
 struct pg_batch {
     struct pg_connection *connection;
@@ -24,9 +25,11 @@ struct pg_batch {
         unsigned prepares; /* number of the statement that this step prepares, or 0 */
     } steps[PG_BATCH_STEPS_MAX];
     int count;
-    bool statement_was_prepared;       /* by an earlier batch */
-    PGresult *results[PG_BATCH_ROLES]; /* last good one of STATEMENT and XID */
-    PGresult *error;                   /* first error */
+    bool has_statement;
+    bool statement_was_prepared; /* by an earlier batch */
+    struct pg_result *result;    /* of STATEMENT, if it succeeded */
+    PGresult *xid, *commit;      /* of XID and COMMIT, if they succeeded */
+    PGresult *error;             /* the first that the server raised */
     enum pg_batch_role error_role;
 };
 
@@ -40,7 +43,12 @@ void pg_batch_command(struct pg_batch *batch, enum pg_batch_role role, const cha
 /* Prepared once per connection. */
 void pg_batch_prepared(struct pg_batch *batch, enum pg_batch_role role, const char *sql, int param_count,
                        const char *const *params);
+/* COMMIT. The results of what comes before it are on their way when it begins. */
+void pg_batch_commit(struct pg_batch *batch);
 /* Sends all and reads all. PG_FLIGHT_OK also if a command failed: see error. */
 enum pg_flight_outcome pg_batch_run(struct pg_batch *batch) MUST_CHECK;
+
+/* SQLSTATE of the error; "" if there is none. */
+const char *pg_batch_sqlstate(const struct pg_batch *batch);
 
 #endif

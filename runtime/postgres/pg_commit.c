@@ -1,9 +1,8 @@
-#include "runtime/postgres/pg_commit.h"
-
+/* COMMIT, and what became of one whose answer was lost. */
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
-#include "runtime/postgres/pg_batch.h"
 #include "runtime/postgres/pg_error.h"
+#include "runtime/postgres/pg_transaction.h"
 
 #define ASK_AGAIN_MIN_MS 10
 #define ASK_AGAIN_MAX_MS 500
@@ -21,11 +20,13 @@
 
 enum xact_status { XACT_COMMITTED, XACT_ABORTED, XACT_IN_PROGRESS, XACT_UNKNOWN };
 
-static enum xact_status parse_status(const PGresult *result)
+/* ---- a lost COMMIT ---- */
+
+static enum xact_status parse_status(const struct pg_result *result)
 {
-    if (!result || pq.PQntuples(result) != 1 || pq.PQgetisnull(result, 0, 0))
+    if (!result || pg_result_is_null(result, 0, 0))
         return XACT_UNKNOWN;
-    const char *text = pq.PQgetvalue(result, 0, 0);
+    const char *text = pg_result_value(result, 0, 0, NULL);
     if (strcmp(text, "committed") == 0)
         return XACT_COMMITTED;
     if (strcmp(text, "aborted") == 0)
@@ -45,49 +46,131 @@ static bool ask(struct pg_connection *connection, const char *sql, const char *x
         connection->doubtful = true;
         return false;
     }
-    *ret_status = parse_status(batch.results[PG_BATCH_STATEMENT]);
+    *ret_status = parse_status(batch.result);
     return true;
 }
 
 /* Asks on one connection until it is known, the deadline passes or the connection fails. */
-static bool ask_until_known(struct pg_pool *pool, struct pg_connection *connection, const char *xid,
-                            int64_t deadline_ms, enum xact_status *ret_status)
+static bool ask_until_known(struct pg_transaction *tx, struct pg_connection *connection,
+                            enum xact_status *ret_status)
 {
     for (int64_t wait_ms = ASK_AGAIN_MIN_MS;; wait_ms *= 2) {
-        if (!ask(connection, STATUS_QUERY, xid, deadline_ms, ret_status))
+        enum xact_status ignored;
+        if (!ask(connection, STATUS_QUERY, tx->xid, tx->deadline_ms, ret_status))
             return false;
         if (*ret_status != XACT_IN_PROGRESS)
             return true;
-        enum xact_status ignored;
-        if (!ask(connection, END_IDLE_QUERY, xid, deadline_ms, &ignored))
+        if (!ask(connection, END_IDLE_QUERY, tx->xid, tx->deadline_ms, &ignored))
             return false;
-        int left_ms = deadline_left_ms(deadline_ms);
+        int left_ms = deadline_left_ms(tx->deadline_ms);
         if (left_ms == 0)
             return true;
         if (wait_ms > ASK_AGAIN_MAX_MS)
             wait_ms = ASK_AGAIN_MAX_MS;
-        (void)stop_wait(&pool->stop, left_ms > 0 && left_ms < wait_ms ? left_ms : wait_ms);
+        (void)stop_wait(&tx->pool->stop, left_ms > 0 && left_ms < wait_ms ? left_ms : wait_ms);
     }
 }
 
-int pg_commit_resolve(struct pg_pool *pool, const char *xid, int64_t deadline_ms, struct pg_error *error)
+/* On another connection, until the deadline. */
+static enum xact_status learn_status(struct pg_transaction *tx)
 {
-    enum xact_status status = XACT_UNKNOWN;
-    bool known = false;
-    while (!known && deadline_left_ms(deadline_ms) != 0) {
+    while (deadline_left_ms(tx->deadline_ms) != 0) {
         struct pg_connection *connection;
         struct pg_error ignored;
-        if (pg_pool_borrow(pool, deadline_ms, &connection, &ignored) < 0)
+        if (pg_pool_borrow(tx->pool, tx->deadline_ms, &connection, &ignored) < 0)
             break;
-        known = ask_until_known(pool, connection, xid, deadline_ms, &status);
-        pg_pool_return(pool, connection);
+        enum xact_status status;
+        bool answered = ask_until_known(tx, connection, &status);
+        pg_pool_return(tx->pool, connection);
+        if (answered)
+            return status;
     }
-    if (known && status == XACT_COMMITTED)
+    return XACT_UNKNOWN;
+}
+
+/* ---- COMMIT ---- */
+
+void pg_commit_keep_xid(struct pg_transaction *tx, const PGresult *xid)
+{
+    if (!xid || pq.PQntuples(xid) != 1)
+        return;
+    tx->xid_asked = true;
+    if (!pq.PQgetisnull(xid, 0, 0))
+        (void)snprintf(tx->xid, sizeof(tx->xid), "%s", pq.PQgetvalue(xid, 0, 0));
+}
+
+void pg_commit_begin(struct pg_transaction *tx)
+{
+    (void)pthread_mutex_lock(&tx->lock);
+    tx->committing = true;
+    (void)pthread_mutex_unlock(&tx->lock);
+}
+
+static int end_committed(struct pg_transaction *tx)
+{
+    tx->state = PG_TRANSACTION_ENDED;
+    pg_pool_count(tx->pool, PG_OUTCOME_COMMIT);
+    if (tx->connection)
+        pg_transaction_give_back(tx);
+    return 0;
+}
+
+/* COMMIT was sent and its answer did not come, by no fault of what came before it. */
+static int resolve(struct pg_transaction *tx, bool answer_lost, struct pg_error *error)
+{
+    tx->connection->doubtful = true;
+    pg_transaction_give_back(tx); /* makes room in the pool for the connection that asks */
+    enum xact_status status = tx->xid[0] ? learn_status(tx) : XACT_UNKNOWN;
+    if (status == XACT_COMMITTED && !answer_lost)
+        return end_committed(tx);
+    if (status == XACT_ABORTED)
+        return pg_transaction_fail_with(tx, error, PG_FAILURE_LOST,
+                                        "the database connection was lost and the transaction rolled back");
+    pg_pool_count(tx->pool, PG_OUTCOME_COMMIT_UNKNOWN);
+    return pg_transaction_fail_with(
+        tx, error, PG_FAILURE_COMMIT_UNKNOWN,
+        status == XACT_COMMITTED
+            ? "the transaction was committed, but the rows of its last statement were lost"
+            : "the answer to COMMIT was lost and its outcome could not be learned");
+}
+
+int pg_commit_finish(struct pg_transaction *tx, const struct pg_batch *batch, enum pg_flight_outcome outcome,
+                     struct pg_error *error)
+{
+    if (batch->commit) {
+        if (outcome != PG_FLIGHT_OK)
+            tx->connection->doubtful = true;
+        /* COMMIT of a failed transaction succeeds, with the tag ROLLBACK. */
+        if (strcmp(pq.PQcmdStatus(batch->commit), "COMMIT") == 0)
+            return end_committed(tx);
+        return pg_transaction_fail_with(tx, error, PG_FAILURE_NOT_COMMITTED,
+                                        "the database rolled back instead of committing");
+    }
+    /* An error before COMMIT makes the server skip it. Without a transaction id there is nothing to be lost. */
+    bool skipped = batch->error && batch->error_role != PG_BATCH_COMMIT;
+    bool nothing_written = tx->read_only || (tx->xid_asked && !tx->xid[0]);
+    if (outcome == PG_FLIGHT_OK || skipped || nothing_written)
+        return pg_query_fail(tx, batch, outcome, error);
+    bool answer_lost = batch->has_statement && !batch->result;
+    if (outcome != PG_FLIGHT_LOST && answer_lost)
+        pg_transaction_abandon(tx); /* it still runs, or sends too many rows */
+    return resolve(tx, answer_lost, error);
+}
+
+int pg_transaction_commit(struct pg_transaction *tx, struct pg_error *error)
+{
+    if (pg_transaction_check(tx, error) < 0)
+        return -1;
+    if (tx->state == PG_TRANSACTION_NEW) {
+        tx->state = PG_TRANSACTION_ENDED;
         return 0;
-    if (known && status == XACT_ABORTED)
-        pg_error_set(error, PG_FAILURE_LOST,
-                     "the database connection was lost and the transaction rolled back");
-    else
-        pg_error_set(error, PG_FAILURE_COMMIT_UNKNOWN, "the database connection was lost during COMMIT");
-    return -1;
+    }
+    if (pq.PQtransactionStatus(tx->connection->conn) != PQTRANS_INTRANS)
+        return pg_transaction_fail_with(tx, error, PG_FAILURE_NOT_COMMITTED,
+                                        "there is no transaction to commit");
+    pg_commit_begin(tx);
+    CLEANUP_PG_BATCH struct pg_batch batch;
+    pg_batch_init(&batch, tx->connection, tx->deadline_ms);
+    pg_batch_commit(&batch);
+    return pg_commit_finish(tx, &batch, pg_batch_run(&batch), error);
 }

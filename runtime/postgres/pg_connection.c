@@ -9,8 +9,8 @@
 #include "runtime/base/text.h"
 #include "runtime/postgres/pg_flight.h"
 
-#define MAX_AGE_MS        (30 * 60 * 1000)
-#define MAX_AGE_JITTER_MS (5 * 60 * 1000)
+#define MAX_AGE_MS        ((int64_t)30 * 60 * 1000)
+#define MAX_AGE_JITTER_MS ((int64_t)5 * 60 * 1000)
 
 /* Set once per connection. What an older server does not know is left out; what it refuses is done without, but for `needed`. */
 static const struct session_setting {
@@ -186,7 +186,7 @@ static struct pg_connection *connection_new(PGconn *conn, int64_t deadline_ms)
     connection->session_hash = hash_session(conn);
     connection->idle_since_ms = clock_monotonic_ms();
     connection->expires_ms =
-        connection->idle_since_ms + MAX_AGE_MS + (int64_t)(random_u64() % MAX_AGE_JITTER_MS);
+        connection->idle_since_ms + MAX_AGE_MS + (int64_t)(random_u64() % (uint64_t)MAX_AGE_JITTER_MS);
     return connection;
 }
 

@@ -1,7 +1,6 @@
 /* pg_connection.h - one connection to the server: opened without blocking beyond a limit, set up, checked, closed.
  *
- * A connection stays in libpq's pipeline mode for life. It is `doubtful` when its session is not as it was after the set-up,
- * when a cancel request for it is under way, or when results are: then it must be closed, never lent again.
+ * A connection stays in libpq's pipeline mode for life.
  *
  * Threads: one owner at a time. A connection's cancel handle is taken under the lock of the transaction that holds it.
  */
@@ -21,8 +20,9 @@
 
 struct pg_connection {
     PGconn *conn;
-    PGcancel *cancel; /* NULL once taken */
-    bool doubtful;
+    PGcancel *cancel;      /* NULL once taken */
+    bool doubtful;         /* results or a cancel request may be under way: only good to be closed */
+    bool session_changed;  /* works, but is not to be lent again */
     uint64_t session_hash; /* of the parameters that the server reports */
     int64_t idle_since_ms;
     int64_t expires_ms;

@@ -52,6 +52,7 @@ static const struct {
     [PG_FAILURE_LOST] = {503, "database_connection_lost"},
     [PG_FAILURE_DEADLINE] = {504, "deadline_exceeded"},
     [PG_FAILURE_NOT_COMMITTED] = {500, "transaction_failed"},
+    [PG_FAILURE_TOO_LARGE] = {500, "result_too_large"},
     [PG_FAILURE_COMMIT_UNKNOWN] = {500, "commit_unknown"},
 };
 

@@ -31,6 +31,17 @@ void pg_flight_execute(struct pg_flight *flight, const char *name, int param_cou
         flight->broken = true;
 }
 
+void pg_flight_flush(struct pg_flight *flight)
+{
+    if (!pq.PQsendFlushRequest(flight->conn))
+        flight->broken = true;
+}
+
+void pg_flight_single_rows(struct pg_flight *flight)
+{
+    (void)pq.PQsetSingleRowMode(flight->conn); /* fails only if nothing is under way */
+}
+
 void pg_flight_sync(struct pg_flight *flight)
 {
     if (!pq.PQpipelineSync(flight->conn))
@@ -49,14 +60,11 @@ static enum pg_flight_outcome wait_result(struct pg_flight *flight)
 {
     if (flight->broken)
         return PG_FLIGHT_LOST;
-    for (;;) {
+    while (pq.PQisBusy(flight->conn)) {
         int unsent = pq.PQflush(flight->conn);
-        /* What the server said before it closed is worth more than the failure to write. */
-        if (!pq.PQisBusy(flight->conn))
-            return PG_FLIGHT_OK;
+        int left_ms = deadline_left_ms(flight->deadline_ms);
         if (unsent < 0)
             return PG_FLIGHT_LOST;
-        int left_ms = deadline_left_ms(flight->deadline_ms);
         if (left_ms == 0)
             return PG_FLIGHT_DEADLINE;
         struct pollfd fd = {.fd = pq.PQsocket(flight->conn), .events = POLLIN};
@@ -64,25 +72,30 @@ static enum pg_flight_outcome wait_result(struct pg_flight *flight)
             fd.events |= POLLOUT;
         if (poll(&fd, 1, poll_slice_ms(flight, left_ms)) < 0 && errno != EINTR)
             return PG_FLIGHT_LOST;
+        /* What the server said before it closed the connection is still there to be read. */
         if (!pq.PQconsumeInput(flight->conn) && pq.PQisBusy(flight->conn))
             return PG_FLIGHT_LOST;
     }
+    return PG_FLIGHT_OK;
 }
 
 enum pg_flight_outcome pg_flight_next(struct pg_flight *flight, PGresult **ret_result)
 {
-    /* A command's result is followed by a NULL, which is skipped here; two in a row mean that nothing is under way. */
-    for (int attempt = 0; attempt < 2; attempt++) {
-        enum pg_flight_outcome outcome = wait_result(flight);
-        if (outcome != PG_FLIGHT_OK)
-            return outcome;
-        PGresult *result = pq.PQgetResult(flight->conn);
-        if (result) {
-            *ret_result = result;
-            return PG_FLIGHT_OK;
-        }
+    enum pg_flight_outcome outcome = wait_result(flight);
+    if (outcome != PG_FLIGHT_OK)
+        return outcome;
+    PGresult *result = pq.PQgetResult(flight->conn);
+    if (!result)
+        return PG_FLIGHT_LOST; /* nothing is under way: libpq has given up the connection */
+    /* A NULL follows the last result of a command (never waited for), but not the Sync. */
+    ExecStatusType status = pq.PQresultStatus(result);
+    if (status != PGRES_SINGLE_TUPLE && status != PGRES_PIPELINE_SYNC) {
+        PGresult *end = pq.PQisBusy(flight->conn) ? NULL : pq.PQgetResult(flight->conn);
+        if (end)
+            pq.PQclear(end);
     }
-    return PG_FLIGHT_LOST;
+    *ret_result = result;
+    return PG_FLIGHT_OK;
 }
 
 enum pg_flight_outcome pg_flight_end(struct pg_flight *flight)
@@ -96,11 +109,11 @@ enum pg_flight_outcome pg_flight_end(struct pg_flight *flight)
     return status == PGRES_PIPELINE_SYNC ? PG_FLIGHT_OK : PG_FLIGHT_LOST;
 }
 
-bool pg_result_is_fatal(const PGresult *result)
+enum pg_error_origin pg_flight_error_origin(const PGresult *result)
 {
     const char *severity = pq.PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
-    if (severity)
-        return severity[0] == 'F' || severity[0] == 'P';
-    /* libpq's own errors (the connection broke) have neither severity nor SQLSTATE. */
-    return pq.PQresultErrorField(result, PG_DIAG_SQLSTATE) == NULL;
+    if (!severity)
+        return PG_ERROR_LIBPQ;
+    return strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0 ? PG_ERROR_SERVER_FATAL
+                                                                            : PG_ERROR_SERVER;
 }

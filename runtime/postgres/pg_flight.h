@@ -17,7 +17,12 @@
 #include "runtime/base/mem.h"
 #include "runtime/postgres/pq_api.h"
 
-enum pg_flight_outcome { PG_FLIGHT_OK, PG_FLIGHT_LOST, PG_FLIGHT_DEADLINE };
+enum pg_flight_outcome {
+    PG_FLIGHT_OK,
+    PG_FLIGHT_LOST,
+    PG_FLIGHT_DEADLINE,
+    PG_FLIGHT_TOO_LARGE, /* more rows than a result may hold */
+};
 
 struct pg_flight {
     PGconn *conn;
@@ -31,15 +36,24 @@ void pg_flight_query(struct pg_flight *flight, const char *sql, int param_count,
 void pg_flight_prepare(struct pg_flight *flight, const char *name, const char *sql);
 void pg_flight_execute(struct pg_flight *flight, const char *name, int param_count,
                        const char *const *params);
+/* The results so far shall be sent before the next command runs. */
+void pg_flight_flush(struct pg_flight *flight);
 void pg_flight_sync(struct pg_flight *flight);
 
-/* The result of the next command, or that of the Sync. The caller clears it. */
+/* The rows of the next command come one by one: each as a result of status PGRES_SINGLE_TUPLE, then one that ends them. */
+void pg_flight_single_rows(struct pg_flight *flight);
+/* The next result. The caller clears it. */
 enum pg_flight_outcome pg_flight_next(struct pg_flight *flight, PGresult **ret_result) MUST_CHECK;
 /* Takes the result of the Sync, after which the transaction status is known. */
 enum pg_flight_outcome pg_flight_end(struct pg_flight *flight) MUST_CHECK;
 
-/* The server said that it ends the connection (severity FATAL or PANIC). */
-bool pg_result_is_fatal(const PGresult *result);
+/* What an error result tells about the connection. */
+enum pg_error_origin {
+    PG_ERROR_SERVER,       /* of one command; the connection works on */
+    PG_ERROR_SERVER_FATAL, /* the server's last word */
+    PG_ERROR_LIBPQ,        /* made up by libpq because the connection broke: says nothing about any command */
+};
+enum pg_error_origin pg_flight_error_origin(const PGresult *result);
 
 static inline void pg_flight_clear_p(PGresult **result)
 {

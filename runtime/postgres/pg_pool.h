@@ -71,6 +71,6 @@ void pg_pool_count(struct pg_pool *pool, enum pg_outcome outcome);
 void pg_pool_put_locked(struct pg_pool *pool,
                         struct pg_connection *connection); /* to the first waiter, or idle */
 void pg_pool_wake_waiters_locked(struct pg_pool *pool);
-void *pg_connector_run(void *pool);
+void *pg_connector_run(void *arg); /* struct pg_pool */
 
 #endif

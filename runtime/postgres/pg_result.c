@@ -1,79 +1,142 @@
 #include "runtime/postgres/pg_result.h"
 
+#include <assert.h>
+
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
-struct pg_result *pg_result_new(PGresult *rows, struct pg_result **list)
+struct pg_result *pg_result_new(void)
 {
-    struct pg_result *result = xmalloc(sizeof(*result));
-    *result = (struct pg_result){.rows = rows, .next = *list, .link = list};
+    return xcalloc(1, sizeof(struct pg_result));
+}
+
+void pg_result_link(struct pg_result *result, struct pg_result **list)
+{
+    result->next = *list;
+    result->link = list;
     if (result->next)
         result->next->link = &result->next;
     *list = result;
-    return result;
 }
 
 void pg_result_free(struct pg_result *result)
 {
     if (!result)
         return;
-    *result->link = result->next;
+    if (result->link)
+        *result->link = result->next;
     if (result->next)
         result->next->link = result->link;
-    pq.PQclear(result->rows);
+    if (result->shape)
+        pq.PQclear(result->shape);
+    free(result->data);
+    free(result->cells);
     free(result);
+}
+
+/* Room for `more` in an array that grows by half. */
+static void *grow(void *array, size_t *alloc, size_t used, size_t more, size_t first, size_t size)
+{
+    if (used + more <= *alloc)
+        return array;
+    size_t alloc_new = *alloc > 0 ? *alloc + *alloc / 2 : first;
+    if (alloc_new < used + more)
+        alloc_new = used + more;
+    *alloc = alloc_new;
+    return xreallocarray(array, alloc_new, size);
+}
+
+int pg_result_append(struct pg_result *result, const PGresult *row)
+{
+    int columns = pq.PQnfields(row);
+    size_t bytes = 0;
+    for (int column = 0; column < columns; column++)
+        bytes += (size_t)pq.PQgetlength(row, 0, column) + 1;
+    size_t count = result->cell_count + (size_t)columns;
+    if (result->data_len + bytes + count * sizeof(*result->cells) > PG_RESULT_MAX_BYTES)
+        return -1;
+    result->data = grow(result->data, &result->data_alloc, result->data_len, bytes, 512, 1);
+    result->cells = grow(result->cells, &result->cell_alloc, result->cell_count, (size_t)columns, 16,
+                         sizeof(*result->cells));
+    for (int column = 0; column < columns; column++) {
+        struct pg_result_cell *cell = &result->cells[result->cell_count++];
+        *cell = (struct pg_result_cell){.offset = (uint32_t)result->data_len, .len = -1};
+        if (pq.PQgetisnull(row, 0, column))
+            continue;
+        cell->len = pq.PQgetlength(row, 0, column);
+        memcpy(result->data + result->data_len, pq.PQgetvalue(row, 0, column), (size_t)cell->len + 1);
+        result->data_len += (size_t)cell->len + 1;
+    }
+    result->rows++;
+    return 0;
+}
+
+void pg_result_finish(struct pg_result *result, PGresult *shape)
+{
+    result->shape = shape;
+    result->columns = pq.PQnfields(shape);
+    assert(result->cell_count == (size_t)result->rows * (size_t)result->columns);
 }
 
 int pg_result_rows(const struct pg_result *result)
 {
-    return pq.PQntuples(result->rows);
+    return result->rows;
 }
 
 int pg_result_columns(const struct pg_result *result)
 {
-    return pq.PQnfields(result->rows);
+    return result->columns;
 }
 
 int64_t pg_result_affected(const struct pg_result *result)
 {
     /* The tag of SELECT and FETCH counts rows read. */
     int64_t count;
-    const char *tag = pq.PQcmdStatus(result->rows);
+    const char *tag = pq.PQcmdStatus(result->shape);
     if (str_starts_with(tag, "SELECT") || str_starts_with(tag, "FETCH") ||
-        !parse_int64(pq.PQcmdTuples(result->rows), 0, INT64_MAX, &count))
+        !parse_int64(pq.PQcmdTuples(result->shape), 0, INT64_MAX, &count))
         return 0;
     return count;
 }
 
 const char *pg_result_column_name(const struct pg_result *result, int column)
 {
-    return pq.PQfname(result->rows, column);
+    return column >= 0 && column < result->columns ? pq.PQfname(result->shape, column) : NULL;
 }
 
 unsigned pg_result_column_type(const struct pg_result *result, int column)
 {
-    return pq.PQftype(result->rows, column);
+    return column >= 0 && column < result->columns ? pq.PQftype(result->shape, column) : 0;
 }
 
 int pg_result_column(const struct pg_result *result, const char *name)
 {
-    int count = pg_result_columns(result);
-    for (int column = 0; column < count; column++) {
+    for (int column = 0; column < result->columns; column++) {
         if (strcmp(pg_result_column_name(result, column), name) == 0)
             return column;
     }
     return -1;
 }
 
+/* NULL: outside of the result. */
+static const struct pg_result_cell *cell_at(const struct pg_result *result, int row, int column)
+{
+    if (row < 0 || row >= result->rows || column < 0 || column >= result->columns)
+        return NULL;
+    return &result->cells[(size_t)row * (size_t)result->columns + (size_t)column];
+}
+
 bool pg_result_is_null(const struct pg_result *result, int row, int column)
 {
-    return pq.PQgetisnull(result->rows, row, column) != 0;
+    const struct pg_result_cell *cell = cell_at(result, row, column);
+    return !cell || cell->len < 0;
 }
 
 const char *pg_result_value(const struct pg_result *result, int row, int column, size_t *ret_len)
 {
-    const char *value = pq.PQgetvalue(result->rows, row, column);
+    const struct pg_result_cell *cell = cell_at(result, row, column);
+    bool null = !cell || cell->len < 0;
     if (ret_len)
-        *ret_len = value ? (size_t)pq.PQgetlength(result->rows, row, column) : 0;
-    return value;
+        *ret_len = null ? 0 : (size_t)cell->len;
+    return null ? NULL : result->data + cell->offset;
 }

@@ -1,16 +1,42 @@
-/* pg_result.h - results from inside: each is in the list of its transaction until it is freed. */
+/* pg_result.h - results from inside: filled row by row, so that a result beyond the limit is noticed before memory is out.
+ *
+ * Values lie one behind the other in one buffer. Each result is in the list of its transaction until it is freed.
+ */
 #ifndef CICADA_POSTGRES_PG_RESULT_H
 #define CICADA_POSTGRES_PG_RESULT_H
+
+#include <stdint.h>
 
 #include "runtime/postgres/postgres.h"
 #include "runtime/postgres/pq_api.h"
 
-struct pg_result {
-    PGresult *rows;
-    struct pg_result *next, **link; /* *link == this */
+#define PG_RESULT_MAX_BYTES (64u << 20) /* values and their index */
+
+struct pg_result_cell {
+    uint32_t offset;
+    int32_t len; /* -1: NULL */
 };
 
-/* Takes ownership of `rows` and puts the result at the front of the list. */
-struct pg_result *pg_result_new(PGresult *rows, struct pg_result **list);
+struct pg_result {
+    PGresult *shape; /* names, types and command tag; no rows */
+    int rows, columns;
+    char *data;
+    size_t data_len, data_alloc;
+    struct pg_result_cell *cells;
+    size_t cell_count, cell_alloc;
+    struct pg_result *next, **link; /* *link == this; NULL: in no list */
+};
+
+struct pg_result *pg_result_new(void);
+/* Copies the one row of `row`. -1: the limit is exceeded. */
+int pg_result_append(struct pg_result *result, const PGresult *row) MUST_CHECK;
+/* Takes ownership of the result that ended the rows. */
+void pg_result_finish(struct pg_result *result, PGresult *shape);
+void pg_result_link(struct pg_result *result, struct pg_result **list);
+
+static inline void pg_result_free_p(struct pg_result **result)
+{
+    pg_result_free(*result);
+}
 
 #endif

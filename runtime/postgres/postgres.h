@@ -42,6 +42,7 @@ enum pg_failure {
     PG_FAILURE_LOST,           /* the connection died before COMMIT was sent: nothing was written */
     PG_FAILURE_DEADLINE,       /* the invocation's deadline passed */
     PG_FAILURE_NOT_COMMITTED,  /* status before COMMIT was not INTRANS, or COMMIT's tag was not COMMIT */
+    PG_FAILURE_TOO_LARGE,      /* the result has more bytes than a result may have (64 MiB) */
     PG_FAILURE_COMMIT_UNKNOWN, /* died after COMMIT was sent and its outcome could not be learned */
 };
 struct pg_error {
@@ -78,10 +79,16 @@ bool pg_transaction_used(const struct pg_transaction *tx); /* a statement was se
  * later call returns the first error again. *ret_result: freed by the caller, or with the transaction. */
 int pg_query(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
              struct pg_result **ret_result, struct pg_error *error) __attribute__((warn_unused_result));
+/* The last statement, with COMMIT in the same flight: a transaction of one statement takes one round trip. 0: committed, and
+ * the transaction has ended. -1: as from pg_query() or pg_transaction_commit(). */
+int pg_query_commit(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
+                    struct pg_result **ret_result, struct pg_error *error)
+    __attribute__((warn_unused_result));
 int pg_transaction_commit(struct pg_transaction *tx, struct pg_error *error)
     __attribute__((warn_unused_result));
 void pg_transaction_rollback(struct pg_transaction *tx);
-/* Another thread asks the statement in progress to be cancelled (the answer 504 was sent already). */
+/* Another thread asks the statement in progress to be cancelled (the answer 504 was sent already); later calls fail with
+ * DEADLINE. Nothing happens once COMMIT was sent. The transaction must not be freed meanwhile. */
 void pg_transaction_cancel(struct pg_transaction *tx);
 
 int pg_result_rows(const struct pg_result *result);

@@ -34,7 +34,9 @@
     X(PQsendQueryParams)                                                                                     \
     X(PQsendPrepare)                                                                                         \
     X(PQsendQueryPrepared)                                                                                   \
+    X(PQsendFlushRequest)                                                                                    \
     X(PQpipelineSync)                                                                                        \
+    X(PQsetSingleRowMode)                                                                                    \
     X(PQflush)                                                                                               \
     X(PQconsumeInput)                                                                                        \
     X(PQisBusy)                                                                                              \
@@ -53,7 +55,7 @@
     X(PQgetlength)
 
 struct pq_api {
-#define PQ_API_MEMBER(name) __typeof__(name) *name;
+#define PQ_API_MEMBER(name) __typeof__(&(name)) name;
     PQ_API_FUNCTIONS(PQ_API_MEMBER)
 #undef PQ_API_MEMBER
 };

@@ -1,0 +1,204 @@
+/* The statements of a transaction. */
+#include "runtime/base/mem.h"
+#include "runtime/postgres/pg_error.h"
+#include "runtime/postgres/pg_transaction.h"
+#include "runtime/postgres/sql_guard.h"
+
+/* The transaction's id once it has one, NULL before it wrote anything. */
+#define XID_QUERY "SELECT pg_catalog.pg_current_xact_id_if_assigned()"
+
+struct statement {
+    const char *sql;
+    int param_count;
+    const char *const *params;
+    bool preparable;
+    bool last; /* with COMMIT in the same flight */
+};
+
+/* BEGIN and the limits of this transaction. */
+static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
+{
+    static const char *const begin[][2] = {
+        [PG_READ_COMMITTED] = {"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+                               "BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY"},
+        [PG_REPEATABLE_READ] = {"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE",
+                                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"},
+        [PG_SERIALIZABLE] = {"BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE",
+                             "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY"},
+    };
+    pg_batch_prepared(batch, PG_BATCH_CONTROL, begin[tx->pool->isolation][tx->read_only], 0, NULL);
+    int64_t left = pg_transaction_left_ms(tx);
+    if (left == INT64_MAX)
+        return;
+    /* SET takes no snapshot, unlike a SELECT of set_config(). 0 would mean no limit. */
+    int64_t margin = left / 10 < PG_SERVER_MARGIN_MS ? left / 10 : PG_SERVER_MARGIN_MS;
+    int64_t limit = left - margin > 1 ? left - margin : 1;
+    char command[96];
+    (void)snprintf(command, sizeof(command), "SET LOCAL statement_timeout = %lld", (long long)limit);
+    pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
+    if (left > PG_IDLE_IN_TRANSACTION_MS / 2) {
+        (void)snprintf(command, sizeof(command), "SET LOCAL idle_in_transaction_session_timeout = %lld",
+                       (long long)(left + PG_IDLE_IN_TRANSACTION_MS / 2));
+        pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
+    }
+}
+
+static void add_statement(struct pg_transaction *tx, struct pg_batch *batch,
+                          const struct statement *statement)
+{
+    if (statement->preparable)
+        pg_batch_prepared(batch, PG_BATCH_STATEMENT, statement->sql, statement->param_count,
+                          statement->params);
+    else
+        pg_batch_command(batch, PG_BATCH_STATEMENT, statement->sql, statement->param_count,
+                         statement->params);
+    /* Without it a lost COMMIT could not be resolved; in the same flight it costs no round trip. */
+    if (!tx->read_only && !tx->xid[0]) {
+        tx->xid_asked = false; /* what was said before is no longer true */
+        pg_batch_prepared(batch, PG_BATCH_XID, XID_QUERY, 0, NULL);
+    }
+    if (statement->last)
+        pg_batch_commit(batch);
+}
+
+/* A prepared statement's plan or name is no longer what the connection thinks it is, after DDL or DISCARD by others. */
+static bool is_stale(const struct pg_batch *batch)
+{
+    static const char *const states[] = {"0A000", "26000", "42P05"};
+    const char *sqlstate = pg_batch_sqlstate(batch);
+    if (batch->error_role == PG_BATCH_COMMIT ||
+        (batch->error_role == PG_BATCH_STATEMENT && !batch->statement_was_prepared))
+        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
+        if (strcmp(sqlstate, states[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The first statement, with BEGIN. Nothing was done yet if it fails, so that a stale one is prepared anew and run again. */
+static enum pg_flight_outcome run_first(struct pg_transaction *tx, const struct statement *statement,
+                                        struct pg_batch *batch)
+{
+    struct pg_connection *connection = tx->connection;
+    add_begin(tx, batch);
+    add_statement(tx, batch, statement);
+    enum pg_flight_outcome outcome = pg_batch_run(batch);
+    if (outcome != PG_FLIGHT_OK || !is_stale(batch))
+        return outcome;
+    pg_batch_release(batch);
+    pg_batch_init(batch, connection, tx->deadline_ms);
+    if (pq.PQtransactionStatus(connection->conn) != PQTRANS_IDLE)
+        pg_batch_command(batch, PG_BATCH_CONTROL, "ROLLBACK", 0, NULL);
+    pg_batch_command(batch, PG_BATCH_CONTROL, "DEALLOCATE ALL", 0, NULL);
+    pg_statements_clear(&connection->statements);
+    add_begin(tx, batch);
+    add_statement(tx, batch, statement);
+    return pg_batch_run(batch);
+}
+
+static enum pg_flight_outcome run_next(struct pg_transaction *tx, const struct statement *statement,
+                                       struct pg_batch *batch)
+{
+    add_statement(tx, batch, statement);
+    enum pg_flight_outcome outcome = pg_batch_run(batch);
+    /* Too late to run anything again; the next transaction finds another connection. */
+    if (is_stale(batch))
+        tx->connection->doubtful = true;
+    return outcome;
+}
+
+/* An error that the server raised for a statement or COMMIT, as the caller shall see it. */
+static void set_sql_error(struct pg_transaction *tx, const struct pg_batch *batch, struct pg_error *error)
+{
+    pg_error_set_result(error, PG_FAILURE_SQL, batch->error);
+    if (strcmp(error->sqlstate, "57014") != 0)
+        return;
+    /* Cancelled by us, or by the server on our behalf? Or by a limit that the function set? */
+    (void)pthread_mutex_lock(&tx->lock);
+    bool cancelled = tx->cancelled;
+    (void)pthread_mutex_unlock(&tx->lock);
+    if (cancelled || pg_transaction_left_ms(tx) <= 2 * PG_SERVER_MARGIN_MS)
+        pg_error_set(error, PG_FAILURE_DEADLINE, "the deadline passed while a statement ran");
+}
+
+int pg_query_fail(struct pg_transaction *tx, const struct pg_batch *batch, enum pg_flight_outcome outcome,
+                  struct pg_error *error)
+{
+    bool rejected = outcome == PG_FLIGHT_OK && batch->error_role == PG_BATCH_CONTROL;
+    if (outcome == PG_FLIGHT_OK && !rejected) {
+        set_sql_error(tx, batch, error);
+        return pg_transaction_fail(tx, error);
+    }
+    tx->connection->doubtful = true;
+    if (outcome == PG_FLIGHT_DEADLINE || outcome == PG_FLIGHT_TOO_LARGE)
+        pg_transaction_abandon(tx);
+    if (outcome == PG_FLIGHT_DEADLINE)
+        return pg_transaction_fail_with(tx, error, PG_FAILURE_DEADLINE,
+                                        "the deadline passed while a statement ran");
+    if (outcome == PG_FLIGHT_TOO_LARGE)
+        return pg_transaction_fail_with(tx, error, PG_FAILURE_TOO_LARGE, "the result has too many bytes");
+    /* A server that is a standby by now rejects BEGIN READ WRITE: as good as gone. */
+    pg_error_set(error, PG_FAILURE_LOST, "%s",
+                 rejected ? "the database refused to begin a transaction"
+                          : "the database connection was lost");
+    (void)snprintf(error->sqlstate, sizeof(error->sqlstate), "%.5s", pg_batch_sqlstate(batch));
+    return pg_transaction_fail(tx, error);
+}
+
+static int run(struct pg_transaction *tx, const struct statement *statement, struct pg_batch *batch,
+               struct pg_error *error)
+{
+    bool first = !tx->used;
+    tx->used = true;
+    tx->state = PG_TRANSACTION_OPEN;
+    if (statement->last)
+        pg_commit_begin(tx);
+    enum pg_flight_outcome outcome = first ? run_first(tx, statement, batch) : run_next(tx, statement, batch);
+    pg_commit_keep_xid(tx, batch->xid);
+    if (statement->last)
+        return pg_commit_finish(tx, batch, outcome, error);
+    if (outcome != PG_FLIGHT_OK || batch->error)
+        return pg_query_fail(tx, batch, outcome, error);
+    if (pq.PQtransactionStatus(tx->connection->conn) != PQTRANS_INTRANS)
+        return pg_transaction_fail_with(tx, error, PG_FAILURE_NOT_COMMITTED,
+                                        "the transaction ended inside a statement");
+    return 0;
+}
+
+static int query(struct pg_transaction *tx, struct statement *statement, struct pg_result **ret_result,
+                 struct pg_error *error)
+{
+    if (pg_transaction_check(tx, error) < 0)
+        return -1;
+    struct sql_guard_report report;
+    sql_guard_check(statement->sql, &report);
+    if (report.refusal)
+        return pg_transaction_fail_with(tx, error, PG_FAILURE_REFUSED, report.refusal);
+    if (!tx->used && pg_transaction_take_connection(tx, error) < 0)
+        return pg_transaction_fail(tx, error);
+    statement->preparable = report.preparable;
+    if (report.changes_session)
+        tx->connection->session_changed = true;
+    CLEANUP_PG_BATCH struct pg_batch batch;
+    pg_batch_init(&batch, tx->connection, tx->deadline_ms);
+    if (run(tx, statement, &batch, error) < 0)
+        return -1;
+    pg_result_link(batch.result, &tx->results);
+    *ret_result = steal_ptr(&batch.result);
+    return 0;
+}
+
+int pg_query(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
+             struct pg_result **ret_result, struct pg_error *error)
+{
+    struct statement statement = {.sql = sql, .param_count = param_count, .params = params};
+    return query(tx, &statement, ret_result, error);
+}
+
+int pg_query_commit(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
+                    struct pg_result **ret_result, struct pg_error *error)
+{
+    struct statement statement = {.sql = sql, .param_count = param_count, .params = params, .last = true};
+    return query(tx, &statement, ret_result, error);
+}

@@ -1,0 +1,281 @@
+#include "runtime/tests/support_pg_proxy.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/base/stop.h"
+
+#define LINKS_MAX 64
+#define TURN_MS   5
+#define CHUNK     65536
+
+struct link {
+    int fds[2]; /* by direction of what is read: client, server; -1: closed */
+    bool held, cut_answer;
+};
+
+struct pg_proxy {
+    int target_port, port, listener;
+    struct stop stop;
+    pthread_t thread;
+    char url[128];
+    struct link links[LINKS_MAX];
+
+    pthread_mutex_t lock; /* guards the rest */
+    bool refuse, refusing, stall, cut_all, rule_set;
+    enum pg_proxy_direction direction;
+    enum pg_proxy_action action;
+    char pattern[64], replacement[64];
+    size_t pattern_len;
+};
+
+static int listen_on(int port, int *ret_port)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof(address);
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    int failed = bind(fd, (struct sockaddr *)&address, len) | listen(fd, 64) |
+                 getsockname(fd, (struct sockaddr *)&address, &len);
+    assert(failed == 0);
+    (void)failed;
+    *ret_port = ntohs(address.sin_port);
+    return fd;
+}
+
+static int connect_to(int port)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), one = 1;
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int failed = connect(fd, (struct sockaddr *)&address, sizeof(address));
+    assert(failed == 0);
+    (void)failed;
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    return fd;
+}
+
+static void close_side(struct link *link, int side)
+{
+    fd_close_p(&link->fds[side]);
+    link->fds[side] = -1;
+}
+
+static void cut(struct link *link)
+{
+    close_side(link, PG_PROXY_TO_SERVER);
+    close_side(link, PG_PROXY_TO_CLIENT);
+}
+
+static void accept_one(struct pg_proxy *proxy)
+{
+    int client = accept4(proxy->listener, NULL, NULL, SOCK_CLOEXEC);
+    if (client < 0)
+        return;
+    for (size_t i = 0; i < LINKS_MAX; i++) {
+        struct link *link = &proxy->links[i];
+        if (link->fds[0] >= 0 || link->fds[1] >= 0)
+            continue;
+        *link = (struct link){.fds = {client, connect_to(proxy->target_port)}, .held = proxy->stall};
+        return;
+    }
+    (void)close(client);
+}
+
+static bool send_all(int fd, const char *data, size_t len)
+{
+    while (len > 0) {
+        ssize_t sent = fd < 0 ? -1 : send(fd, data, len, MSG_NOSIGNAL);
+        if (sent <= 0)
+            return false;
+        data += sent;
+        len -= (size_t)sent;
+    }
+    return true;
+}
+
+/* False: the data is not to be passed on. */
+static bool apply_rule(struct pg_proxy *proxy, struct link *link, char *found)
+{
+    proxy->rule_set = false;
+    switch (proxy->action) {
+    case PG_PROXY_CUT:
+        cut(link);
+        return false;
+    case PG_PROXY_CUT_CLIENT:
+        close_side(link, PG_PROXY_TO_SERVER);
+        link->held = true;
+        return false;
+    case PG_PROXY_CUT_ANSWER:
+        link->cut_answer = true;
+        return true;
+    case PG_PROXY_HOLD:
+        link->held = true;
+        return false;
+    case PG_PROXY_HOLD_ANSWER:
+        link->held = true;
+        return true;
+    case PG_PROXY_REPLACE:
+        memcpy(found, proxy->replacement, proxy->pattern_len);
+        return true;
+    }
+    return true;
+}
+
+static void pass_on(struct pg_proxy *proxy, struct link *link, int side)
+{
+    static _Thread_local char data[CHUNK];
+    ssize_t len = recv(link->fds[side], data, sizeof(data), 0);
+    if (len <= 0 || (side == PG_PROXY_TO_CLIENT && link->cut_answer)) {
+        cut(link);
+        return;
+    }
+    if (proxy->rule_set && (int)proxy->direction == side) {
+        char *found = memmem(data, (size_t)len, proxy->pattern, proxy->pattern_len);
+        if (found && !apply_rule(proxy, link, found))
+            return;
+    }
+    if (!send_all(link->fds[1 - side], data, (size_t)len))
+        cut(link);
+}
+
+static void follow_settings(struct pg_proxy *proxy)
+{
+    if (proxy->refuse && proxy->listener >= 0) {
+        fd_close_p(&proxy->listener);
+        proxy->listener = -1;
+    } else if (!proxy->refuse && proxy->listener < 0) {
+        proxy->listener = listen_on(proxy->port, &proxy->port);
+    }
+    proxy->refusing = proxy->refuse;
+    for (size_t i = 0; proxy->cut_all && i < LINKS_MAX; i++)
+        cut(&proxy->links[i]);
+    proxy->cut_all = false;
+}
+
+static void *proxy_run(void *arg)
+{
+    struct pg_proxy *proxy = arg;
+    while (!stop_is_set(&proxy->stop)) {
+        struct pollfd fds[1 + 2 * LINKS_MAX];
+        fds[0] = (struct pollfd){.fd = proxy->listener, .events = POLLIN};
+        for (size_t i = 0; i < 2 * LINKS_MAX; i++) {
+            struct link *link = &proxy->links[i / 2];
+            fds[1 + i] = (struct pollfd){.fd = link->held ? -1 : link->fds[i % 2], .events = POLLIN};
+        }
+        (void)poll(fds, ARRAY_SIZE(fds), TURN_MS);
+        (void)pthread_mutex_lock(&proxy->lock);
+        for (size_t i = 0; i < 2 * LINKS_MAX; i++) {
+            struct link *link = &proxy->links[i / 2];
+            if (fds[1 + i].revents && !link->held && link->fds[i % 2] == fds[1 + i].fd)
+                pass_on(proxy, link, (int)(i % 2));
+        }
+        if (fds[0].revents)
+            accept_one(proxy);
+        follow_settings(proxy);
+        (void)pthread_mutex_unlock(&proxy->lock);
+    }
+    return NULL;
+}
+
+struct pg_proxy *pg_proxy_new(int target_port)
+{
+    struct pg_proxy *proxy = xcalloc(1, sizeof(*proxy));
+    proxy->target_port = target_port;
+    proxy->listener = listen_on(0, &proxy->port);
+    for (size_t i = 0; i < LINKS_MAX; i++)
+        proxy->links[i] = (struct link){.fds = {-1, -1}};
+    stop_init(&proxy->stop);
+    (void)pthread_mutex_init(&proxy->lock, NULL);
+    int failed = pthread_create(&proxy->thread, NULL, proxy_run, proxy);
+    assert(failed == 0);
+    (void)failed;
+    return proxy;
+}
+
+void pg_proxy_free(struct pg_proxy *proxy)
+{
+    if (!proxy)
+        return;
+    stop_set(&proxy->stop);
+    (void)pthread_join(proxy->thread, NULL);
+    for (size_t i = 0; i < LINKS_MAX; i++)
+        cut(&proxy->links[i]);
+    fd_close_p(&proxy->listener);
+    stop_release(&proxy->stop);
+    (void)pthread_mutex_destroy(&proxy->lock);
+    free(proxy);
+}
+
+int pg_proxy_port(const struct pg_proxy *proxy)
+{
+    return proxy->port;
+}
+
+const char *pg_proxy_url(struct pg_proxy *proxy)
+{
+    (void)snprintf(proxy->url, sizeof(proxy->url), "postgresql://postgres@127.0.0.1:%d/postgres",
+                   proxy->port);
+    return proxy->url;
+}
+
+void pg_proxy_rule(struct pg_proxy *proxy, enum pg_proxy_direction direction, enum pg_proxy_action action,
+                   const void *pattern, size_t len, const void *replacement)
+{
+    assert(len <= sizeof(proxy->pattern));
+    (void)pthread_mutex_lock(&proxy->lock);
+    proxy->direction = direction;
+    proxy->action = action;
+    proxy->pattern_len = len;
+    memcpy(proxy->pattern, pattern, len);
+    if (replacement)
+        memcpy(proxy->replacement, replacement, len);
+    proxy->rule_set = true;
+    (void)pthread_mutex_unlock(&proxy->lock);
+}
+
+bool pg_proxy_rule_done(struct pg_proxy *proxy)
+{
+    (void)pthread_mutex_lock(&proxy->lock);
+    bool done = !proxy->rule_set;
+    (void)pthread_mutex_unlock(&proxy->lock);
+    return done;
+}
+
+void pg_proxy_refuse(struct pg_proxy *proxy, bool refuse)
+{
+    (void)pthread_mutex_lock(&proxy->lock);
+    proxy->refuse = refuse;
+    while (proxy->refusing != refuse) {
+        (void)pthread_mutex_unlock(&proxy->lock);
+        (void)stop_wait(&proxy->stop, 1);
+        (void)pthread_mutex_lock(&proxy->lock);
+    }
+    (void)pthread_mutex_unlock(&proxy->lock);
+}
+
+void pg_proxy_stall(struct pg_proxy *proxy, bool stall)
+{
+    (void)pthread_mutex_lock(&proxy->lock);
+    proxy->stall = stall;
+    (void)pthread_mutex_unlock(&proxy->lock);
+}
+
+void pg_proxy_cut_all(struct pg_proxy *proxy)
+{
+    (void)pthread_mutex_lock(&proxy->lock);
+    proxy->cut_all = true;
+    while (proxy->cut_all) {
+        (void)pthread_mutex_unlock(&proxy->lock);
+        (void)stop_wait(&proxy->stop, 1);
+        (void)pthread_mutex_lock(&proxy->lock);
+    }
+    (void)pthread_mutex_unlock(&proxy->lock);
+}
