@@ -4,12 +4,23 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 #include "runtime/host/monotonic_cond.h"
 
-#define RETRY_AFTER_S 1
+#define RETRY_AFTER_S          1
+#define DATABASE_MARGIN_MAX_MS 250
+
+/* The database gives up a little before the invocation does: then its own answer (503, 504) can still be given, which
+ * says more than that the function is late. */
+static int64_t database_deadline_ms(int64_t deadline_ms)
+{
+    int64_t margin_ms = (deadline_ms - clock_monotonic_ms()) / 20;
+
+    return deadline_ms - (margin_ms < DATABASE_MARGIN_MAX_MS ? margin_ms : DATABASE_MARGIN_MAX_MS);
+}
 
 struct invocation *invocation_new(const struct invocation_target *target, const char *request_id,
                                   int64_t deadline_ms)
@@ -26,7 +37,7 @@ struct invocation *invocation_new(const struct invocation_target *target, const 
         snprintf(invocation->request_id, sizeof(invocation->request_id), "%s", request_id);
     else
         random_hex(invocation->request_id, 16);
-    database_init(&invocation->database, target->pool, &invocation->arena, deadline_ms);
+    database_init(&invocation->database, target->pool, &invocation->arena, database_deadline_ms(deadline_ms));
     response_init(&invocation->response, &sdk_calls, &invocation->arena, invocation->request_id,
                   target->success_status, target->response_max_bytes);
     invocation->context = (struct cicada_context){
