@@ -1,0 +1,395 @@
+#include "operator/gateway/client_conn.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <sys/socket.h>
+
+#include "operator/gateway/exchange.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+
+#define CLIENT_IN_BYTES_MAX      (2 * WORKER_SCRATCH_BYTES)
+#define CLIENT_LINGER_MS         2000
+#define CLIENT_LINGER_BYTES_MAX  (1 << 20)
+#define ROUTE_WAITERS_MAX        2000 /* per loop */
+#define ROUTE_WAIT_MS            30000
+
+/* ---- states ---- */
+
+static void free_client(struct loop_post *post)
+{
+    free(container_of(post, struct client_conn, gone));
+}
+
+static void enter_closed(struct client_conn *client)
+{
+    struct worker *worker = client->worker;
+    if (client->exchange) {
+        exchange_abort(client->exchange);
+        client->exchange = NULL;
+    }
+    loop_watch_close(worker->loop, &client->watch);
+    loop_timer_close(worker->loop, &client->timer);
+    outbuf_release(&client->out);
+    strbuf_release(&client->in);
+    atomic_fetch_sub(&worker->gateway->clients, 1);
+    metric_add(worker->gateway->metrics.connections[client->listener], -1);
+    if (!client->resume_pending) { /* else resume() does it */
+        loop_defer(worker->loop, &client->gone);
+    }
+}
+
+static void count_unrouted(struct worker *worker, int change)
+{
+    worker->route_waiter_count += change;
+    atomic_store(&worker->route_waiting, worker->route_waiter_count);
+    atomic_fetch_add(&worker->exchanges, change);
+}
+
+static void client_set_state(struct client_conn *client, enum client_state state)
+{
+    struct worker *worker = client->worker;
+    if (client->state == state) {
+        return;
+    }
+    assert(client->state != CLIENT_CLOSED);
+    struct client_list *from = client->state == CLIENT_UNROUTED ? &worker->route_waiters : &worker->clients;
+    if (client->state == CLIENT_UNROUTED) {
+        count_unrouted(worker, -1);
+    }
+    TAILQ_REMOVE(from, client, link);
+    client->state = state;
+    int64_t now_ms = loop_now_ms(worker->loop);
+    const struct gateway_settings *settings = &worker->gateway->settings;
+    switch (state) {
+    case CLIENT_WAITING:
+        /* A connection that never said anything gets less patience than one that may be used again. */
+        loop_timer_set(worker->loop, &client->timer,
+                       now_ms + (client->served ? settings->client_idle_timeout_ms : settings->client_header_timeout_ms));
+        break;
+    case CLIENT_HEAD:
+        loop_timer_set(worker->loop, &client->timer, now_ms + settings->client_header_timeout_ms);
+        break;
+    case CLIENT_UNROUTED:
+        count_unrouted(worker, 1);
+        loop_timer_set(worker->loop, &client->timer, now_ms + ROUTE_WAIT_MS);
+        break;
+    case CLIENT_EXCHANGE:
+        loop_timer_cancel(&client->timer); /* the exchange sets its own */
+        break;
+    case CLIENT_LINGERING:
+        loop_timer_set(worker->loop, &client->timer, now_ms + CLIENT_LINGER_MS);
+        break;
+    case CLIENT_CLOSED:
+        enter_closed(client);
+        return;
+    }
+    if (state == CLIENT_UNROUTED) {
+        TAILQ_INSERT_TAIL(&worker->route_waiters, client, link);
+    } else {
+        TAILQ_INSERT_TAIL(&worker->clients, client, link);
+    }
+}
+
+void client_conn_close(struct client_conn *client)
+{
+    client_set_state(client, CLIENT_CLOSED);
+}
+
+/* ---- heads ---- */
+
+void client_conn_want_read(struct client_conn *client, bool want)
+{
+    uint32_t events = (want ? EPOLLIN : 0) | (client->ended ? 0 : EPOLLRDHUP) | (outbuf_pending(&client->out) ? EPOLLOUT : 0);
+    loop_watch_set(client->worker->loop, &client->watch, events);
+}
+
+static void keep_in(struct client_conn *client, const char *data, size_t len)
+{
+    int result = strbuf_append(&client->in, data, len);
+    assert(result == 0); /* never more than one reading beside an incomplete head */
+    (void)result;
+}
+
+static void wait_for_routes(struct client_conn *client, const char *data, size_t len)
+{
+    if (client->worker->route_waiter_count >= ROUTE_WAITERS_MAX) {
+        exchange_refuse_unrouted(client);
+        return;
+    }
+    keep_in(client, data, len);
+    client_set_state(client, CLIENT_UNROUTED);
+    client_conn_want_read(client, false);
+}
+
+/* data[0..len) is all there is of a request that has not begun; it may be moved about. */
+static void take_input(struct client_conn *client, char *data, size_t len)
+{
+    struct worker *worker = client->worker;
+    size_t end;
+    enum h1_fault fault = h1_scan_feed(&client->scan, data, len, &end);
+    if (fault == H1_FAULT_NONE && end == 0) {
+        keep_in(client, data, len);
+        client_set_state(client, CLIENT_HEAD);
+        return;
+    }
+    client->arrived_us = clock_monotonic_us();
+    if (fault == H1_FAULT_NONE) {
+        fault = h1_head_parse(&worker->head, H1_REQUEST, data + client->scan.start, end - client->scan.start);
+    }
+    if (fault != H1_FAULT_NONE) {
+        exchange_refuse_fault(client, fault);
+        return;
+    }
+    client_set_state(client, CLIENT_EXCHANGE);
+    if (!exchange_start(client, &worker->head, data + end, len - end)) {
+        h1_scan_init(&client->scan, H1_REQUEST);
+        wait_for_routes(client, data, len);
+    }
+}
+
+/* What is in `in` is looked at again, as a whole. */
+static void take_kept(struct client_conn *client)
+{
+    struct strbuf kept = client->in;
+    strbuf_init(&client->in, CLIENT_IN_BYTES_MAX);
+    take_input(client, kept.buf, kept.len);
+    strbuf_release(&kept);
+}
+
+static void readable(struct client_conn *client)
+{
+    struct worker *worker = client->worker;
+    ssize_t got = recv(client->watch.fd, worker->scratch, WORKER_SCRATCH_BYTES, 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    }
+    if (got <= 0) {
+        client_conn_close(client);
+        return;
+    }
+    if (client->in.len == 0) {
+        take_input(client, worker->scratch, (size_t)got);
+    } else {
+        keep_in(client, worker->scratch, (size_t)got);
+        take_kept(client);
+    }
+}
+
+static void resume(struct loop_post *post)
+{
+    struct client_conn *client = container_of(post, struct client_conn, resume);
+    client->resume_pending = false;
+    if (client->state == CLIENT_CLOSED) {
+        loop_defer(client->worker->loop, &client->gone);
+    } else if (client->state == CLIENT_WAITING && client->in.len > 0) {
+        take_kept(client);
+    } else if (client->state == CLIENT_UNROUTED) {
+        client_set_state(client, CLIENT_HEAD);
+        take_kept(client);
+    }
+}
+
+/* Through the loop: a hundred pipelined requests must not recurse. */
+static void resume_soon(struct client_conn *client)
+{
+    if (!client->resume_pending) {
+        client->resume_pending = true;
+        loop_post(client->worker->loop, &client->resume);
+    }
+}
+
+void client_conn_retry_routes(struct worker *worker)
+{
+    struct client_conn *client;
+    TAILQ_FOREACH (client, &worker->route_waiters, link) {
+        resume_soon(client);
+    }
+}
+
+/* ---- endings ---- */
+
+static void drop_input(struct client_conn *client)
+{
+    struct worker *worker = client->worker;
+    ssize_t got = recv(client->watch.fd, worker->scratch, WORKER_SCRATCH_BYTES, 0);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return;
+    }
+    if (got > 0) {
+        client->lingered += (uint32_t)got;
+    }
+    if (got <= 0 || client->lingered > CLIENT_LINGER_BYTES_MAX) {
+        client_conn_close(client);
+    }
+}
+
+/* The answer has left; a client that still sends must get to read it before it learns that nobody listens. */
+static void end_stream(struct client_conn *client)
+{
+    shutdown(client->watch.fd, SHUT_WR);
+    client_conn_want_read(client, true);
+}
+
+void client_conn_answered(struct client_conn *client, bool keep, bool unread)
+{
+    client->exchange = NULL;
+    client->served = true;
+    h1_scan_init(&client->scan, H1_REQUEST);
+    if (!keep) {
+        bool leftover = unread || client->in.len > 0;
+        strbuf_release(&client->in);
+        if (!leftover && !outbuf_pending(&client->out)) {
+            client_conn_close(client);
+            return;
+        }
+        client_set_state(client, CLIENT_LINGERING);
+        if (outbuf_pending(&client->out)) {
+            client_conn_want_read(client, false);
+        } else {
+            end_stream(client);
+        }
+        return;
+    }
+    client_set_state(client, CLIENT_WAITING);
+    if (outbuf_pending(&client->out)) {
+        client_conn_want_read(client, false); /* the next request waits until this answer has left */
+    } else if (client->in.len > 0) {
+        resume_soon(client);
+    } else {
+        client_conn_want_read(client, true);
+    }
+}
+
+static void drained(struct client_conn *client)
+{
+    switch (client->state) {
+    case CLIENT_EXCHANGE:
+        loop_watch_set(client->worker->loop, &client->watch, client->watch.events & ~(uint32_t)EPOLLOUT);
+        exchange_client_drained(client->exchange);
+        break;
+    case CLIENT_LINGERING:
+        end_stream(client);
+        break;
+    case CLIENT_WAITING:
+        client_conn_want_read(client, client->in.len == 0);
+        if (client->in.len > 0) {
+            resume_soon(client);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- events ---- */
+
+static void client_ready(struct loop_watch *watch, uint32_t events)
+{
+    struct client_conn *client = container_of(watch, struct client_conn, watch);
+    if (events & (EPOLLERR | EPOLLHUP)) {
+        client_conn_close(client);
+        return;
+    }
+    if (events & EPOLLOUT) {
+        if (outbuf_flush(&client->out, watch->fd) < 0) {
+            client_conn_close(client);
+            return;
+        }
+        if (!outbuf_pending(&client->out)) {
+            drained(client);
+        }
+    }
+    if ((events & EPOLLRDHUP) && client->state == CLIENT_EXCHANGE) {
+        client->ended = true;
+        loop_watch_set(client->worker->loop, watch, watch->events & ~(uint32_t)EPOLLRDHUP);
+        exchange_client_ended(client->exchange);
+    } else if ((events & EPOLLRDHUP) && client->state == CLIENT_UNROUTED) {
+        client_conn_close(client);
+    }
+    if (!(events & EPOLLIN) || !(watch->events & EPOLLIN)) {
+        return;
+    }
+    if (client->state == CLIENT_EXCHANGE) {
+        exchange_client_readable(client->exchange);
+    } else if (client->state == CLIENT_LINGERING) {
+        drop_input(client);
+    } else if (client->state == CLIENT_WAITING || client->state == CLIENT_HEAD) {
+        readable(client);
+    }
+}
+
+static void timer_fired(struct loop_timer *timer)
+{
+    struct client_conn *client = container_of(timer, struct client_conn, timer);
+    switch (client->state) {
+    case CLIENT_EXCHANGE:
+        exchange_deadline(client->exchange);
+        break;
+    case CLIENT_HEAD:
+        exchange_refuse_timeout(client);
+        break;
+    case CLIENT_UNROUTED:
+        exchange_refuse_unrouted(client);
+        break;
+    default:
+        client_conn_close(client);
+        break;
+    }
+}
+
+void client_conn_accepted(struct worker *worker, enum listener listener, int fd, const struct sockaddr_in *peer)
+{
+    struct err err = ERR_INIT;
+    struct client_conn *client = xcalloc(1, sizeof(*client));
+    if (loop_watch_open(worker->loop, &client->watch, fd, EPOLLIN | EPOLLRDHUP, client_ready, &err) < 0) {
+        free(client);
+        return;
+    }
+    loop_timer_init(&client->timer, timer_fired);
+    client->gone.run = free_client;
+    client->resume.run = resume;
+    client->worker = worker;
+    client->listener = (uint8_t)listener;
+    client->peer = *peer;
+    client->state = CLIENT_HEAD; /* so that entering CLIENT_WAITING sets its deadline */
+    strbuf_init(&client->in, CLIENT_IN_BYTES_MAX);
+    h1_scan_init(&client->scan, H1_REQUEST);
+    TAILQ_INSERT_TAIL(&worker->clients, client, link);
+    atomic_fetch_add(&worker->gateway->clients, 1);
+    metric_add(worker->gateway->metrics.connections[listener], 1);
+    client_set_state(client, CLIENT_WAITING);
+}
+
+/* ---- for the exchange ---- */
+
+int client_conn_write(struct client_conn *client, struct iovec *iov, int count)
+{
+    if (outbuf_write(&client->out, client->watch.fd, iov, count) < 0) {
+        return -1;
+    }
+    if (outbuf_pending(&client->out)) {
+        loop_watch_set(client->worker->loop, &client->watch, client->watch.events | EPOLLOUT);
+    }
+    return 0;
+}
+
+void client_conn_keep(struct client_conn *client, const char *data, size_t len)
+{
+    if (len > 0) {
+        keep_in(client, data, len);
+    }
+}
+
+void client_conn_deadline(struct client_conn *client, int64_t deadline_ms)
+{
+    if (client->state == CLIENT_EXCHANGE) {
+        loop_timer_set(client->worker->loop, &client->timer, deadline_ms);
+    }
+}
+
+const char *client_conn_address(const struct client_conn *client, char out[INET_ADDRSTRLEN])
+{
+    return inet_ntop(AF_INET, &client->peer.sin_addr, out, INET_ADDRSTRLEN);
+}

@@ -1,0 +1,61 @@
+/* client_conn.h - a client's connection: reads heads, one request after another, and hands each to an exchange.
+ *
+ *   waiting ──> head ──> exchange ──> waiting ...      between requests; a head is coming; a request is worked on
+ *                 └──> unrouted ──> head               the catalogue is not complete: the request waits for a route
+ *   any ──> lingering ──> closed                       the last answer goes out, what still comes is dropped
+ *
+ * client_set_state() alone moves a connection; each state has one deadline. Pipelined requests wait in `in`.
+ *
+ * Threads: its loop's.
+ */
+#ifndef CICADA_GATEWAY_CLIENT_CONN_H
+#define CICADA_GATEWAY_CLIENT_CONN_H
+
+#include <netinet/in.h>
+
+#include "operator/gateway/gateway_internal.h"
+#include "operator/gateway/heads.h"
+#include "operator/gateway/outbuf.h"
+
+struct exchange;
+
+enum client_state { CLIENT_WAITING, CLIENT_HEAD, CLIENT_UNROUTED, CLIENT_EXCHANGE, CLIENT_LINGERING, CLIENT_CLOSED };
+
+struct client_conn {
+    struct loop_watch watch;
+    struct loop_timer timer;
+    struct loop_post gone, resume;
+    struct worker *worker;
+    TAILQ_ENTRY(client_conn) link;
+    struct sockaddr_in peer;
+    enum client_state state;
+    uint8_t listener;
+    bool served;          /* it has had an answer */
+    bool resume_pending;
+    bool ended;           /* the client ended its stream */
+    uint32_t lingered;    /* bytes dropped */
+    int64_t arrived_us;   /* of the current request's head */
+    struct h1_scan scan;
+    struct strbuf in;     /* an incomplete head, or requests that came too early */
+    struct outbuf out;
+    struct exchange *exchange;
+};
+
+void client_conn_accepted(struct worker *worker, enum listener listener, int fd, const struct sockaddr_in *peer);
+void client_conn_close(struct client_conn *client);
+
+/* ---- for the exchange ---- */
+/* -1: the connection is broken. */
+int client_conn_write(struct client_conn *client, struct iovec *iov, int count);
+void client_conn_want_read(struct client_conn *client, bool want);
+/* Bytes after the request's end: the next ones. */
+void client_conn_keep(struct client_conn *client, const char *data, size_t len);
+/* The answer is out. keep: the next request may come; else unread: more of this request may come and is to be dropped. */
+void client_conn_answered(struct client_conn *client, bool keep, bool unread);
+void client_conn_deadline(struct client_conn *client, int64_t deadline_ms); /* while CLIENT_EXCHANGE */
+const char *client_conn_address(const struct client_conn *client, char out[INET_ADDRSTRLEN]);
+
+/* Routes changed or the catalogue is complete: requests that wait for a route are looked at again. */
+void client_conn_retry_routes(struct worker *worker);
+
+#endif

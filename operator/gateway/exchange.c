@@ -1,0 +1,386 @@
+#include "operator/gateway/exchange_internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+
+#define RETRY_AFTER_BUSY_S  1
+#define RETRY_AFTER_LATER_S 5
+
+/* ---- states ---- */
+
+static int64_t state_limit_ms(const struct exchange *exchange, enum exchange_state state)
+{
+    switch (state) {
+    case EXCHANGE_HELD: {
+        int64_t waited_ms = (clock_monotonic_us() - exchange->arrived_us) / 1000;
+        return (int64_t)exchange->spec->hold_seconds * 1000 - waited_ms;
+    }
+    case EXCHANGE_CONNECTING:
+        return UPSTREAM_CONNECT_TIMEOUT_MS;
+    case EXCHANGE_AWAITING:
+        return (int64_t)exchange->spec->timeout_seconds * 1000;
+    case EXCHANGE_ANSWERING:
+        return (int64_t)exchange->spec->idle_timeout_seconds * 1000;
+    default:
+        return 0;
+    }
+}
+
+void exchange_set_state(struct exchange *exchange, enum exchange_state state)
+{
+    assert(exchange->state != EXCHANGE_OVER);
+    if (exchange->state == EXCHANGE_HELD && state != EXCHANGE_HELD) {
+        function_metrics_held(exchange->function->metrics, -1);
+    } else if (exchange->state != EXCHANGE_HELD && state == EXCHANGE_HELD) {
+        function_metrics_held(exchange->function->metrics, 1);
+    }
+    exchange->state = state;
+    if (state < EXCHANGE_REJECTING) {
+        int64_t limit_ms = state_limit_ms(exchange, state);
+        client_conn_deadline(exchange->client, loop_now_ms(exchange->worker->loop) + (limit_ms > 0 ? limit_ms : 0));
+    }
+}
+
+void exchange_progress(struct exchange *exchange)
+{
+    if (exchange->state == EXCHANGE_ANSWERING) {
+        client_conn_deadline(exchange->client, loop_now_ms(exchange->worker->loop) +
+                                                   state_limit_ms(exchange, EXCHANGE_ANSWERING));
+    }
+}
+
+/* ---- ending ---- */
+
+static void free_exchange(struct loop_post *post)
+{
+    struct exchange *exchange = container_of(post, struct exchange, settled);
+    function_state_unref(exchange->function);
+    function_spec_unref(exchange->spec);
+    strbuf_release(&exchange->answer_in);
+    free(exchange->request);
+    free(exchange);
+}
+
+static void drop_upstream(struct exchange *exchange)
+{
+    if (exchange->upstream) {
+        upstream_close(exchange->upstream);
+        exchange->upstream = NULL;
+    }
+}
+
+static void release_slot(struct exchange *exchange)
+{
+    if (exchange->waiter.state == WAITER_GRANTED) {
+        function_release(exchange->function, &exchange->waiter);
+    }
+}
+
+static struct function_metrics *metrics_of(const struct exchange *exchange)
+{
+    return exchange->function ? exchange->function->metrics : exchange->worker->gateway->unrouted;
+}
+
+/* Everything but the client's side: its connection is told by the caller. */
+static void finish(struct exchange *exchange)
+{
+    struct worker *worker = exchange->worker;
+    drop_upstream(exchange);
+    release_slot(exchange);
+    function_metrics_count(metrics_of(exchange), exchange->status, clock_monotonic_us() - exchange->arrived_us);
+    exchange_set_state(exchange, EXCHANGE_OVER);
+    atomic_fetch_sub(&worker->exchanges, 1);
+    exchange->client = NULL;
+    exchange->settled.run = free_exchange;
+    loop_defer(worker->loop, &exchange->settled);
+}
+
+static void finish_answered(struct exchange *exchange)
+{
+    struct client_conn *client = exchange->client;
+    bool keep = !exchange->close_after, unread = !exchange->upload.complete;
+    finish(exchange);
+    client_conn_answered(client, keep, unread);
+}
+
+void exchange_complete(struct exchange *exchange, bool pod_clean)
+{
+    if (pod_clean) {
+        /* Before the slot is given back: who gets it next finds the connection. */
+        upstream_park(exchange->upstream);
+        exchange->upstream = NULL;
+    }
+    finish_answered(exchange);
+}
+
+static bool is_draining(const struct exchange *exchange)
+{
+    return atomic_load_explicit(&exchange->worker->gateway->draining, memory_order_relaxed);
+}
+
+void exchange_reject(struct exchange *exchange, const struct problem *problem)
+{
+    struct worker *worker = exchange->worker;
+    assert(!exchange->answer_begun);
+    exchange_set_state(exchange, EXCHANGE_REJECTING);
+    exchange->close_after = !exchange->keep_alive || !exchange->upload.complete || is_draining(exchange);
+    exchange->status = problem->status;
+    struct answer_facts facts = {.close = exchange->close_after,
+                                 .client_http10 = exchange->http10,
+                                 .request_id = exchange->request_id,
+                                 .server_timing = "",
+                                 .date = worker_date(worker)};
+    strbuf_clear(&worker->build);
+    problem_write(&worker->build, problem, exchange->head_only, &facts);
+    struct iovec iov = {.iov_base = worker->build.buf, .iov_len = worker->build.len};
+    if (client_conn_write(exchange->client, &iov, 1) < 0) {
+        client_conn_close(exchange->client);
+        return;
+    }
+    finish_answered(exchange);
+}
+
+void exchange_cut(struct exchange *exchange)
+{
+    client_conn_close(exchange->client);
+}
+
+void exchange_abort(struct exchange *exchange)
+{
+    if (!exchange->answer_begun) {
+        exchange->status = 499;
+    }
+    if (exchange->state == EXCHANGE_HELD && !function_leave(exchange->function, &exchange->waiter)) {
+        exchange->client = NULL; /* a slot or a refusal is on its way: exchange_settled() ends it */
+        return;
+    }
+    finish(exchange);
+}
+
+/* ---- slots ---- */
+
+static void reject_refused(struct exchange *exchange)
+{
+    const struct waiter *waiter = &exchange->waiter;
+    bool busy = strcmp(waiter->refused_code, "queue_full") == 0 || strcmp(waiter->refused_code, "hold_bytes_full") == 0;
+    struct problem problem = {.status = waiter->refused_status,
+                              .code = waiter->refused_code,
+                              .detail = busy ? "As many requests wait for this function as may."
+                                             : "The function can't serve; its status says more.",
+                              .retry_after_seconds = busy ? RETRY_AFTER_BUSY_S : RETRY_AFTER_LATER_S};
+    exchange_reject(exchange, &problem);
+}
+
+static void hand_over(struct exchange *exchange)
+{
+    static char continue_answer[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    exchange->handed_us = clock_monotonic_us();
+    h1_scan_init(&exchange->answer_scan, H1_RESPONSE);
+    exchange_set_state(exchange, EXCHANGE_AWAITING);
+    if (exchange->expect_continue && !exchange->upload.complete) {
+        exchange->expect_continue = false;
+        struct iovec iov = {.iov_base = continue_answer, .iov_len = sizeof(continue_answer) - 1};
+        if (client_conn_write(exchange->client, &iov, 1) < 0) {
+            client_conn_close(exchange->client);
+            return;
+        }
+    }
+    struct iovec iov = {.iov_base = exchange->request, .iov_len = exchange->request_len};
+    if (upstream_write(exchange->upstream, &iov, 1) < 0) {
+        exchange_pod_failed(exchange, /* may_retry= */ true, "upstream_closed");
+        return;
+    }
+    if (!exchange->upload.complete) {
+        client_conn_want_read(exchange->client, true);
+    }
+}
+
+static void ask_for_slot(struct exchange *exchange, bool front);
+
+/* A slot was granted. */
+static void go(struct exchange *exchange)
+{
+    struct worker *worker = exchange->worker;
+    struct waiter *waiter = &exchange->waiter;
+    exchange->released_us = clock_monotonic_us();
+    if (!exchange->fresh_only) {
+        exchange->upstream = upstream_take(worker, waiter->pod, exchange, /* careful= */ !exchange->replayable);
+        if (exchange->upstream) {
+            hand_over(exchange);
+            return;
+        }
+    }
+    struct err err = ERR_INIT;
+    int bound = atomic_load_explicit(&exchange->function->connection_bound, memory_order_relaxed);
+    exchange_set_state(exchange, EXCHANGE_CONNECTING);
+    if (upstream_connect(worker, waiter->pod, &waiter->address, bound, exchange, &exchange->upstream, &err) == 0) {
+        return;
+    }
+    if (err.sys_errno == EMFILE || err.sys_errno == ENFILE || err.sys_errno == ENOMEM || err.sys_errno == ENOBUFS) {
+        struct problem problem = {.status = 503,
+                                  .code = "gateway_overloaded",
+                                  .detail = "The gateway has no descriptor left for another connection.",
+                                  .retry_after_seconds = RETRY_AFTER_BUSY_S};
+        exchange_reject(exchange, &problem); /* no fault of the pod's */
+    } else {
+        exchange_connect_failed(exchange);
+    }
+}
+
+static void exchange_settled(struct loop_post *post)
+{
+    struct exchange *exchange = container_of(post, struct exchange, settled);
+    if (!exchange->client) {
+        finish(exchange);
+    } else if (exchange->waiter.state == WAITER_GRANTED) {
+        go(exchange);
+    } else {
+        reject_refused(exchange);
+    }
+}
+
+static void waiter_settled(struct waiter *waiter)
+{
+    struct exchange *exchange = container_of(waiter, struct exchange, waiter);
+    loop_post(exchange->worker->loop, &exchange->settled);
+}
+
+static void ask_for_slot(struct exchange *exchange, bool front)
+{
+    bool wake;
+    enum admission admission = function_admit(exchange->function, &exchange->waiter, front, &wake);
+    if (wake) {
+        worker_wake(exchange->worker, exchange->function);
+    }
+    switch (admission) {
+    case ADMIT_GRANTED:
+        go(exchange);
+        break;
+    case ADMIT_QUEUED:
+        if (exchange->woken_us == 0) {
+            exchange->woken_us = clock_monotonic_us();
+        }
+        exchange_set_state(exchange, EXCHANGE_HELD);
+        client_conn_want_read(exchange->client, false);
+        break;
+    case ADMIT_REFUSED:
+        reject_refused(exchange);
+        break;
+    }
+}
+
+static void ask_again(struct exchange *exchange)
+{
+    drop_upstream(exchange);
+    release_slot(exchange);
+    metric_add(exchange->worker->gateway->metrics.upstream_retries, 1);
+    ask_for_slot(exchange, /* front= */ true);
+}
+
+static void reject_hold_timeout(struct exchange *exchange)
+{
+    struct problem problem = {.status = 503,
+                              .code = "hold_timeout",
+                              .detail = "No replica could take the request within holdSeconds.",
+                              .retry_after_seconds = RETRY_AFTER_LATER_S};
+    exchange_reject(exchange, &problem);
+}
+
+void exchange_connected(struct exchange *exchange)
+{
+    hand_over(exchange);
+}
+
+void exchange_connect_failed(struct exchange *exchange)
+{
+    function_pod_unreachable(exchange->function, exchange->waiter.pod);
+    if (state_limit_ms(exchange, EXCHANGE_HELD) <= 0) {
+        reject_hold_timeout(exchange);
+    } else {
+        ask_again(exchange);
+    }
+}
+
+void exchange_pod_failed(struct exchange *exchange, bool may_retry, const char *code)
+{
+    struct metric *failures = exchange->worker->gateway->metrics.upstream_failures;
+    if (exchange->answer_begun) {
+        metric_add(failures, 1);
+        exchange_cut(exchange);
+        return;
+    }
+    if (may_retry && exchange->upstream->reused && exchange->replayable && !exchange->answer_seen) {
+        exchange->fresh_only = true;
+        ask_again(exchange);
+        return;
+    }
+    metric_add(failures, 1);
+    struct problem problem = {.status = 502, .code = code, .detail = "The function's answer could not be read."};
+    exchange_reject(exchange, &problem);
+}
+
+/* ---- deadlines and the client's going ---- */
+
+void exchange_deadline(struct exchange *exchange)
+{
+    struct problem late = {.status = 504,
+                           .code = "function_timeout",
+                           .detail = "The function did not begin to answer within timeoutSeconds."};
+    struct problem slow = {.status = 408, .code = "request_timeout", .detail = "The request's body came too slowly."};
+    switch (exchange->state) {
+    case EXCHANGE_HELD:
+        if (function_leave(exchange->function, &exchange->waiter)) {
+            reject_hold_timeout(exchange);
+        } /* else a slot came at the same moment */
+        break;
+    case EXCHANGE_CONNECTING:
+        exchange_connect_failed(exchange);
+        break;
+    case EXCHANGE_AWAITING:
+        if (exchange->upload.complete) {
+            metric_add(exchange->worker->gateway->metrics.upstream_failures, 1);
+        }
+        exchange_reject(exchange, exchange->upload.complete ? &late : &slow);
+        break;
+    case EXCHANGE_ANSWERING:
+        exchange_cut(exchange);
+        break;
+    default:
+        break;
+    }
+}
+
+void exchange_client_ended(struct exchange *exchange)
+{
+    if (exchange->state == EXCHANGE_HELD || exchange->state == EXCHANGE_CONNECTING) {
+        client_conn_close(exchange->client);
+    }
+}
+
+/* ---- starting ---- */
+
+struct exchange *exchange_new(struct client_conn *client)
+{
+    struct worker *worker = client->worker;
+    struct exchange *exchange = xcalloc(1, sizeof(*exchange));
+    exchange->worker = worker;
+    exchange->client = client;
+    exchange->arrived_us = client->arrived_us;
+    exchange->settled.run = exchange_settled;
+    exchange->waiter.settled = waiter_settled;
+    strbuf_init(&exchange->answer_in, H1_RESPONSE_HEAD_BYTES_MAX + WORKER_SCRATCH_BYTES);
+    atomic_fetch_add(&worker->exchanges, 1);
+    atomic_store_explicit(&worker->last_request_ms, loop_now_ms(worker->loop), memory_order_relaxed);
+    client->exchange = exchange;
+    return exchange;
+}
+
+void exchange_begin(struct exchange *exchange)
+{
+    ask_for_slot(exchange, /* front= */ false);
+}

@@ -1,0 +1,37 @@
+/* gateway_metrics.h - the gateway's metric families, and per function the pointers that the hot path updates.
+ *
+ * Series of a function appear with its first request and go when it is forgotten.
+ *
+ * Threads: updates from any thread; lookups are lock-free after the first of their kind.
+ */
+#ifndef CICADA_GATEWAY_GATEWAY_METRICS_H
+#define CICADA_GATEWAY_GATEWAY_METRICS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "runtime/base/metrics.h"
+
+enum cold_phase { COLD_DECIDE, COLD_START, COLD_PROBE, COLD_HANDLER, COLD_PHASES };
+
+struct gateway_metrics {
+    struct metric_family *requests, *duration, *held;
+    struct metric *cold_start[COLD_PHASES];
+    struct metric *connections[2]; /* public, internal */
+    struct metric *upstream_connections, *upstream_retries, *upstream_failures, *probes, *wakes, *shed;
+};
+
+void gateway_metrics_init(struct gateway_metrics *metrics, struct metrics *registry);
+
+#define FUNCTION_METRIC_CODES 16
+
+struct function_metrics;
+struct function_metrics *function_metrics_new(struct gateway_metrics *metrics, const char *namespace, const char *name);
+/* Also removes the series: nobody may use them any more. */
+void function_metrics_free(struct function_metrics *metrics);
+
+/* A request ended: status 499 means the client went first. */
+void function_metrics_count(struct function_metrics *metrics, int status, int64_t duration_us);
+void function_metrics_held(struct function_metrics *metrics, int change);
+
+#endif
