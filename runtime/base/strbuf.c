@@ -63,6 +63,7 @@ char *strbuf_reserve(struct strbuf *sb, size_t len)
         }
         sb->buf = xrealloc(sb->alloc ? sb->buf : NULL, grown);
         sb->alloc = grown;
+        sb->buf[sb->len] = '\0';
     }
     return sb->buf + sb->len;
 }

@@ -101,6 +101,7 @@ static void reserve_and_advance(void **state)
     strbuf_init(&sb, 10);
     char *room = strbuf_reserve(&sb, 10);
     assert_non_null(room);
+    assert_sane(&sb);
     memcpy(room, "0123456789", 10);
     strbuf_advance(&sb, 10);
     assert_string_equal(sb.buf, "0123456789");
