@@ -307,15 +307,16 @@ static bool drain(struct runtime *runtime, const sigset_t *signals, struct failu
     return false;
 }
 
-/* In reverse order of the start. False: code of the function still runs. */
-static bool stop(struct runtime *runtime)
+/* In reverse order of the start. False: code of the function still runs, or a name is still being resolved. */
+static bool stop(struct runtime *runtime, bool at_rest)
 {
     int64_t deadline_ms = clock_monotonic_ms() + END_MS;
-    bool ended;
+    bool ended = announcer_free(runtime->announcer, deadline_ms);
 
+    if (!at_rest)
+        return false;
     http_server_stop(steal_ptr(&runtime->server));
     admin_stop(steal_ptr(&runtime->admin));
-    ended = announcer_free(runtime->announcer, deadline_ms);
     if (!service_free(runtime->service, deadline_ms))
         return false;
     pg_pool_free(steal_ptr(&runtime->pool));
@@ -352,6 +353,6 @@ int runtime_run(const struct runtime_options *options, const sigset_t *signals, 
     }
     if (failure.reason != NULL)
         report(options, &failure);
-    *ret_abandoned = !at_rest || !stop(&runtime);
+    *ret_abandoned = !stop(&runtime, at_rest);
     return failure.reason != NULL;
 }

@@ -1,0 +1,174 @@
+/* The SDK's header: as strict C11 and as C++, without a library to link, and with a table of the test's own. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/sdk/cicada/function.h"
+#include "runtime/tests/support_runtime.h"
+
+static const char source[] =
+    "#include <cicada/function.h>\n"
+    "static int start(struct cicada_context *ctx, void **ret_state)\n"
+    "{\n"
+    "    cicada_log(ctx, CICADA_LOG_INFO, \"%s\", cicada_function_name(ctx));\n"
+    "    *ret_state = NULL;\n"
+    "    return CICADA_OK;\n"
+    "}\n"
+    "static int first(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)\n"
+    "{\n"
+    "    struct cicada_result *row;\n"
+    "    if (cicada_query(ctx, \"SELECT $1\", CICADA_PARAMS(cicada_text(cicada_request_path(req))), &row))\n"
+    "        return CICADA_FAIL;\n"
+    "    if (cicada_execute(ctx, \"SELECT 1\", CICADA_NO_PARAMS))\n"
+    "        return cicada_problem(res, 503, \"no_luck\", \"%s\", cicada_error_message(ctx));\n"
+    "    cicada_write_row(res, NULL, row, 0);\n"
+    "    return CICADA_OK;\n"
+    "}\n"
+    "static int second(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)\n"
+    "{\n"
+    "    return first(req, ctx, res);\n"
+    "}\n"
+    "CICADA_FUNCTION(first);\n"
+    "CICADA_FUNCTION(second, .init = start);\n";
+
+/* Compiles the source above and lists what the shared object defines (T, D, R) and needs (U); the caller frees it. */
+static char *symbols_of(const char *compiler, const char *suffix)
+{
+    char directory[] = "/tmp/cicada-sdk-test.XXXXXX";
+    CLEANUP_FREE char *command = NULL;
+    char *output;
+    FILE *pipe;
+    size_t len;
+
+    assert_non_null(mkdtemp(directory));
+    command = xasprintf(
+        "cat >%1$s/f.%2$s && %3$s -Wall -Wextra -Wpedantic -Werror -fPIC -shared -fvisibility=hidden"
+        " -I%4$s/runtime/sdk -o %1$s/f.so %1$s/f.%2$s >%1$s/out 2>&1;"
+        " nm -D %1$s/f.so >>%1$s/out 2>&1",
+        directory, suffix, compiler, getenv("CICADA_TEST_ROOT"));
+    pipe = popen(command, "w");
+    fputs(source, pipe);
+    pclose(pipe);
+    free(command);
+    command = xasprintf("%s/out", directory);
+    output = runtime_process_read(command);
+    len = strlen(output);
+    free(command);
+    command = xasprintf("rm -rf %s", directory);
+    assert_int_equal(system(command), 0);
+    assert_true(len > 0);
+    return output;
+}
+
+static void expect_exports_and_no_needs(const char *symbols)
+{
+    if (strstr(symbols, " cicada_function_first\n") == NULL ||
+        strstr(symbols, " cicada_function_second\n") == NULL || strstr(symbols, "error") != NULL ||
+        strstr(symbols, "warning") != NULL || strstr(symbols, "U cicada") != NULL)
+        fail_msg("%s", symbols);
+}
+
+static void test_strict_c11(void **state)
+{
+    CLEANUP_FREE char *symbols = symbols_of("cc -std=c11 -Wmissing-prototypes -Wcast-qual -Wshadow", "c");
+
+    (void)state;
+    expect_exports_and_no_needs(symbols);
+}
+
+static void test_cplusplus(void **state)
+{
+    CLEANUP_FREE char *symbols = NULL;
+
+    (void)state;
+    if (system("c++ --version >/dev/null 2>&1") != 0)
+        skip();
+    symbols = symbols_of("c++ -std=c++20", "cc");
+    expect_exports_and_no_needs(symbols);
+}
+
+/* A handler under test needs no server: the test brings the table. */
+struct fake {
+    const struct cicada_calls *calls; /* first, as in every opaque type */
+    char text[1024];
+};
+
+static const char *fake_header(const struct cicada_request *req, const char *name)
+{
+    (void)req;
+    return strcmp(name, "Authorization") == 0 ? "secret" : NULL;
+}
+
+static void fake_problem(struct cicada_response *res, int32_t status, const char *code, const char *detail)
+{
+    struct fake *fake = (struct fake *)(void *)res;
+    snprintf(fake->text, sizeof(fake->text), "%d %s %s", (int)status, code, detail);
+}
+
+static void fake_log(struct cicada_context *ctx, int32_t level, const char *text)
+{
+    struct fake *fake = (struct fake *)(void *)ctx;
+    snprintf(fake->text, sizeof(fake->text), "%d %s", (int)level, text);
+}
+
+static void test_a_table_of_ones_own(void **state)
+{
+    const struct cicada_calls calls = {
+        .version = CICADA_ABI_VERSION,
+        .size = sizeof(calls),
+        .request_header = fake_header,
+        .response_problem = fake_problem,
+        .context_log = fake_log,
+    };
+    struct fake object = {.calls = &calls};
+    struct cicada_json absent = {&calls, NULL};
+    CLEANUP_FREE char *large = xcalloc(1, 5000);
+
+    (void)state;
+    assert_string_equal(cicada_request_header((struct cicada_request *)(void *)&object, "Authorization"),
+                        "secret");
+    assert_int_equal(
+        cicada_problem((struct cicada_response *)(void *)&object, 422, "bad", "%d of %s", 3, "x"),
+        CICADA_FAIL);
+    assert_string_equal(object.text, "422 bad 3 of x");
+    memset(large, 'a', 4999);
+    cicada_log((struct cicada_context *)(void *)&object, CICADA_LOG_WARN, "%s", large); /* cut, not overrun */
+    assert_int_equal(strlen(object.text), 1023);
+    assert_int_equal(cicada_json_type(cicada_json_member(cicada_json_first(absent), "x")),
+                     CICADA_JSON_ABSENT);
+    assert_int_equal(cicada_json_count(absent), 0);
+}
+
+/* What functions in the field were built with must not move. */
+static void test_layout(void **state)
+{
+    (void)state;
+    assert_int_equal(offsetof(struct cicada_calls, version), 0);
+    assert_int_equal(offsetof(struct cicada_calls, size), 4);
+    assert_int_equal(offsetof(struct cicada_calls, request_method), 8);
+    assert_int_equal(offsetof(struct cicada_calls, query), 8 + 27 * 8);
+    assert_int_equal(offsetof(struct cicada_calls, write_row), sizeof(struct cicada_calls) - 8);
+    assert_int_equal(sizeof(struct cicada_calls), 408);
+    assert_int_equal(sizeof(struct cicada_param), 32);
+    assert_int_equal(sizeof(struct cicada_json), 16);
+    assert_int_equal(sizeof(struct cicada_function), 48);
+    assert_int_equal(offsetof(struct cicada_function, handle), 24);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_strict_c11),
+        cmocka_unit_test(test_cplusplus),
+        cmocka_unit_test(test_a_table_of_ones_own),
+        cmocka_unit_test(test_layout),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
