@@ -32,7 +32,7 @@ struct http_request {
     bool version_1_1, is_head;
 
     struct http_body_framing framing;
-    bool expects_continue; /* and was not told to yet */
+    bool expects_continue; /* and was not told to yet: the client holds the body back */
     enum body_state body_state;
     struct strbuf body;
     struct err body_err; /* if BODY_FAILED */
@@ -443,11 +443,11 @@ static void serve(struct http_request *req)
         return;
     }
     const char *expect = http_request_header(req, "Expect");
+    req->expects_continue = expect && req->version_1_1;
     if (expect && strcasecmp(expect, "100-continue") != 0) {
         refuse(req, 417, "ExpectationFailed", "only 100-continue is supported");
         return;
     }
-    req->expects_continue = expect && req->version_1_1;
     if (!req->framing.chunked && req->framing.content_length == 0) {
         req->body_state = BODY_COMPLETE;
         req->expects_continue = false;
