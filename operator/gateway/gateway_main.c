@@ -377,10 +377,8 @@ static void stop_all(struct program *program)
 static bool wait_signal(const sigset_t *signals, int64_t timeout_ms)
 {
     if (timeout_ms < 0) {
-        while (sigwaitinfo(signals, NULL) < 0) {
-            continue; /* EINTR: a debugger, or a stop and continue */
-        }
-        return true;
+        int signal;
+        return sigwait(signals, &signal) == 0;
     }
     struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000};
     return sigtimedwait(signals, NULL, &timeout) > 0;

@@ -22,13 +22,13 @@
 struct kube_pod {
     struct cached_object object;
     char *function;
-    char *node;              /* NULL: not scheduled yet */
+    char *node; /* NULL: not scheduled yet */
     bool has_address;
     struct in_addr address;
     enum gateway_pod_state state;
-    char *waiting_reason;    /* the function's container waits: "ImagePullBackOff", ...; NULL: it does not */
-    char *exit_reason;       /* from its last termination message: "HandlerLoadFailed", ...; NULL: none */
-    int exits;               /* of its container, so far */
+    char *waiting_reason; /* the function's container waits: "ImagePullBackOff", ...; NULL: it does not */
+    char *exit_reason;    /* from its last termination message: "HandlerLoadFailed", ...; NULL: none */
+    int exits;            /* of its container, so far */
     atomic_int exits_when_ready; /* `exits` when it was last seen ready: see kube_pod_inherit() */
     atomic_bool pull_backed_off; /* its image could not be pulled more than once */
 };
@@ -40,8 +40,8 @@ static inline struct kube_pod *kube_pod_of(struct cached_object *object)
     return (struct kube_pod *)(void *)object;
 }
 
-/* What the pod's past adds: exits count against it only until it is ready; the first failed pull does not, later ones do. Called on the informer's thread for each change, before
- * kube_pod_failure(); old may be NULL. */
+/* What the pod's past adds: exits count against it only until it is ready; the first failed pull does not, later ones do.
+ * Called on the informer's thread for each change, before kube_pod_failure(); old may be NULL. */
 void kube_pod_inherit(struct kube_pod *pod, const struct kube_pod *old);
 /* Why the pod can't start, as a code for callers; NULL: it serves, or may still start. Valid as long as the pod. */
 const char *kube_pod_failure(const struct kube_pod *pod);

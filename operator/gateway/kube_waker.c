@@ -12,11 +12,12 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/stop.h"
 
-#define WORKERS               4
-#define ATTEMPTS              3     /* patches in a row while the scale is seen to be zero */
-#define CALL_TIMEOUT_MS       5000  /* a worker that hangs holds up a fourth of all wakes */
-#define QUEUE_MAX_BACKOFF_MS  1000
-#define KEEP_WARM_INTERVAL_MS 30000 /* shorter than the idle limits of API servers and of balancers before them */
+#define WORKERS              4
+#define ATTEMPTS             3    /* patches in a row while the scale is seen to be zero */
+#define CALL_TIMEOUT_MS      5000 /* a worker that hangs holds up a fourth of all wakes */
+#define QUEUE_MAX_BACKOFF_MS 1000
+#define KEEP_WARM_INTERVAL_MS                                                                                \
+    30000 /* shorter than the idle limits of API servers and of balancers before them */
 
 enum wake_result { WAKE_DONE, WAKE_AWAKE, WAKE_ABSENT, WAKE_FAILED };
 static const char *const result_names[] = {"woken", "awake", "absent", "failed"};
@@ -59,14 +60,16 @@ struct kube_waker *kube_waker_new(struct kube_client *client, struct metrics *me
     kube_log_turn_init(&waker->failures);
     static const char *const labels[] = {"result", NULL};
     struct metric_family *wakes = metrics_counter(
-        metrics, "cicada_gateway_wakes_total",
-        "Functions that were asked to go from zero to one: woken, awake already, absent, failed.", labels);
+        metrics, "cicada_gateway_scale_patches_total",
+        "Patches from zero to one by result: woken, awake (it was already), absent (no Deployment), failed.",
+        labels);
     for (size_t i = 0; i < ARRAY_SIZE(result_names); i++) {
         waker->results[i] = metric_family_get(wakes, &result_names[i]);
     }
-    waker->duration = metrics_histogram(metrics, "cicada_gateway_wake_duration_seconds",
-                                        "Time that a wake took with the API server.", /* label_names= */ NULL,
-                                        metrics_latency_bounds, metrics_latency_bound_count);
+    waker->duration =
+        metrics_histogram(metrics, "cicada_gateway_scale_patch_duration_seconds",
+                          "Time that a wake took with the API server, retries included.",
+                          /* label_names= */ NULL, metrics_latency_bounds, metrics_latency_bound_count);
     return waker;
 }
 
@@ -114,8 +117,8 @@ static void wake(struct kube_waker *waker, const struct object_key *key)
         /* With the API server away every function with waiters fails each second. */
         int64_t failures = kube_log_turn_take(&waker->failures);
         if (failures > 0) {
-            log_warn("can't wake %s/%s: %s (%lld failures since the last such line)", key->namespace, key->name,
-                     err.msg, (long long)failures);
+            log_warn("can't wake %s/%s: %s (%lld failures since the last such line)", key->namespace,
+                     key->name, err.msg, (long long)failures);
         }
     }
 }

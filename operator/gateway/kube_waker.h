@@ -16,7 +16,8 @@
 struct kube_waker;
 struct kube_waker *kube_waker_new(struct kube_client *client, struct metrics *metrics); /* both borrowed */
 void kube_waker_start(struct kube_waker *waker);
-void kube_waker_wake(void *waker, const char *namespace, const char *name); /* fits struct gateway_waker */
+/* arg: the waker; fits struct gateway_waker. */
+void kube_waker_wake(void *arg, const char *namespace, const char *name);
 /* Joins the workers; wakes from now on do nothing. A patch under way is finished, or ended by the client's stop. */
 void kube_waker_stop(struct kube_waker *waker);
 void kube_waker_free(struct kube_waker *waker); /* NULL is fine */

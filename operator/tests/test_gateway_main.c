@@ -268,7 +268,7 @@ static void serves_wakes_and_drains(void **state)
     assert_int_equal(status_of(process->admin_port, "/livez"), 200);
     assert_int_equal(status_of(process->admin_port, "/other"), 404);
     CLEANUP_FREE char *metrics = get(process->admin_port, "/metrics");
-    assert_non_null(strstr(metrics, "cicada_gateway_wakes_total{result=\"woken\"} 0"));
+    assert_non_null(strstr(metrics, "cicada_gateway_scale_patches_total{result=\"woken\"} 0"));
     CLEANUP_FREE char *statz = get(process->admin_port, "/statz");
     assert_non_null(strstr(statz, "\"gateway\":\"g1\""));
 

@@ -5,9 +5,14 @@
 
 #define PATCH "PATCH /apis/apps/v1/namespaces/shop/deployments/create-order/scale?"
 #define READ  "GET /apis/apps/v1/namespaces/shop/deployments/create-order/scale"
-#define ASLEEP "{\"kind\":\"Scale\",\"metadata\":{\"name\":\"create-order\",\"resourceVersion\":\"7\"},\"spec\":{}}"
-#define AWAKE  "{\"kind\":\"Scale\",\"metadata\":{\"name\":\"create-order\",\"resourceVersion\":\"7\"},\"spec\":{\"replicas\":3}}"
-#define REFUSED "{\"kind\":\"Status\",\"status\":\"Failure\",\"reason\":\"Invalid\",\"code\":422,\"message\":\"the server rejected our request\"}"
+#define ASLEEP                                                                                               \
+    "{\"kind\":\"Scale\",\"metadata\":{\"name\":\"create-order\",\"resourceVersion\":\"7\"},\"spec\":{}}"
+#define AWAKE                                                                                                \
+    "{\"kind\":\"Scale\",\"metadata\":{\"name\":\"create-order\",\"resourceVersion\":\"7\"},\"spec\":{"      \
+    "\"replicas\":3}}"
+#define REFUSED                                                                                              \
+    "{\"kind\":\"Status\",\"status\":\"Failure\",\"reason\":\"Invalid\",\"code\":422,\"message\":\"the "     \
+    "server rejected our request\"}"
 
 struct waking {
     struct fixture *fixture;
@@ -18,7 +23,8 @@ struct waking {
 static struct waking begin(void)
 {
     struct waking waking = {.fixture = fixture_new(), .metrics = metrics_new()};
-    fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = "GET /version", .body = "{}", .times = -1});
+    fake_apiserver_answer(waking.fixture->server,
+                          &(struct fake_answer){.match = "GET /version", .body = "{}", .times = -1});
     waking.waker = kube_waker_new(waking.fixture->client, waking.metrics);
     kube_waker_start(waking.waker);
     return waking;
@@ -37,7 +43,7 @@ static int wakes(struct waking *waking, const char *result)
     CLEANUP_STRBUF struct strbuf text;
     strbuf_init(&text, 1 << 20);
     assert_int_equal(metrics_render(waking->metrics, &text), 0);
-    CLEANUP_FREE char *line = xasprintf("cicada_gateway_wakes_total{result=\"%s\"} ", result);
+    CLEANUP_FREE char *line = xasprintf("cicada_gateway_scale_patches_total{result=\"%s\"} ", result);
     const char *at = strstr(text.buf, line);
     assert_non_null(at);
     return (int)strtol(at + strlen(line), NULL, 10);
@@ -72,7 +78,8 @@ static void awake_is_left_alone(void **state)
 {
     (void)state;
     struct waking waking = begin();
-    fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = PATCH, .status = 422, .body = REFUSED});
+    fake_apiserver_answer(waking.fixture->server,
+                          &(struct fake_answer){.match = PATCH, .status = 422, .body = REFUSED});
     fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = READ, .body = AWAKE});
     kube_waker_wake(waking.waker, "shop", "create-order");
     await_wakes(&waking, "awake", 1);
@@ -84,7 +91,8 @@ static void a_race_with_sleep_is_tried_again(void **state)
 {
     (void)state;
     struct waking waking = begin();
-    fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = PATCH, .status = 422, .body = REFUSED});
+    fake_apiserver_answer(waking.fixture->server,
+                          &(struct fake_answer){.match = PATCH, .status = 422, .body = REFUSED});
     fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = PATCH, .body = AWAKE});
     fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = READ, .body = ASLEEP});
     kube_waker_wake(waking.waker, "shop", "create-order");
@@ -97,14 +105,18 @@ static void failures_end(void **state)
 {
     (void)state;
     struct waking waking = begin();
-    fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = PATCH, .status = 404, .body = "{}"});
+    fake_apiserver_answer(waking.fixture->server,
+                          &(struct fake_answer){.match = PATCH, .status = 404, .body = "{}"});
     kube_waker_wake(waking.waker, "shop", "create-order");
     await_wakes(&waking, "absent", 1);
-    fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = PATCH, .status = 403, .body = "{}"});
+    fake_apiserver_answer(waking.fixture->server,
+                          &(struct fake_answer){.match = PATCH, .status = 403, .body = "{}"});
     kube_waker_wake(waking.waker, "shop", "create-order");
     await_wakes(&waking, "failed", 1);
-    fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = PATCH, .status = 422, .body = REFUSED, .times = -1});
-    fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = READ, .body = ASLEEP, .times = -1});
+    fake_apiserver_answer(waking.fixture->server,
+                          &(struct fake_answer){.match = PATCH, .status = 422, .body = REFUSED, .times = -1});
+    fake_apiserver_answer(waking.fixture->server,
+                          &(struct fake_answer){.match = READ, .body = ASLEEP, .times = -1});
     kube_waker_wake(waking.waker, "shop", "create-order");
     await_wakes(&waking, "failed", 2);
     end(&waking);
@@ -115,9 +127,12 @@ static void wakes_are_joined(void **state)
 {
     (void)state;
     struct waking waking = begin();
-    fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = PATCH, .body = "", .ending = FAKE_END_HANG});
-    fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = PATCH, .body = AWAKE, .times = -1});
-    fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = "deployments/other/scale", .body = AWAKE});
+    fake_apiserver_answer(waking.fixture->server,
+                          &(struct fake_answer){.match = PATCH, .body = "", .ending = FAKE_END_HANG});
+    fake_apiserver_answer(waking.fixture->server,
+                          &(struct fake_answer){.match = PATCH, .body = AWAKE, .times = -1});
+    fake_apiserver_answer(waking.fixture->server,
+                          &(struct fake_answer){.match = "deployments/other/scale", .body = AWAKE});
     kube_waker_wake(waking.waker, "shop", "create-order");
     assert_true(fake_apiserver_wait(waking.fixture->server, PATCH, 1, WAIT_MS));
     for (int i = 0; i < 100; i++) {
@@ -139,7 +154,8 @@ static void stops_during_a_call(void **state)
 {
     (void)state;
     struct waking waking = begin();
-    fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = PATCH, .ending = FAKE_END_HANG});
+    fake_apiserver_answer(waking.fixture->server,
+                          &(struct fake_answer){.match = PATCH, .ending = FAKE_END_HANG});
     kube_waker_wake(waking.waker, "shop", "create-order");
     assert_true(fake_apiserver_wait(waking.fixture->server, PATCH, 1, WAIT_MS));
     int64_t began_ms = clock_monotonic_ms();
@@ -153,9 +169,11 @@ int main(void)
 {
     http_client_global_init();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(asleep_is_woken),  cmocka_unit_test(awake_is_left_alone),
+        cmocka_unit_test(asleep_is_woken),
+        cmocka_unit_test(awake_is_left_alone),
         cmocka_unit_test(a_race_with_sleep_is_tried_again),
-        cmocka_unit_test(failures_end),     cmocka_unit_test(wakes_are_joined),
+        cmocka_unit_test(failures_end),
+        cmocka_unit_test(wakes_are_joined),
         cmocka_unit_test(stops_during_a_call),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
