@@ -101,29 +101,42 @@ static bool is_session_function(const struct sql_token *token)
     return false;
 }
 
+/* CREATE TEMP TABLE, CREATE OR REPLACE TEMP VIEW, CREATE LOCAL TEMP..., SELECT ... INTO TEMP */
+static bool is_temporary(const struct guard *guard, const struct sql_token *token)
+{
+    static const char *const before[] = {"create", "replace", "local", "global"};
+    if (!sql_token_is(token, "temp") && !sql_token_is(token, "temporary"))
+        return false;
+    for (size_t i = 0; i < ARRAY_SIZE(before); i++) {
+        if (sql_token_is(&guard->previous, before[i]))
+            return true;
+    }
+    return sql_token_is(&guard->previous, "into") && !sql_token_is(&guard->first, "insert");
+}
+
+/* set_config(name, value, true) ends with the transaction; with anything else in the third place it may not. */
+static bool is_lasting_set_config(struct guard *guard, const struct sql_token *token)
+{
+    if (token->kind == SQL_OPEN && sql_token_is(&guard->previous, "set_config")) {
+        /* A call in the arguments of another: not looked into. */
+        bool nested = guard->config_depth > 0;
+        guard->config_depth = guard->depth + 1;
+        return nested;
+    }
+    if (token->kind != SQL_CLOSE || guard->config_depth == 0 || guard->config_depth != guard->depth)
+        return false;
+    guard->config_depth = 0;
+    return !sql_token_is(&guard->previous, "true") || guard->before_previous.kind != SQL_COMMA;
+}
+
 /* Does this token, after those before it, leave something behind in the session? */
 static bool changes_session(struct guard *guard, const struct sql_token *token)
 {
-    const struct sql_token *previous = &guard->previous;
-    if ((sql_token_is(token, "temp") || sql_token_is(token, "temporary")) &&
-        (sql_token_is(previous, "create") || sql_token_is(previous, "replace") ||
-         sql_token_is(previous, "local") || sql_token_is(previous, "global") ||
-         sql_token_is(previous, "into")))
-        guard->temporary = true;
-    if (sql_token_is(token, "drop") && sql_token_is(previous, "commit"))
-        guard->dropped_at_commit = true;
-    if (sql_token_is(token, "pg_temp") && sql_token_is(&guard->first, "create"))
-        guard->temporary = true;
-    if (sql_token_is(token, "hold") && sql_token_is(previous, "with"))
-        return true;
-    if (token->kind == SQL_OPEN && sql_token_is(previous, "set_config"))
-        guard->config_depth = guard->depth + 1;
-    if (token->kind == SQL_CLOSE && guard->config_depth == guard->depth && guard->config_depth > 0) {
-        guard->config_depth = 0;
-        /* set_config(name, value, true) ends with the transaction; anything else may not. */
-        return !sql_token_is(previous, "true") || guard->before_previous.kind != SQL_COMMA;
-    }
-    return is_session_function(token);
+    guard->temporary |= is_temporary(guard, token) ||
+                        (sql_token_is(token, "pg_temp") && sql_token_is(&guard->first, "create"));
+    guard->dropped_at_commit |= sql_token_is(token, "drop") && sql_token_is(&guard->previous, "commit");
+    return is_lasting_set_config(guard, token) || is_session_function(token) ||
+           (sql_token_is(token, "hold") && sql_token_is(&guard->previous, "with"));
 }
 
 static const char *check_token(struct guard *guard, const struct sql_token *token,

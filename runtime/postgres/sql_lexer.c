@@ -83,7 +83,7 @@ static const char *continued(const char *p)
         if (is_space(*p)) {
             newline |= *p == '\n' || *p == '\r';
             p++;
-        } else if (newline && p[0] == '-' && p[1] == '-') {
+        } else if (p[0] == '-' && p[1] == '-') {
             p = skip_line(p);
         } else {
             return newline && *p == '\'' ? p : NULL;
