@@ -11,6 +11,7 @@
 #include "runtime/http/http_server_internal.h"
 
 #define RESPONSE_HEAD_MAX_BYTES 65536
+#define PROBLEM_MAX_BYTES       4096
 /* Up to here head and body, or a chunk, go out by one write. */
 #define ONE_WRITE_MAX_BYTES 65536
 #define BODY_STEP_BYTES     16384
@@ -257,20 +258,50 @@ void http_request_close_after(struct http_request *req)
     req->close = true;
 }
 
+static const struct http_header problem_headers[] = {{"Content-Type", "application/problem+json"}};
+
+/* RFC 9457; the code is the status text without its spaces. */
+static void append_problem(struct strbuf *out, int status, const char *detail)
+{
+    strbuf_appendf(out, "{\"title\":\"%s\",\"status\":%d,\"code\":\"", http_status_text(status), status);
+    for (const char *p = http_status_text(status); *p; p++) {
+        if (*p != ' ') {
+            strbuf_append_char(out, *p);
+        }
+    }
+    strbuf_append_str(out, "\",\"detail\":");
+    strbuf_append_json_string(out, detail, strlen(detail));
+    strbuf_append_str(out, "}\n");
+}
+
 /* An answer of this layer itself; it ends the connection. */
-static void refuse(struct http_request *req, int status, const char *code, const char *detail)
+static void refuse(struct http_request *req, int status, const char *detail)
 {
     CLEANUP_STRBUF struct strbuf body;
-    strbuf_init(&body, 4096);
-    strbuf_appendf(&body,
-                   "{\"title\":\"%s\",\"status\":%d,\"code\":\"%s\",\"detail\":", http_status_text(status),
-                   status, code);
-    strbuf_append_json_string(&body, detail, strlen(detail));
-    strbuf_append_str(&body, "}\n");
-    static const struct http_header headers[] = {{"Content-Type", "application/problem+json"}};
+    strbuf_init(&body, PROBLEM_MAX_BYTES);
+    append_problem(&body, status, detail);
     struct err err = ERR_INIT;
     http_request_close_after(req);
-    (void)!http_request_respond(req, status, headers, 1, body.buf, body.len, &err);
+    (void)!http_request_respond(req, status, problem_headers, 1, body.buf, body.len, &err);
+}
+
+void http_connection_refuse(struct mg_connection *connection, int status, const char *detail)
+{
+    if (http_guard_expired()) {
+        status = 408;
+        detail = "the request head did not arrive in time";
+    }
+    struct err err = ERR_INIT;
+    CLEANUP_STRBUF struct strbuf body, out;
+    strbuf_init(&body, PROBLEM_MAX_BYTES);
+    strbuf_init(&out, 2 * PROBLEM_MAX_BYTES);
+    append_problem(&body, status, detail);
+    struct http_response_head head = {.status = status, .framing = HTTP_FRAMING_LENGTH, .length = body.len};
+    if (http_response_head_append(&out, &head, problem_headers, 1, &err) == 0) {
+        strbuf_append(&out, body.buf, body.len);
+        http_guard_begin(clock_monotonic_ms() + WRITE_TIMEOUT_MS);
+        mg_write(connection, out.buf, out.len);
+    }
 }
 
 /* ---- reading ---- */
@@ -439,13 +470,13 @@ static void serve(struct http_request *req)
     if (take_headers(req, &err) < 0 ||
         http_request_headers_check(req->headers, req->header_count, req->version_1_1, &req->framing, &err) <
             0) {
-        refuse(req, 400, "BadRequest", err.msg);
+        refuse(req, 400, err.msg);
         return;
     }
     const char *expect = http_request_header(req, "Expect");
     req->expects_continue = expect && req->version_1_1;
     if (expect && strcasecmp(expect, "100-continue") != 0) {
-        refuse(req, 417, "ExpectationFailed", "only 100-continue is supported");
+        refuse(req, 417, "only 100-continue is supported");
         return;
     }
     if (!req->framing.chunked && req->framing.content_length == 0) {
@@ -453,14 +484,14 @@ static void serve(struct http_request *req)
         req->expects_continue = false;
     }
     if (req->framing.content_length > server->settings.max_body_bytes) {
-        refuse(req, 413, "ContentTooLarge", "the request body is above the limit");
+        refuse(req, 413, "the request body is above the limit");
         return;
     }
     server->settings.handler(server->settings.handler_arg, req);
     if (req->answer == ANSWER_STREAMING) {
         http_request_abort(req);
     } else if (req->answer == ANSWER_NONE) {
-        refuse(req, 500, "NoAnswer", "the handler gave no answer");
+        refuse(req, 500, "the handler gave no answer");
     }
 }
 

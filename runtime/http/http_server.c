@@ -39,6 +39,13 @@ static int on_begin_request(struct mg_connection *connection)
     return 200; /* handled; the number is for an access log that we do not keep */
 }
 
+/* CivetWeb's own page is no JSON, and is made with gmtime(), which is not safe with threads. */
+static int on_error(struct mg_connection *connection, int status, const char *message)
+{
+    http_connection_refuse(connection, status == 411 ? 400 : status, message); /* 411: Content-Length: abc */
+    return 0;
+}
+
 static int on_connection(const struct mg_connection *connection, void **connection_data)
 {
     (void)connection_data;
@@ -144,6 +151,7 @@ static struct mg_context *start_civetweb(struct http_server *server, struct err 
     callbacks.init_connection = on_connection;
     callbacks.connection_closed = on_connection_closed;
     callbacks.init_thread = on_thread;
+    callbacks.http_error = on_error;
     callbacks.log_message = on_log;
     char text[256] = "";
     struct mg_init_data init = {

@@ -501,6 +501,7 @@ static void headers_have_a_deadline_too(void **state)
         bool closed;
         CLEANUP_FREE char *text = socket_read_all(fd, 2000, &closed);
         assert_true(closed);
+        assert_status(text, 408);
         assert_in_range(clock_monotonic_ms() - begin_ms, 295, 1300);
         assert_int_equal(atomic_load(&handler_calls), reused);
     }
@@ -567,6 +568,8 @@ static void refuses_ambiguous_requests(void **state)
         "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
         "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: +3\r\n\r\nabc",
         "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 3x\r\n\r\nabc",
+        "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: abc\r\n\r\nabc",
+        "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: -3\r\n\r\nabc",
         "POST /echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: identity\r\n\r\n",
         "POST /echo HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: xchunked\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: t\r\nX: a\r\n b\r\n\r\n",
@@ -587,7 +590,8 @@ static void refuses_ambiguous_requests(void **state)
         shutdown(fd, SHUT_WR);
         bool closed;
         CLEANUP_FREE char *text = socket_read_all(fd, 3000, &closed);
-        if (!strstr(text, " 400 ") || !closed) {
+        if (!str_starts_with(text, "HTTP/1.1 400 Bad Request\r\n") ||
+            !strstr(text, "\"code\":\"BadRequest\"") || !closed) {
             fail_msg("%s: %s", requests[i], text);
         }
     }
@@ -682,7 +686,7 @@ static void misuse_is_refused_not_sent(void **state)
     assert_true(still_open(fd));
     CLEANUP_FREE char *silent = socket_exchange(port, GET("/silent"));
     assert_status(silent, 500);
-    assert_non_null(strstr(silent, "\"code\":\"NoAnswer\""));
+    assert_non_null(strstr(silent, "\"code\":\"InternalServerError\""));
 }
 
 static void handlers_have_a_whole_stack(void **state)
