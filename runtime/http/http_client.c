@@ -52,6 +52,7 @@ struct call {
     struct http_client_response *response;
     struct err *err;
     bool failed;          /* err is filled by a callback */
+    bool head_complete;   /* the empty line after the headers came */
     int64_t last_byte_ms; /* streams: when the peer was last heard */
 };
 
@@ -185,6 +186,9 @@ static size_t on_header(char *line, size_t size, size_t count, void *arg)
             parse_retry_after(line + sizeof(retry_after) - 1, len - (sizeof(retry_after) - 1));
     } else if (len >= 5 && memcmp(line, "HTTP/", 5) == 0) {
         call->response->retry_after_ms = 0; /* an interim answer came before */
+        call->head_complete = false;
+    } else if (len <= 2 && (line[0] == '\r' || line[0] == '\n')) {
+        call->head_complete = true;
     }
     return len;
 }
@@ -330,7 +334,6 @@ static int fail_with(const struct call *call, CURLcode code)
         kind = ERR_TIMEOUT;
         break;
     case CURLE_URL_MALFORMAT:
-    case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_SSL_CERTPROBLEM:
     case CURLE_SSL_CACERT_BADFILE:
         kind = ERR_INVALID;
@@ -395,7 +398,12 @@ static int run(const struct http_client *client, struct call *call)
     if (call->failed) {
         return -1;
     }
-    return message->data.result == CURLE_OK ? 0 : fail_with(call, message->data.result);
+    if (message->data.result != CURLE_OK) {
+        return fail_with(call, message->data.result);
+    }
+    /* libcurl takes a connection that closes within the headers for a whole answer. */
+    return call->head_complete ? 0
+                               : err_set(call->err, ERR_UNAVAILABLE, "the answer ended within its headers");
 }
 
 static int run_with_options(struct http_client *client, struct call *call, struct curl_slist *headers)
