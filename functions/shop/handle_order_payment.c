@@ -34,7 +34,7 @@ static int handle_order_payment(struct cicada_request *req, struct cicada_contex
     struct cicada_json body = cicada_request_json(req);
     const char *payment = cicada_json_get_string(body, "payment_status");
     struct cicada_result *order;
-    int64_t order_id;
+    int64_t order_id = 0;
 
     if (cicada_json_type(body) != CICADA_JSON_OBJECT)
         return cicada_problem(res, 400, "not_an_object", "the body must be a JSON object");

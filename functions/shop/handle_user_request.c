@@ -26,7 +26,7 @@ static int handle_user_request(struct cicada_request *req, struct cicada_context
 {
     struct cicada_json body = cicada_request_json(req);
     struct cicada_result *product, *order;
-    int64_t user_id, product_id, quantity;
+    int64_t user_id = 0, product_id = 0, quantity = 0;
 
     if (cicada_json_type(body) != CICADA_JSON_OBJECT)
         return cicada_problem(res, 400, "not_an_object", "the body must be a JSON object");

@@ -30,27 +30,21 @@ static int wait_for(int fd, short events, const struct stop *stop, int64_t deadl
     return 0;
 }
 
-static int open_connection(const struct http_post *post, const struct stop *stop, int *ret_fd,
-                           struct err *err)
+static int connect_to(int fd, const struct http_post *post, const struct stop *stop, struct err *err)
 {
-    CLEANUP_FD int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int failure = 0;
     socklen_t size = sizeof(failure);
 
-    if (fd < 0)
-        return err_set_errno(err, errno, "socket");
-    if (connect(fd, (const struct sockaddr *)&post->address, sizeof(post->address)) != 0) {
-        if (errno != EINPROGRESS)
-            return err_set_errno(err, errno, "connect");
-        if (wait_for(fd, POLLOUT, stop, clock_monotonic_ms() + post->connect_timeout_ms, err) != 0)
-            return -1;
-        if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &size) != 0)
-            failure = errno;
-        if (failure != 0)
-            return err_set_errno(err, failure, "connect");
-    }
-    *ret_fd = fd;
-    fd = -1;
+    if (connect(fd, (const struct sockaddr *)&post->address, sizeof(post->address)) == 0)
+        return 0;
+    if (errno != EINPROGRESS)
+        return err_set_errno(err, errno, "connect");
+    if (wait_for(fd, POLLOUT, stop, clock_monotonic_ms() + post->connect_timeout_ms, err) != 0)
+        return -1;
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &failure, &size) != 0)
+        failure = errno;
+    if (failure != 0)
+        return err_set_errno(err, failure, "connect");
     return 0;
 }
 
@@ -120,7 +114,10 @@ int http_post_send(const struct http_post *post, const struct stop *stop, int *r
                    post->path, post->host, strlen(post->body), post->body);
     if (strbuf_failed(&request))
         return err_set(err, ERR_TOO_LARGE, "the request is larger than %u bytes", REQUEST_MAX_BYTES);
-    if (open_connection(post, stop, &fd, err) != 0)
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return err_set_errno(err, errno, "socket");
+    if (connect_to(fd, post, stop, err) != 0)
         return -1;
     deadline_ms = clock_monotonic_ms() + post->answer_timeout_ms;
     if (send_all(fd, &request, stop, deadline_ms, err) != 0)

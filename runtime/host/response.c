@@ -29,10 +29,9 @@ void response_mistake(struct cicada_response *response, const char *format, ...)
 {
     va_list args;
 
-    if (response->mistake[0] != '\0')
-        return;
     va_start(args, format);
-    vsnprintf(response->mistake, sizeof(response->mistake), format, args);
+    if (response->mistake[0] == '\0')
+        vsnprintf(response->mistake, sizeof(response->mistake), format, args);
     va_end(args);
 }
 

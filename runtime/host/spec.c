@@ -136,8 +136,8 @@ static int read_isolation(const cJSON *database, enum pg_isolation *ret_isolatio
 
 static int read_database(const cJSON *root, struct function_spec *spec, struct err *err)
 {
-    const cJSON *database;
-    int64_t pool_size;
+    const cJSON *database = NULL;
+    int64_t pool_size = 0;
 
     if (read_object(root, "database", &database, err) != 0)
         return -1;
@@ -151,9 +151,9 @@ static int read_database(const cJSON *root, struct function_spec *spec, struct e
 
 static int read_http(const cJSON *root, struct function_spec *spec, struct err *err)
 {
-    const cJSON *http;
+    const cJSON *http = NULL;
     const cJSON *template;
-    int64_t status;
+    int64_t status = 0;
 
     if (read_object(root, "http", &http, err) != 0 ||
         read_integer(http, "http.", "successStatus", 200, 299, 200, &status, err) != 0)
@@ -172,8 +172,8 @@ static int read_http(const cJSON *root, struct function_spec *spec, struct err *
 
 static int read_numbers(const cJSON *root, struct function_spec *spec, struct err *err)
 {
-    const cJSON *limits;
-    int64_t timeout_s, drain_s, concurrency;
+    const cJSON *limits = NULL;
+    int64_t timeout_s = 0, drain_s = 0, concurrency = 0;
 
     if (read_integer(root, "", "timeoutSeconds", 1, SPEC_SECONDS_MAX, 30, &timeout_s, err) != 0 ||
         read_integer(root, "", "drainSeconds", 0, SPEC_SECONDS_MAX, timeout_s, &drain_s, err) != 0 ||

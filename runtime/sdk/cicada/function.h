@@ -434,9 +434,12 @@ static inline struct cicada_param cicada_bool(bool value)
 
 /* The parameters of one statement, $1 first; CICADA_NO_PARAMS for none. */
 #ifdef __cplusplus
+} /* extern "C": templates can't be */
+template <class... Params> char (&cicada_params_counted(const Params &...))[sizeof...(Params)];
+extern "C" {
 #define CICADA_PARAMS(...)                                                                                   \
     std::initializer_list<struct cicada_param>{__VA_ARGS__}.begin(),                                         \
-        std::initializer_list<struct cicada_param>{__VA_ARGS__}.size()
+        sizeof(cicada_params_counted(__VA_ARGS__)) /* not evaluated: each argument is used once */
 #else
 #define CICADA_PARAMS(...)                                                                                   \
     ((const struct cicada_param[]){__VA_ARGS__}),                                                            \
