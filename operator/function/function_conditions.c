@@ -250,7 +250,7 @@ void function_conditions_sum_up(struct function_status *status)
 }
 
 void function_conditions_fill(const struct function_world *world, const struct function_facts *facts,
-                              struct function_status *status)
+                              int replicas, struct function_status *status)
 {
     struct condition *conditions = status->conditions;
     const struct cached_function *function = world->function;
@@ -267,9 +267,9 @@ void function_conditions_fill(const struct function_world *world, const struct f
     }
     const struct cached_deployment *deployment = world->deployment;
     if (deployment && child_claim_of(&deployment->head, function->base.uid) == CHILD_OURS) {
-        status->desired_replicas = deployment->replicas;
         status->replicas = deployment->status_replicas;
     }
+    status->desired_replicas = replicas;
     set_active(function->spec, status->desired_replicas, &conditions[CONDITION_ACTIVE]);
     status->selector = function_names_selector(function->base.name);
     function_conditions_sum_up(status);

@@ -222,6 +222,23 @@ static void plan_routes(const struct function_world *world, const struct functio
 
 /* ---- status ---- */
 
+/* What the Deployment is asked for once the plan is carried out. */
+static int planned_replicas(const struct function_world *world, const struct function_plan *plan)
+{
+    const struct child_head *head = world->deployment ? &world->deployment->head : NULL;
+    bool ours = child_claim_of(head, world->function->base.uid) == CHILD_OURS;
+    int replicas = ours ? world->deployment->replicas : 0;
+    for (size_t i = 0; i < plan->action_count; i++) {
+        const struct plan_action *action = &plan->actions[i];
+        if (action->verb == PLAN_SCALE) {
+            replicas = action->replicas;
+        } else if (action->verb == PLAN_APPLY && action->resource == &kube_deployments && !ours) {
+            replicas = 1;
+        }
+    }
+    return replicas;
+}
+
 static void set_event(struct plan_event *event, const struct condition *old, const struct condition *now)
 {
     bool news = now->status != old->status || strcmp(now->reason, old->reason) != 0;
@@ -259,7 +276,8 @@ void function_plan_compute(const struct function_world *world, struct function_p
         plan_routes(world, &facts, ret_plan);
         requeue_within(ret_plan, facts.recheck_after_ms);
     }
-    function_conditions_fill(world, valid ? &facts : NULL, &ret_plan->status);
+    function_conditions_fill(world, valid ? &facts : NULL, planned_replicas(world, ret_plan),
+                             &ret_plan->status);
     finish_status(world, ret_plan);
 }
 

@@ -119,7 +119,7 @@ static void describe_exit(const struct container_end *end, char *out, size_t siz
 
 /* One exit may be bad luck at start (the database restarts); the second is a failure, and a handler that can't be
  * loaded is one at once. */
-static bool find_exit(const struct cached_pod *pod, struct pod_failure *failure)
+static bool find_exit(const struct cached_pod *pod, const char *image, struct pod_failure *failure)
 {
     const struct container_end *end = pod->ended.present ? &pod->ended : &pod->before;
     if (!end->present) {
@@ -136,7 +136,7 @@ static bool find_exit(const struct cached_pod *pod, struct pod_failure *failure)
     }
     describe_exit(end, how, sizeof how);
     if (strcmp(reason, "ContainerExited") == 0) {
-        fill(failure, reason, "%s%s%s", how, message[0] ? ": " : "", message);
+        fill(failure, reason, "image %s: %s%s%s", image, how, message[0] ? ": " : "", message);
     } else {
         fill(failure, reason, "%s", message[0] ? message : how);
     }
@@ -165,6 +165,6 @@ bool pod_failure_find(const struct cached_pod *pod, const char *image, int64_t n
         return false;
     }
     return find_image_failure(pod, image, ret_failure) ||
-           find_configuration_failure(pod, image, ret_failure) || find_exit(pod, ret_failure) ||
+           find_configuration_failure(pod, image, ret_failure) || find_exit(pod, image, ret_failure) ||
            find_unschedulable(pod, now_ms, ret_failure);
 }
