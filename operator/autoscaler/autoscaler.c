@@ -111,6 +111,12 @@ void autoscaler_observe(struct autoscaler_history *history, const struct autosca
     }
 }
 
+void autoscaler_wrote(struct autoscaler_history *history, int replicas, int64_t now_ms)
+{
+    history->replicas = replicas;
+    history->replicas_since_ms = now_ms;
+}
+
 static int most_wanted_since(const struct autoscaler_history *history, int64_t since_ms)
 {
     int most = 0;

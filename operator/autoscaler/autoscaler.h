@@ -55,6 +55,8 @@ void autoscaler_history_release(struct autoscaler_history *history);
 /* Notes the number of replicas and, if any gateway was read, the load; drops what is too old to matter. */
 void autoscaler_observe(struct autoscaler_history *history, const struct autoscaler_settings *settings,
                         const struct autoscaler_state *state, const struct autoscaler_load *load);
+/* The number was written: should it be another one by the next look, that is a change. */
+void autoscaler_wrote(struct autoscaler_history *history, int replicas, int64_t now_ms);
 /* The replicas there should be; state->replicas: leave it. After autoscaler_observe() of the same moment. */
 int autoscaler_decide(const struct autoscaler_history *history, const struct autoscaler_settings *settings,
                       const struct autoscaler_state *state, const struct autoscaler_load *load);

@@ -188,7 +188,7 @@ static struct autoscaler_settings read_settings(const struct function_spec *spec
     };
 }
 
-static void write_scale(struct function_scaler *scaler, const struct cached_deployment *deployment,
+static bool write_scale(struct function_scaler *scaler, const struct cached_deployment *deployment,
                         int replicas, const struct autoscaler_load *load)
 {
     const struct cached_object *object = &deployment->head.base;
@@ -200,7 +200,7 @@ static void write_scale(struct function_scaler *scaler, const struct cached_depl
             metric_add(scaler->failures, 1);
             log_warn("%s/%s: scaling to %d failed: %s", object->namespace, object->name, replicas, err.msg);
         }
-        return;
+        return false;
     }
     metric_add(replicas == 0                     ? scaler->sleeps
                : replicas > deployment->replicas ? scaler->ups
@@ -208,6 +208,7 @@ static void write_scale(struct function_scaler *scaler, const struct cached_depl
                1);
     log_info("%s/%s: %d -> %d replicas (load %.1f, waiting %lld)", object->namespace, object->name,
              deployment->replicas, replicas, load->mean, (long long)load->waiting);
+    return true;
 }
 
 static void scale_one(struct function_scaler *scaler, const struct cached_function *function,
@@ -228,8 +229,8 @@ static void scale_one(struct function_scaler *scaler, const struct cached_functi
         gateway_stats_load(scaler->stats, function->base.namespace, function->base.name);
     autoscaler_observe(history, &settings, &state, &load);
     int replicas = autoscaler_decide(history, &settings, &state, &load);
-    if (replicas != state.replicas) {
-        write_scale(scaler, deployment, replicas, &load);
+    if (replicas != state.replicas && write_scale(scaler, deployment, replicas, &load)) {
+        autoscaler_wrote(history, replicas, load.at_ms);
     }
 }
 
