@@ -191,11 +191,13 @@ static void test_sleeping_workers_see_delays_and_shutdown(void **state)
     struct getter getters[2] = {{.queue = queue}, {.queue = queue}};
     for (size_t i = 0; i < ARRAY_SIZE(getters); i++)
         getters[i].thread = thread_start("getter", get_until_shutdown, &getters[i]);
+    struct timespec pause = {.tv_nsec = 100000000};
+    nanosleep(&pause, NULL); /* both sleep, without a limit */
     workqueue_add_after(queue, "shop", "late", 60000);
     workqueue_add_after(queue, "shop", "soon", 30);
     workqueue_add_after(queue, "shop", "sooner", 10);
-    struct timespec pause = {.tv_nsec = 100000000};
     nanosleep(&pause, NULL);
+    assert_int_equal(workqueue_depth(queue), 0);
     workqueue_add(queue, "shop", "now");
     int64_t deadline_ms = clock_monotonic_ms() + 5000;
     while (workqueue_depth(queue) > 0 && clock_monotonic_ms() < deadline_ms)
