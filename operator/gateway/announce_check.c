@@ -44,7 +44,8 @@ static int find_holders(const struct announce_check *check, struct in_addr addre
     for (size_t i = 0; i < count; i++) {
         struct kube_list_meta meta = {0};
         const char *namespace = check->namespace_count > 0 ? check->namespaces[i] : NULL;
-        if (kube_list(check->client, &kube_pods, namespace, &options, look_at_holder, holders, &meta, err) < 0) {
+        if (kube_list(check->client, &kube_pods, namespace, &options, look_at_holder, holders, &meta, err) <
+            0) {
             return err_wrap(err, "pods with address %s", text);
         }
         kube_list_meta_release(&meta);

@@ -12,9 +12,9 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
-#define NODES_MAX            20000  /* four times the largest cluster that Kubernetes supports; then all are forgotten */
+#define NODES_MAX            20000 /* four times the largest cluster that Kubernetes supports; then all are forgotten */
 #define RANGES_MAX           4
-#define REREAD_MS            10000  /* a node may have been made anew under its name: an address outside asks again */
+#define REREAD_MS            10000 /* a node may have been made anew under its name: an address outside asks again */
 #define UNKNOWN_REREAD_MS    600000 /* no right to read it, or it has no range (yet) */
 #define QUEUE_MAX_BACKOFF_MS 1000
 
@@ -172,7 +172,8 @@ static int read_node(struct kube_node_ranges *ranges, const char *name, struct e
 }
 
 /* What is known without asking; true if asking could tell more. */
-static bool look_up(struct kube_node_ranges *ranges, const char *name, struct in_addr address, enum kube_node_range *ret_range)
+static bool look_up(struct kube_node_ranges *ranges, const char *name, struct in_addr address,
+                    enum kube_node_range *ret_range)
 {
     int64_t now = clock_monotonic_ms();
     pthread_mutex_lock(&ranges->mu);
@@ -189,7 +190,7 @@ static bool look_up(struct kube_node_ranges *ranges, const char *name, struct in
 }
 
 int kube_node_ranges_check(struct kube_node_ranges *ranges, const char *name, struct in_addr address,
-                     enum kube_node_range *ret_range, struct err *err)
+                           enum kube_node_range *ret_range, struct err *err)
 {
     enum kube_node_range range;
     if (look_up(ranges, name, address, &range)) {
@@ -210,7 +211,9 @@ void kube_node_ranges_saw(struct kube_node_ranges *ranges, const char *name, str
     ranges->not_used = ranges->not_used || news;
     pthread_mutex_unlock(&ranges->mu);
     if (news) {
-        log_info("pods have addresses outside of the podCIDR of their node (%s): these ranges are not looked at", name);
+        log_info(
+            "pods have addresses outside of the podCIDR of their node (%s): these ranges are not looked at",
+            name);
     }
 }
 

@@ -24,7 +24,7 @@ void kube_node_ranges_prefetch(struct kube_node_ranges *ranges, const char *name
 void kube_node_ranges_saw(struct kube_node_ranges *ranges, const char *name, struct in_addr address);
 /* Reads the node if need be. -1: the API server can't be asked now. */
 int kube_node_ranges_check(struct kube_node_ranges *ranges, const char *name, struct in_addr address,
-                     enum kube_node_range *ret_range, struct err *err) MUST_CHECK;
+                           enum kube_node_range *ret_range, struct err *err) MUST_CHECK;
 void kube_node_ranges_stop(struct kube_node_ranges *ranges);
 void kube_node_ranges_free(struct kube_node_ranges *ranges); /* NULL is fine */
 

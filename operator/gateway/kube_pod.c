@@ -14,8 +14,8 @@
 /* After these the kubelet goes on trying, but nothing changes before a person has changed something. ErrImagePull is not among
  * them: it is the first try's. From the second on it takes turns with ImagePullBackOff. */
 static const char *const hopeless_reasons[] = {
-    "ImagePullBackOff",           "ErrImageNeverPull",    "InvalidImageName",
-    "CreateContainerConfigError", "CreateContainerError", "ImageInspectError", "RunContainerError",
+    "ImagePullBackOff",     "ErrImageNeverPull", "InvalidImageName",  "CreateContainerConfigError",
+    "CreateContainerError", "ImageInspectError", "RunContainerError",
 };
 /* One exit may be bad luck (a database that restarts, a node under pressure); for these reasons of the runtime's it is not. */
 static const char *const definite_exits[] = {"HandlerLoadFailed", "InvalidSpec"};

@@ -21,7 +21,8 @@ struct cached_object *kube_function_project(void *arg, const cJSON *tree);
 
 struct kube_deployment {
     struct cached_object object;
-    const char *blocked_code; /* why it makes no pods ("QuotaExceeded", "ReplicaFailure"); NULL: nothing is in the way */
+    const char *
+        blocked_code; /* why it makes no pods ("QuotaExceeded", "ReplicaFailure"); NULL: nothing is in the way */
 };
 struct cached_object *kube_deployment_project(void *arg, const cJSON *tree);
 
