@@ -5,17 +5,29 @@
 
 #include "operator/tests/test_kube_catalog_fixture.h"
 
-#define HOLDERS   "status.podIP"
-#define NODE      "GET /api/v1/nodes/n1"
-#define BODY      "{\"namespace\":\"shop\",\"function\":\"create-order\",\"podName\":\"a\",\"podUID\":\"u-a\",\"port\":8080}"
-#define IN_RANGE  "{\"metadata\":{\"name\":\"n1\"},\"spec\":{\"podCIDR\":\"127.0.0.0/24\",\"podCIDRs\":[\"127.0.0.0/24\",\"fd00::/64\"]}}"
-#define ON_NODE   "\"nodeName\":\"n1\""
-#define NO_ITEMS  ""
-#define OWN_POD   "{\"metadata\":{\"name\":\"a\",\"namespace\":\"shop\",\"uid\":\"u-a\"},\"status\":{\"phase\":\"Running\"}}"
-#define OTHER_POD "{\"metadata\":{\"name\":\"x\",\"namespace\":\"evil\",\"uid\":\"u-x\"},\"status\":{\"phase\":\"Running\"}}"
-#define ENDED_POD "{\"metadata\":{\"name\":\"x\",\"namespace\":\"evil\",\"uid\":\"u-x\"},\"status\":{\"phase\":\"Succeeded\"}}"
-#define GOING_POD "{\"metadata\":{\"name\":\"x\",\"namespace\":\"evil\",\"uid\":\"u-x\",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"}}"
-#define ACCEPTED  "pod u-a announced 127.0.0.1:8080"
+#define HOLDERS "status.podIP"
+#define NODE    "GET /api/v1/nodes/n1"
+#define BODY                                                                                                 \
+    "{\"namespace\":\"shop\",\"function\":\"create-order\",\"podName\":\"a\",\"podUID\":\"u-a\",\"port\":"   \
+    "8080}"
+#define IN_RANGE                                                                                             \
+    "{\"metadata\":{\"name\":\"n1\"},\"spec\":{\"podCIDR\":\"127.0.0.0/24\",\"podCIDRs\":[\"127.0.0.0/"      \
+    "24\",\"fd00::/64\"]}}"
+#define ON_NODE  "\"nodeName\":\"n1\""
+#define NO_ITEMS ""
+#define OWN_POD                                                                                              \
+    "{\"metadata\":{\"name\":\"a\",\"namespace\":\"shop\",\"uid\":\"u-a\"},\"status\":{\"phase\":"           \
+    "\"Running\"}}"
+#define OTHER_POD                                                                                            \
+    "{\"metadata\":{\"name\":\"x\",\"namespace\":\"evil\",\"uid\":\"u-x\"},\"status\":{\"phase\":"           \
+    "\"Running\"}}"
+#define ENDED_POD                                                                                            \
+    "{\"metadata\":{\"name\":\"x\",\"namespace\":\"evil\",\"uid\":\"u-x\"},\"status\":{\"phase\":"           \
+    "\"Succeeded\"}}"
+#define GOING_POD                                                                                            \
+    "{\"metadata\":{\"name\":\"x\",\"namespace\":\"evil\",\"uid\":\"u-x\",\"deletionTimestamp\":\"2026-01-"  \
+    "01T00:00:00Z\"}}"
+#define ACCEPTED "pod u-a announced 127.0.0.1:8080"
 
 struct scene {
     struct fixture *fixture;
@@ -37,8 +49,9 @@ static void on_pod_node(void *arg, const char *node, const struct in_addr *addre
 static void begin_with(struct scene *scene, const char *pods, int node_status, bool enabled)
 {
     scene->fixture = fixture_new();
-    fake_apiserver_answer(scene->fixture->server,
-                          &(struct fake_answer){.match = NODE, .status = node_status, .body = IN_RANGE, .times = -1});
+    fake_apiserver_answer(
+        scene->fixture->server,
+        &(struct fake_answer){.match = NODE, .status = node_status, .body = IN_RANGE, .times = -1});
     scene->metrics = metrics_new();
     answer_list(scene->fixture, FUNCTIONS_PATH, "");
     answer_list(scene->fixture, PODS_PATH, pods);
@@ -93,12 +106,15 @@ static int ask(struct scene *scene, const char *from, const char *method, const 
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in local = {.sin_family = AF_INET, .sin_addr.s_addr = inet_addr(from)};
-    struct sockaddr_in to = {
-        .sin_family = AF_INET, .sin_port = htons((uint16_t)announce_port(scene->announce)), .sin_addr.s_addr = inet_addr("127.0.0.1")};
+    struct sockaddr_in to = {.sin_family = AF_INET,
+                             .sin_port = htons((uint16_t)announce_port(scene->announce)),
+                             .sin_addr.s_addr = inet_addr("127.0.0.1")};
     assert_int_equal(bind(fd, (struct sockaddr *)&local, sizeof(local)), 0);
     assert_int_equal(connect(fd, (struct sockaddr *)&to, sizeof(to)), 0);
-    dprintf(fd, "%s %s HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s", method, path,
-            strlen(body), body);
+    dprintf(
+        fd,
+        "%s %s HTTP/1.1\r\nHost: gateway\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+        method, path, strlen(body), body);
     char answer[2048];
     size_t len = 0;
     ssize_t got;
@@ -206,7 +222,8 @@ static void nobody_can_be_asked(void **state)
     (void)state;
     struct scene scene;
     begin(&scene, ON_NODE, "");
-    fake_apiserver_answer(scene.fixture->server, &(struct fake_answer){.match = HOLDERS, .status = 503, .body = "{}"});
+    fake_apiserver_answer(scene.fixture->server,
+                          &(struct fake_answer){.match = HOLDERS, .status = 503, .body = "{}"});
     assert_int_equal(announce_from(&scene, "127.0.0.1"), 202);
     assert_int_equal(recorded(&scene.fixture->gateway, ACCEPTED), 0);
     end(&scene);
@@ -240,7 +257,8 @@ static void an_unknown_pod_is_waited_for(void **state)
     /* Its UID counts, not its name; the wait ends after five seconds. */
     began_ms = clock_monotonic_ms();
     assert_int_equal(ask(&scene, "127.0.0.1", "POST", "/announce",
-                         "{\"namespace\":\"shop\",\"function\":\"create-order\",\"podName\":\"a\",\"podUID\":\"u-z\",\"port\":8080}"),
+                         "{\"namespace\":\"shop\",\"function\":\"create-order\",\"podName\":\"a\",\"podUID\":"
+                         "\"u-z\",\"port\":8080}"),
                      202);
     assert_in_range(clock_monotonic_ms() - began_ms, 4900, 8000);
     end(&scene);
@@ -263,7 +281,8 @@ static void terminating_pods_only_say_goodbye(void **state)
 {
     (void)state;
     struct scene scene;
-    CLEANUP_FREE char *pod = pod_json("a", "1", ",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"", ON_NODE, "\"podIP\":\"127.0.0.1\"");
+    CLEANUP_FREE char *pod = pod_json("a", "1", ",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"", ON_NODE,
+                                      "\"podIP\":\"127.0.0.1\"");
     begin_with(&scene, pod, 200, true);
     assert_int_equal(announce_from(&scene, "127.0.0.1"), 403);
     assert_int_equal(goodbye_from(&scene, "127.0.0.1"), 200);
@@ -282,13 +301,26 @@ static void malformed_and_misplaced(void **state)
         {"POST", "/announce", "", 400},
         {"POST", "/announce", "[]", 400},
         {"POST", "/announce", "{\"namespace\":\"shop\"}", 400},
-        {"POST", "/announce", "{\"namespace\":\"shop/x\",\"function\":\"f\",\"podName\":\"a\",\"podUID\":\"u\",\"port\":8080}", 400},
-        {"POST", "/announce", "{\"namespace\":\"shop\",\"function\":\"F\",\"podName\":\"a\",\"podUID\":\"u\",\"port\":8080}", 400},
-        {"POST", "/announce", "{\"namespace\":\"shop\",\"function\":\"f\",\"podName\":\"../a\",\"podUID\":\"u\",\"port\":8080}", 400},
-        {"POST", "/announce", "{\"namespace\":\"shop\",\"function\":\"f\",\"podName\":\"a\",\"podUID\":\"u u\",\"port\":8080}", 400},
-        {"POST", "/announce", "{\"namespace\":\"shop\",\"function\":\"f\",\"podName\":\"a\",\"podUID\":\"u\",\"port\":22}", 400},
-        {"POST", "/announce", "{\"namespace\":\"shop\",\"function\":\"other\",\"podName\":\"a\",\"podUID\":\"u-a\",\"port\":8080}", 403},
-        {"POST", "/goodbye", "{\"namespace\":\"shop\",\"function\":\"create-order\",\"podName\":\"a\",\"podUID\":\"u-a\",\"port\":0}", 200},
+        {"POST", "/announce",
+         "{\"namespace\":\"shop/x\",\"function\":\"f\",\"podName\":\"a\",\"podUID\":\"u\",\"port\":8080}",
+         400},
+        {"POST", "/announce",
+         "{\"namespace\":\"shop\",\"function\":\"F\",\"podName\":\"a\",\"podUID\":\"u\",\"port\":8080}", 400},
+        {"POST", "/announce",
+         "{\"namespace\":\"shop\",\"function\":\"f\",\"podName\":\"../a\",\"podUID\":\"u\",\"port\":8080}",
+         400},
+        {"POST", "/announce",
+         "{\"namespace\":\"shop\",\"function\":\"f\",\"podName\":\"a\",\"podUID\":\"u u\",\"port\":8080}",
+         400},
+        {"POST", "/announce",
+         "{\"namespace\":\"shop\",\"function\":\"f\",\"podName\":\"a\",\"podUID\":\"u\",\"port\":22}", 400},
+        {"POST", "/announce",
+         "{\"namespace\":\"shop\",\"function\":\"other\",\"podName\":\"a\",\"podUID\":\"u-a\",\"port\":8080}",
+         403},
+        {"POST", "/goodbye",
+         "{\"namespace\":\"shop\",\"function\":\"create-order\",\"podName\":\"a\",\"podUID\":\"u-a\","
+         "\"port\":0}",
+         200},
     };
     struct scene scene;
     begin(&scene, ON_NODE, "\"podIP\":\"127.0.0.1\"");

@@ -1,8 +1,10 @@
 /* The catalogue against a fake API server: what reaches the core. */
 #include "operator/tests/test_kube_catalog_fixture.h"
 
-#define READY   "\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]"
-#define BLOCKED "\"conditions\":[{\"type\":\"ReplicaFailure\",\"status\":\"True\",\"reason\":\"FailedCreate\",\"message\":\"%s\"}]"
+#define READY "\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]"
+#define BLOCKED                                                                                              \
+    "\"conditions\":[{\"type\":\"ReplicaFailure\",\"status\":\"True\",\"reason\":\"FailedCreate\","          \
+    "\"message\":\"%s\"}]"
 
 struct nodes_seen {
     atomic_int scheduled, addressed;
@@ -39,14 +41,16 @@ static void stop_catalog(struct fixture *fixture, struct kube_catalog *catalog)
 
 static char *deployment_json(const char *version, const char *status)
 {
-    return xasprintf("{\"metadata\":{\"name\":\"create-order\",\"namespace\":\"shop\",\"uid\":\"d\",\"resourceVersion\":\"%s\"},"
+    return xasprintf("{\"metadata\":{\"name\":\"create-order\",\"namespace\":\"shop\",\"uid\":\"d\","
+                     "\"resourceVersion\":\"%s\"},"
                      "\"status\":{%s}}",
                      version, status);
 }
 
 static char *peer_json(const char *name, const char *version, const char *rest, const char *status)
 {
-    return xasprintf("{\"metadata\":{\"name\":\"%s\",\"namespace\":\"cicada-system\",\"uid\":\"%s\",\"resourceVersion\":\"%s\"%s},"
+    return xasprintf("{\"metadata\":{\"name\":\"%s\",\"namespace\":\"cicada-system\",\"uid\":\"%s\","
+                     "\"resourceVersion\":\"%s\"%s},"
                      "\"status\":{%s}}",
                      name, name, version, rest, status);
 }
@@ -67,12 +71,15 @@ static void lists_are_fed_then_synced(void **state)
     struct fixture *fixture = fixture_new();
     CLEANUP_FREE char *good = function_json("create-order", 1, "shop.so:create", "1", "");
     CLEANUP_FREE char *bad = function_json("bad", 1, "not a handler", "2", "");
-    CLEANUP_FREE char *gone = function_json("gone", 1, "shop.so:create", "3", ",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"");
+    CLEANUP_FREE char *gone =
+        function_json("gone", 1, "shop.so:create", "3", ",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"");
     CLEANUP_FREE char *functions = xasprintf("%s,%s,%s", good, bad, gone);
     CLEANUP_FREE char *pod = pod_json("a", "4", "", "\"nodeName\":\"n1\"", "\"podIP\":\"10.0.0.7\"," READY);
     CLEANUP_FREE char *peer_a = peer_json("g1", "5", "", READY), *peer_b = peer_json("g2", "6", "", READY);
-    CLEANUP_FREE char *peer_c = peer_json("g3", "7", ",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"", READY);
-    CLEANUP_FREE char *peer_d = peer_json("g4", "8", "", "\"conditions\":[{\"type\":\"Ready\",\"status\":\"False\"}]");
+    CLEANUP_FREE char *peer_c =
+        peer_json("g3", "7", ",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"", READY);
+    CLEANUP_FREE char *peer_d =
+        peer_json("g4", "8", "", "\"conditions\":[{\"type\":\"Ready\",\"status\":\"False\"}]");
     CLEANUP_FREE char *peers = xasprintf("%s,%s,%s,%s", peer_a, peer_b, peer_c, peer_d);
     answer_list(fixture, FUNCTIONS_PATH, functions);
     answer_list(fixture, PODS_PATH, pod);
@@ -86,7 +93,8 @@ static void lists_are_fed_then_synced(void **state)
     assert_int_equal(recorded(&fixture->gateway, "function shop/bad generation 1"), 0);
     assert_int_equal(recorded(&fixture->gateway, "function shop/gone generation 1"), 0);
     assert_int_equal(recorded(&fixture->gateway, "pod u-a a of shop/create-order 10.0.0.7 ready -"), 1);
-    assert_int_equal(recorded(&fixture->gateway, "peers 2"), 3); /* after the second, and still after the third and the fourth */
+    assert_int_equal(recorded(&fixture->gateway, "peers 2"),
+                     3); /* after the second, and still after the third and the fourth */
     assert_int_equal(atomic_load(&seen.addressed), 1);
     assert_int_equal(atomic_load(&seen.scheduled), 0);
 
@@ -124,7 +132,8 @@ static void functions_change(void **state)
     CLEANUP_FREE char *second = function_json("f", 2, "shop.so:create", "3", "");
     CLEANUP_FREE char *bad = function_json("f", 3, "nothing", "4", "");
     CLEANUP_FREE char *third = function_json("f", 4, "shop.so:create", "5", "");
-    CLEANUP_FREE char *going = function_json("f", 4, "shop.so:create", "6", ",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"");
+    CLEANUP_FREE char *going =
+        function_json("f", 4, "shop.so:create", "6", ",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"");
     answer_list(fixture, FUNCTIONS_PATH, first);
     answer_empty(fixture, FUNCTIONS_PATH);
     struct kube_catalog *catalog = start_catalog(fixture, NULL);
@@ -132,7 +141,8 @@ static void functions_change(void **state)
     push_event(fixture, FUNCTIONS_PATH, "MODIFIED", same);
     push_event(fixture, FUNCTIONS_PATH, "MODIFIED", second);
     await_record(&fixture->gateway, "function shop/f generation 2");
-    assert_int_equal(recorded(&fixture->gateway, "function shop/f generation 1"), 1); /* a new status is no news */
+    assert_int_equal(recorded(&fixture->gateway, "function shop/f generation 1"),
+                     1); /* a new status is no news */
     push_event(fixture, FUNCTIONS_PATH, "MODIFIED", bad);
     await_record(&fixture->gateway, "function shop/f removed");
     push_event(fixture, FUNCTIONS_PATH, "MODIFIED", third);
@@ -141,11 +151,13 @@ static void functions_change(void **state)
     push_event(fixture, FUNCTIONS_PATH, "DELETED", going);
     push_event(fixture, FUNCTIONS_PATH, "ADDED", first);
     int64_t deadline_ms = clock_monotonic_ms() + WAIT_MS;
-    while (recorded(&fixture->gateway, "function shop/f generation 1") < 2 && clock_monotonic_ms() < deadline_ms) {
+    while (recorded(&fixture->gateway, "function shop/f generation 1") < 2 &&
+           clock_monotonic_ms() < deadline_ms) {
         pause_ms(2);
     }
     assert_int_equal(recorded(&fixture->gateway, "function shop/f generation 1"), 2);
-    assert_int_equal(recorded(&fixture->gateway, "function shop/f removed"), 2); /* when it was bad, and when it began to go */
+    assert_int_equal(recorded(&fixture->gateway, "function shop/f removed"),
+                     2); /* when it was bad, and when it began to go */
     stop_catalog(fixture, catalog);
 }
 
@@ -160,9 +172,10 @@ static void pods_come_fail_and_go(void **state)
     uint64_t before = kube_catalog_pod_changes(catalog);
     CLEANUP_FREE char *made = pod_json("a", "1", "", "", "");
     CLEANUP_FREE char *bound = pod_json("a", "2", "", "\"nodeName\":\"n1\"", "");
-    CLEANUP_FREE char *failing = pod_json("a", "3", "", "\"nodeName\":\"n1\"",
-                                          "\"containerStatuses\":[{\"name\":\"function\",\"state\":{\"waiting\":{"
-                                          "\"reason\":\"ImagePullBackOff\"}}}]");
+    CLEANUP_FREE char *failing =
+        pod_json("a", "3", "", "\"nodeName\":\"n1\"",
+                 "\"containerStatuses\":[{\"name\":\"function\",\"state\":{\"waiting\":{"
+                 "\"reason\":\"ImagePullBackOff\"}}}]");
     CLEANUP_FREE char *running = pod_json("a", "4", "", "\"nodeName\":\"n1\"", "\"podIP\":\"10.0.0.9\"");
     push_event(fixture, PODS_PATH, "ADDED", made);
     assert_true(kube_catalog_pod_wait(catalog, before, clock_monotonic_ms() + WAIT_MS));
@@ -187,7 +200,8 @@ static void deployments_block(void **state)
     await_record(&fixture->gateway, "synced");
     CLEANUP_FREE char *quota_status = xasprintf(BLOCKED, "pods \\\"x\\\" is forbidden: exceeded quota: none");
     CLEANUP_FREE char *other_status = xasprintf(BLOCKED, "pods \\\"x\\\" is forbidden: violates PodSecurity");
-    CLEANUP_FREE char *quota = deployment_json("1", quota_status), *other = deployment_json("2", other_status);
+    CLEANUP_FREE char *quota = deployment_json("1", quota_status),
+                      *other = deployment_json("2", other_status);
     CLEANUP_FREE char *fine = deployment_json("3", "");
     push_event(fixture, DEPLOYMENTS_PATH, "ADDED", quota);
     await_record(&fixture->gateway, "blocked shop/create-order QuotaExceeded");
@@ -198,7 +212,8 @@ static void deployments_block(void **state)
     push_event(fixture, DEPLOYMENTS_PATH, "MODIFIED", quota);
     push_event(fixture, DEPLOYMENTS_PATH, "DELETED", quota);
     int64_t deadline_ms = clock_monotonic_ms() + WAIT_MS;
-    while (recorded(&fixture->gateway, "blocked shop/create-order -") < 2 && clock_monotonic_ms() < deadline_ms) {
+    while (recorded(&fixture->gateway, "blocked shop/create-order -") < 2 &&
+           clock_monotonic_ms() < deadline_ms) {
         pause_ms(2);
     }
     assert_int_equal(recorded(&fixture->gateway, "blocked shop/create-order -"), 2);
@@ -212,15 +227,19 @@ static void namespaces_apart(void **state)
     struct fixture *fixture = fixture_new();
     static const char *const names[] = {"shop", "bank"};
     static const char *const paths[] = {
-        "/apis/cicada.dev/v1alpha1/namespaces/shop/functions?", "/api/v1/namespaces/shop/pods?",
-        "/apis/apps/v1/namespaces/shop/deployments?",           "/apis/cicada.dev/v1alpha1/namespaces/bank/functions?",
-        "/apis/apps/v1/namespaces/bank/deployments?",           PEERS_PATH,
+        "/apis/cicada.dev/v1alpha1/namespaces/shop/functions?",
+        "/api/v1/namespaces/shop/pods?",
+        "/apis/apps/v1/namespaces/shop/deployments?",
+        "/apis/cicada.dev/v1alpha1/namespaces/bank/functions?",
+        "/apis/apps/v1/namespaces/bank/deployments?",
+        PEERS_PATH,
     };
     for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
         answer_list(fixture, paths[i], "");
     }
     const char *missing = "/api/v1/namespaces/bank/pods?";
-    fake_apiserver_answer(fixture->server, &(struct fake_answer){.match = missing, .status = 403, .body = "{}"});
+    fake_apiserver_answer(fixture->server,
+                          &(struct fake_answer){.match = missing, .status = 403, .body = "{}"});
     struct kube_catalog_settings settings = {
         .client = fixture->client,
         .gateway = &fixture->gateway,

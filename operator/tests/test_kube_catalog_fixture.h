@@ -36,7 +36,8 @@ struct gateway {
     bool refuse;                   /* knows no pod; guarded by mu */
 };
 
-static inline void record(struct gateway *gateway, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static inline void record(struct gateway *gateway, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 static inline void record(struct gateway *gateway, const char *format, ...)
 {
     char line[512];
@@ -92,7 +93,8 @@ static inline void await_record(struct gateway *gateway, const char *line)
 
 void gateway_function_set(struct gateway *gateway, struct function_spec *spec)
 {
-    record(gateway, "function %s/%s generation %lld", spec->namespace, spec->name, (long long)spec->generation);
+    record(gateway, "function %s/%s generation %lld", spec->namespace, spec->name,
+           (long long)spec->generation);
 }
 
 void gateway_function_remove(struct gateway *gateway, const char *namespace, const char *name)
@@ -113,8 +115,8 @@ void gateway_pod_set(struct gateway *gateway, const struct gateway_pod *pod)
         inet_ntop(AF_INET, &pod->address.sin_addr, address, sizeof(address));
         assert_int_equal(ntohs(pod->address.sin_port), 8080);
     }
-    record(gateway, "pod %s %s of %s/%s %s %s %s", pod->uid, pod->name, pod->namespace, pod->function, address,
-           states[pod->state], pod->failure_code ? pod->failure_code : "-");
+    record(gateway, "pod %s %s of %s/%s %s %s %s", pod->uid, pod->name, pod->namespace, pod->function,
+           address, states[pod->state], pod->failure_code ? pod->failure_code : "-");
 }
 
 void gateway_pod_remove(struct gateway *gateway, const char *uid)
@@ -144,7 +146,8 @@ bool gateway_pod_goodbye(struct gateway *gateway, const char *uid)
     return core_knows_pods(gateway);
 }
 
-void gateway_function_blocked(struct gateway *gateway, const char *namespace, const char *name, const char *code)
+void gateway_function_blocked(struct gateway *gateway, const char *namespace, const char *name,
+                              const char *code)
 {
     record(gateway, "blocked %s/%s %s", namespace, name, code ? code : "-");
 }
@@ -212,12 +215,14 @@ static inline void fixture_free(struct fixture *fixture)
 /* A list of `items` (comma-separated objects) for requests that match; once. */
 static inline void answer_list(struct fixture *fixture, const char *match, const char *items)
 {
-    CLEANUP_FREE char *body = xasprintf("{\"kind\":\"List\",\"metadata\":{\"resourceVersion\":\"100\"},\"items\":[%s]}", items);
+    CLEANUP_FREE char *body =
+        xasprintf("{\"kind\":\"List\",\"metadata\":{\"resourceVersion\":\"100\"},\"items\":[%s]}", items);
     fake_apiserver_answer(fixture->server, &(struct fake_answer){.match = match, .body = body});
 }
 
 /* Sends a watch event once the watch is there. */
-static inline void push_event(struct fixture *fixture, const char *match, const char *type, const char *object)
+static inline void push_event(struct fixture *fixture, const char *match, const char *type,
+                              const char *object)
 {
     CLEANUP_FREE char *event = xasprintf("{\"type\":\"%s\",\"object\":%s}\n", type, object);
     int64_t deadline_ms = clock_monotonic_ms() + WAIT_MS;
@@ -233,21 +238,25 @@ static inline void push_event(struct fixture *fixture, const char *match, const 
 #define PEERS_PATH       "/api/v1/namespaces/cicada-system/pods?"
 
 /* rest: more members of metadata, beginning with a comma, or "". */
-static inline char *function_json(const char *name, int generation, const char *handler, const char *version, const char *rest)
+static inline char *function_json(const char *name, int generation, const char *handler, const char *version,
+                                  const char *rest)
 {
-    return xasprintf("{\"apiVersion\":\"cicada.dev/v1alpha1\",\"kind\":\"Function\",\"metadata\":{\"name\":\"%s\","
-                     "\"namespace\":\"shop\",\"uid\":\"f-%s\",\"resourceVersion\":\"%s\",\"generation\":%d%s},"
-                     "\"spec\":{\"handler\":\"%s\"}}",
-                     name, name, version, generation, rest, handler);
+    return xasprintf(
+        "{\"apiVersion\":\"cicada.dev/v1alpha1\",\"kind\":\"Function\",\"metadata\":{\"name\":\"%s\","
+        "\"namespace\":\"shop\",\"uid\":\"f-%s\",\"resourceVersion\":\"%s\",\"generation\":%d%s},"
+        "\"spec\":{\"handler\":\"%s\"}}",
+        name, name, version, generation, rest, handler);
 }
 
 /* A pod of function `create-order`; spec and status are objects' members. */
-static inline char *pod_json(const char *name, const char *version, const char *rest, const char *spec, const char *status)
+static inline char *pod_json(const char *name, const char *version, const char *rest, const char *spec,
+                             const char *status)
 {
-    return xasprintf("{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"%s\",\"namespace\":\"shop\","
-                     "\"uid\":\"u-%s\",\"resourceVersion\":\"%s\",\"labels\":{\"app.kubernetes.io/managed-by\":"
-                     "\"cicada\",\"cicada.dev/function\":\"create-order\"}%s},\"spec\":{%s},\"status\":{%s}}",
-                     name, name, version, rest, spec, status);
+    return xasprintf(
+        "{\"apiVersion\":\"v1\",\"kind\":\"Pod\",\"metadata\":{\"name\":\"%s\",\"namespace\":\"shop\","
+        "\"uid\":\"u-%s\",\"resourceVersion\":\"%s\",\"labels\":{\"app.kubernetes.io/managed-by\":"
+        "\"cicada\",\"cicada.dev/function\":\"create-order\"}%s},\"spec\":{%s},\"status\":{%s}}",
+        name, name, version, rest, spec, status);
 }
 
 #endif

@@ -13,18 +13,19 @@
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 
-#define CONTAINER(members) "\"containerStatuses\":[{\"name\":\"sidecar\",\"restartCount\":9},{\"name\":\"function\"," members "}]"
-#define WAITING(reason)    "\"state\":{\"waiting\":{\"reason\":\"" reason "\"}}"
-#define ENDED(message)     "{\"terminated\":{\"exitCode\":1,\"message\":" message "}}"
-#define LOAD_FAILED        "\"{\\\"reason\\\":\\\"HandlerLoadFailed\\\",\\\"message\\\":\\\"no such symbol\\\"}\""
-#define UNREACHABLE        "\"{\\\"reason\\\":\\\"DatabaseUnreachable\\\",\\\"message\\\":\\\"refused\\\"}\""
+#define CONTAINER(members)                                                                                   \
+    "\"containerStatuses\":[{\"name\":\"sidecar\",\"restartCount\":9},{\"name\":\"function\"," members "}]"
+#define WAITING(reason) "\"state\":{\"waiting\":{\"reason\":\"" reason "\"}}"
+#define ENDED(message)  "{\"terminated\":{\"exitCode\":1,\"message\":" message "}}"
+#define LOAD_FAILED     "\"{\\\"reason\\\":\\\"HandlerLoadFailed\\\",\\\"message\\\":\\\"no such symbol\\\"}\""
+#define UNREACHABLE     "\"{\\\"reason\\\":\\\"DatabaseUnreachable\\\",\\\"message\\\":\\\"refused\\\"}\""
 
 static struct kube_pod *project(const char *metadata, const char *spec, const char *status)
 {
-    CLEANUP_FREE char *text = xasprintf(
-        "{\"metadata\":{\"name\":\"p\",\"namespace\":\"shop\",\"uid\":\"u\",\"resourceVersion\":\"1\",\"labels\":"
-        "{\"cicada.dev/function\":\"f\"}%s},\"spec\":{%s},\"status\":{%s}}",
-        metadata, spec, status);
+    CLEANUP_FREE char *text = xasprintf("{\"metadata\":{\"name\":\"p\",\"namespace\":\"shop\",\"uid\":\"u\","
+                                        "\"resourceVersion\":\"1\",\"labels\":"
+                                        "{\"cicada.dev/function\":\"f\"}%s},\"spec\":{%s},\"status\":{%s}}",
+                                        metadata, spec, status);
     CLEANUP_JSON cJSON *tree = NULL;
     struct err err = ERR_INIT;
     if (json_parse(text, strlen(text), JSON_DEPTH_MAX, &tree, &err) < 0) {
@@ -58,10 +59,12 @@ static void failure_codes(void **state)
         {CONTAINER("\"restartCount\":0,\"state\":" ENDED(LOAD_FAILED)), "HandlerLoadFailed"},
         {CONTAINER("\"restartCount\":1,\"state\":" ENDED("\"\"")), "ContainerExited"},
         {CONTAINER("\"restartCount\":1,\"state\":" ENDED(LOAD_FAILED)), "HandlerLoadFailed"},
-        {CONTAINER("\"restartCount\":2,\"state\":{\"running\":{}},\"lastState\":" ENDED(LOAD_FAILED)), "HandlerLoadFailed"},
+        {CONTAINER("\"restartCount\":2,\"state\":{\"running\":{}},\"lastState\":" ENDED(LOAD_FAILED)),
+         "HandlerLoadFailed"},
         /* What the container printed is not a reason. */
         {CONTAINER("\"restartCount\":2,\"lastState\":" ENDED("\"Segmentation fault\"")), "ContainerExited"},
-        {CONTAINER("\"restartCount\":2,\"lastState\":" ENDED("\"{\\\"reason\\\":\\\"no reason\\\"}\"")), "ContainerExited"},
+        {CONTAINER("\"restartCount\":2,\"lastState\":" ENDED("\"{\\\"reason\\\":\\\"no reason\\\"}\"")),
+         "ContainerExited"},
         {CONTAINER("\"restartCount\":2,\"lastState\":" ENDED("\"{\\\"reason\\\":7}\"")), "ContainerExited"},
         /* Ready, or going: nothing to complain of. */
         {"\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]," CONTAINER("\"restartCount\":5"), NULL},
@@ -71,7 +74,8 @@ static void failure_codes(void **state)
         struct kube_pod *pod = project("", "", cases[i].status);
         const char *code = kube_pod_failure(pod);
         if (!code != !cases[i].code || (code && strcmp(code, cases[i].code) != 0)) {
-            fail_msg("%s: %s, not %s", cases[i].status, code ? code : "-", cases[i].code ? cases[i].code : "-");
+            fail_msg("%s: %s, not %s", cases[i].status, code ? code : "-",
+                     cases[i].code ? cases[i].code : "-");
         }
         cached_object_unref(&pod->object);
     }
@@ -81,7 +85,8 @@ static void failure_codes(void **state)
 static void exits_count_from_ready(void **state)
 {
     (void)state;
-    struct kube_pod *ready = project("", "", "\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]," CONTAINER("\"restartCount\":3"));
+    struct kube_pod *ready = project(
+        "", "", "\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]," CONTAINER("\"restartCount\":3"));
     struct kube_pod *once = project("", "", CONTAINER("\"restartCount\":4"));
     struct kube_pod *twice = project("", "", CONTAINER("\"restartCount\":5"));
     kube_pod_inherit(ready, NULL);
@@ -120,9 +125,14 @@ static void states(void **state)
     } cases[] = {
         {"", "", GATEWAY_POD_PENDING},
         {"", "\"conditions\":[{\"type\":\"Ready\",\"status\":\"False\"}]", GATEWAY_POD_PENDING},
-        {"", "\"conditions\":[{\"type\":\"Initialized\",\"status\":\"True\"},{\"type\":\"Ready\",\"status\":\"True\"}]", GATEWAY_POD_READY},
-        {",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"", "\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]", GATEWAY_POD_TERMINATING},
-        {"", "\"phase\":\"Failed\",\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]", GATEWAY_POD_TERMINATING},
+        {"",
+         "\"conditions\":[{\"type\":\"Initialized\",\"status\":\"True\"},{\"type\":\"Ready\",\"status\":"
+         "\"True\"}]",
+         GATEWAY_POD_READY},
+        {",\"deletionTimestamp\":\"2026-01-01T00:00:00Z\"",
+         "\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]", GATEWAY_POD_TERMINATING},
+        {"", "\"phase\":\"Failed\",\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]",
+         GATEWAY_POD_TERMINATING},
     };
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         struct kube_pod *pod = project(cases[i].metadata, "", cases[i].status);
@@ -159,16 +169,17 @@ static void addresses(void **state)
 static void others_are_left_out(void **state)
 {
     (void)state;
-    CLEANUP_JSON cJSON *tree = cJSON_Parse("{\"metadata\":{\"name\":\"p\",\"namespace\":\"n\",\"uid\":\"u\"}}");
+    CLEANUP_JSON cJSON *tree =
+        cJSON_Parse("{\"metadata\":{\"name\":\"p\",\"namespace\":\"n\",\"uid\":\"u\"}}");
     assert_null(kube_pod_project(NULL, tree));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(failure_codes), cmocka_unit_test(exits_count_from_ready),
-        cmocka_unit_test(a_pull_fails_again), cmocka_unit_test(states),        cmocka_unit_test(addresses),
-        cmocka_unit_test(others_are_left_out),
+        cmocka_unit_test(failure_codes),      cmocka_unit_test(exits_count_from_ready),
+        cmocka_unit_test(a_pull_fails_again), cmocka_unit_test(states),
+        cmocka_unit_test(addresses),          cmocka_unit_test(others_are_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
