@@ -5,7 +5,12 @@
  *
  * Threads: one client may be used from many threads; each call takes an idle handle of the pool or makes one.
  * http_client_global_init() is called by main before any thread starts.
- * Cancel: when `stop` is set, a call in progress returns ERR_CANCELLED at once.
+ * Cancel: when `stop` is set, a call in progress returns ERR_CANCELLED at once; only the resolution of a host name is
+ * waited for.
+ *
+ * Errors: ERR_UNAVAILABLE (no connection, not trusted, or the answer broke off), ERR_TIMEOUT, ERR_CANCELLED, ERR_TOO_LARGE,
+ * ERR_INVALID (a malformed request or certificate of ours). A request on a kept connection that the peer had closed is sent
+ * again by libcurl, also a POST.
  */
 #ifndef CICADA_HTTP_HTTP_CLIENT_H
 #define CICADA_HTTP_HTTP_CLIENT_H
@@ -18,6 +23,7 @@
 #include "runtime/base/stop.h"
 #include "runtime/base/strbuf.h"
 
+/* Also has the process ignore SIGPIPE: OpenSSL writes to sockets without MSG_NOSIGNAL. */
 void http_client_global_init(void);
 
 struct http_client;
@@ -28,8 +34,8 @@ struct http_client_settings {
     const char *ca_pem;          /* PEM text instead of a file (kubeconfig ...-data), or NULL */
     const char *client_cert_pem; /* PEM text or NULL */
     const char *client_key_pem;
-    int64_t connect_timeout_ms;
-    const struct stop *stop; /* borrowed, may be NULL */
+    int64_t connect_timeout_ms; /* > 0 */
+    const struct stop *stop;    /* borrowed, may be NULL */
 };
 
 struct http_client_request {
