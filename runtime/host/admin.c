@@ -148,11 +148,6 @@ void admin_set_service(struct admin *admin, struct service *service, struct pg_p
     atomic_store(&admin->service, service);
 }
 
-int admin_port(const struct admin *admin)
-{
-    return http_server_port(admin->server);
-}
-
 void admin_stop(struct admin *admin)
 {
     if (admin == NULL)
