@@ -9,11 +9,11 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
-#define CLIENT_IN_BYTES_MAX      (2 * WORKER_SCRATCH_BYTES)
-#define CLIENT_LINGER_MS         2000
-#define CLIENT_LINGER_BYTES_MAX  (1 << 20)
-#define ROUTE_WAITERS_MAX        2000 /* per loop */
-#define ROUTE_WAIT_MS            30000
+#define CLIENT_IN_BYTES_MAX     (2 * WORKER_SCRATCH_BYTES)
+#define CLIENT_LINGER_MS        2000
+#define CLIENT_LINGER_BYTES_MAX (1 << 20)
+#define ROUTE_WAITERS_MAX       2000 /* per loop */
+#define ROUTE_WAIT_MS           30000
 
 /* ---- states ---- */
 
@@ -47,6 +47,35 @@ static void count_unrouted(struct worker *worker, int change)
     atomic_fetch_add(&worker->exchanges, change);
 }
 
+static void set_deadline(struct client_conn *client)
+{
+    const struct gateway_settings *settings = &client->worker->gateway->settings;
+    int64_t limit_ms = 0;
+    switch (client->state) {
+    case CLIENT_WAITING:
+        /* A connection that never said anything gets less patience than one that may be used again. */
+        limit_ms = client->served ? settings->client_idle_timeout_ms : settings->client_header_timeout_ms;
+        break;
+    case CLIENT_HEAD:
+        limit_ms = settings->client_header_timeout_ms;
+        break;
+    case CLIENT_UNROUTED:
+        limit_ms = ROUTE_WAIT_MS;
+        break;
+    case CLIENT_FLUSHING:
+        limit_ms = settings->client_idle_timeout_ms; /* without the client taking a byte */
+        break;
+    case CLIENT_LINGERING:
+        limit_ms = CLIENT_LINGER_MS;
+        break;
+    case CLIENT_EXCHANGE: /* the exchange sets its own */
+    case CLIENT_CLOSED:
+        loop_timer_cancel(&client->timer);
+        return;
+    }
+    loop_timer_set(client->worker->loop, &client->timer, loop_now_ms(client->worker->loop) + limit_ms);
+}
+
 static void client_set_state(struct client_conn *client, enum client_state state)
 {
     struct worker *worker = client->worker;
@@ -60,32 +89,13 @@ static void client_set_state(struct client_conn *client, enum client_state state
     }
     TAILQ_REMOVE(from, client, link);
     client->state = state;
-    int64_t now_ms = loop_now_ms(worker->loop);
-    const struct gateway_settings *settings = &worker->gateway->settings;
-    switch (state) {
-    case CLIENT_WAITING:
-        /* A connection that never said anything gets less patience than one that may be used again. */
-        loop_timer_set(worker->loop, &client->timer,
-                       now_ms + (client->served ? settings->client_idle_timeout_ms : settings->client_header_timeout_ms));
-        break;
-    case CLIENT_HEAD:
-        loop_timer_set(worker->loop, &client->timer, now_ms + settings->client_header_timeout_ms);
-        break;
-    case CLIENT_UNROUTED:
-        count_unrouted(worker, 1);
-        loop_timer_set(worker->loop, &client->timer, now_ms + ROUTE_WAIT_MS);
-        break;
-    case CLIENT_EXCHANGE:
-        loop_timer_cancel(&client->timer); /* the exchange sets its own */
-        break;
-    case CLIENT_LINGERING:
-        loop_timer_set(worker->loop, &client->timer, now_ms + CLIENT_LINGER_MS);
-        break;
-    case CLIENT_CLOSED:
+    if (state == CLIENT_CLOSED) {
         enter_closed(client);
         return;
     }
+    set_deadline(client);
     if (state == CLIENT_UNROUTED) {
+        count_unrouted(worker, 1);
         TAILQ_INSERT_TAIL(&worker->route_waiters, client, link);
     } else {
         TAILQ_INSERT_TAIL(&worker->clients, client, link);
@@ -101,7 +111,8 @@ void client_conn_close(struct client_conn *client)
 
 void client_conn_want_read(struct client_conn *client, bool want)
 {
-    uint32_t events = (want ? EPOLLIN : 0) | (client->ended ? 0 : EPOLLRDHUP) | (outbuf_pending(&client->out) ? EPOLLOUT : 0);
+    uint32_t events = (want ? EPOLLIN : 0) | (client->ended ? 0 : EPOLLRDHUP) |
+                      (outbuf_pending(&client->out) ? EPOLLOUT : 0);
     loop_watch_set(client->worker->loop, &client->watch, events);
 }
 
@@ -203,7 +214,8 @@ static void resume_soon(struct client_conn *client)
 void client_conn_retry_routes(struct worker *worker)
 {
     struct client_conn *client;
-    TAILQ_FOREACH (client, &worker->route_waiters, link) {
+    TAILQ_FOREACH(client, &worker->route_waiters, link)
+    {
         resume_soon(client);
     }
 }
@@ -225,11 +237,24 @@ static void drop_input(struct client_conn *client)
     }
 }
 
-/* The answer has left; a client that still sends must get to read it before it learns that nobody listens. */
-static void end_stream(struct client_conn *client)
+/* The last answer has left. A client that still sends must get to read it before it learns that nobody listens. */
+static void flushed(struct client_conn *client)
 {
+    if (!client->unread) {
+        client_conn_close(client);
+        return;
+    }
     shutdown(client->watch.fd, SHUT_WR);
+    client_set_state(client, CLIENT_LINGERING);
     client_conn_want_read(client, true);
+}
+
+static void await_next(struct client_conn *client)
+{
+    if (client->in.len > 0) {
+        resume_soon(client);
+    }
+    client_conn_want_read(client, client->in.len == 0);
 }
 
 void client_conn_answered(struct client_conn *client, bool keep, bool unread)
@@ -237,45 +262,50 @@ void client_conn_answered(struct client_conn *client, bool keep, bool unread)
     client->exchange = NULL;
     client->served = true;
     h1_scan_init(&client->scan, H1_REQUEST);
-    if (!keep) {
-        bool leftover = unread || client->in.len > 0;
-        strbuf_release(&client->in);
-        if (!leftover && !outbuf_pending(&client->out)) {
-            client_conn_close(client);
-            return;
-        }
-        client_set_state(client, CLIENT_LINGERING);
-        if (outbuf_pending(&client->out)) {
-            client_conn_want_read(client, false);
+    bool pending = outbuf_pending(&client->out);
+    if (keep) {
+        client_set_state(client, CLIENT_WAITING);
+        if (pending) {
+            client_conn_want_read(client, false); /* the next request waits until this answer has left */
         } else {
-            end_stream(client);
+            await_next(client);
         }
         return;
     }
-    client_set_state(client, CLIENT_WAITING);
-    if (outbuf_pending(&client->out)) {
-        client_conn_want_read(client, false); /* the next request waits until this answer has left */
-    } else if (client->in.len > 0) {
-        resume_soon(client);
+    client->unread = unread || client->in.len > 0;
+    strbuf_release(&client->in);
+    client_set_state(client, CLIENT_FLUSHING);
+    if (pending) {
+        client_conn_want_read(client, false);
     } else {
-        client_conn_want_read(client, true);
+        flushed(client);
     }
 }
 
-static void drained(struct client_conn *client)
+static void writable(struct client_conn *client)
 {
+    if (outbuf_flush(&client->out, client->watch.fd) < 0) {
+        client_conn_close(client);
+        return;
+    }
+    bool pending = outbuf_pending(&client->out);
+    if (!pending) {
+        loop_watch_set(client->worker->loop, &client->watch, client->watch.events & ~(uint32_t)EPOLLOUT);
+    }
     switch (client->state) {
     case CLIENT_EXCHANGE:
-        loop_watch_set(client->worker->loop, &client->watch, client->watch.events & ~(uint32_t)EPOLLOUT);
-        exchange_client_drained(client->exchange);
+        exchange_client_took(client->exchange, !pending);
         break;
-    case CLIENT_LINGERING:
-        end_stream(client);
+    case CLIENT_FLUSHING:
+        set_deadline(client);
+        if (!pending) {
+            flushed(client);
+        }
         break;
     case CLIENT_WAITING:
-        client_conn_want_read(client, client->in.len == 0);
-        if (client->in.len > 0) {
-            resume_soon(client);
+        set_deadline(client);
+        if (!pending) {
+            await_next(client);
         }
         break;
     default:
@@ -293,13 +323,7 @@ static void client_ready(struct loop_watch *watch, uint32_t events)
         return;
     }
     if (events & EPOLLOUT) {
-        if (outbuf_flush(&client->out, watch->fd) < 0) {
-            client_conn_close(client);
-            return;
-        }
-        if (!outbuf_pending(&client->out)) {
-            drained(client);
-        }
+        writable(client);
     }
     if ((events & EPOLLRDHUP) && client->state == CLIENT_EXCHANGE) {
         client->ended = true;
@@ -339,7 +363,8 @@ static void timer_fired(struct loop_timer *timer)
     }
 }
 
-void client_conn_accepted(struct worker *worker, enum listener listener, int fd, const struct sockaddr_in *peer)
+void client_conn_accepted(struct worker *worker, enum listener listener, int fd,
+                          const struct sockaddr_in *peer)
 {
     struct err err = ERR_INIT;
     struct client_conn *client = xcalloc(1, sizeof(*client));

@@ -2,7 +2,7 @@
  *
  *   waiting ──> head ──> exchange ──> waiting ...      between requests; a head is coming; a request is worked on
  *                 └──> unrouted ──> head               the catalogue is not complete: the request waits for a route
- *   any ──> lingering ──> closed                       the last answer goes out, what still comes is dropped
+ *   any ──> flushing ──> lingering ──> closed          the last answer goes out; what still comes is dropped
  *
  * client_set_state() alone moves a connection; each state has one deadline. Pipelined requests wait in `in`.
  *
@@ -19,7 +19,15 @@
 
 struct exchange;
 
-enum client_state { CLIENT_WAITING, CLIENT_HEAD, CLIENT_UNROUTED, CLIENT_EXCHANGE, CLIENT_LINGERING, CLIENT_CLOSED };
+enum client_state {
+    CLIENT_WAITING,
+    CLIENT_HEAD,
+    CLIENT_UNROUTED,
+    CLIENT_EXCHANGE,
+    CLIENT_FLUSHING,
+    CLIENT_LINGERING,
+    CLIENT_CLOSED,
+};
 
 struct client_conn {
     struct loop_watch watch;
@@ -30,18 +38,20 @@ struct client_conn {
     struct sockaddr_in peer;
     enum client_state state;
     uint8_t listener;
-    bool served;          /* it has had an answer */
+    bool served; /* it has had an answer */
     bool resume_pending;
-    bool ended;           /* the client ended its stream */
-    uint32_t lingered;    /* bytes dropped */
-    int64_t arrived_us;   /* of the current request's head */
+    bool ended;         /* the client ended its stream */
+    bool unread;        /* flushing: it may still be sending */
+    uint32_t lingered;  /* bytes dropped */
+    int64_t arrived_us; /* of the current request's head */
     struct h1_scan scan;
-    struct strbuf in;     /* an incomplete head, or requests that came too early */
+    struct strbuf in; /* an incomplete head, or requests that came too early */
     struct outbuf out;
     struct exchange *exchange;
 };
 
-void client_conn_accepted(struct worker *worker, enum listener listener, int fd, const struct sockaddr_in *peer);
+void client_conn_accepted(struct worker *worker, enum listener listener, int fd,
+                          const struct sockaddr_in *peer);
 void client_conn_close(struct client_conn *client);
 
 /* ---- for the exchange ---- */

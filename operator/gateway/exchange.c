@@ -8,8 +8,9 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
-#define RETRY_AFTER_BUSY_S  1
-#define RETRY_AFTER_LATER_S 5
+#define RETRY_AFTER_BUSY_S    1
+#define RETRY_AFTER_LATER_S   5
+#define EARLY_BODY_KEPT_BYTES 1024 /* less is not worth moving */
 
 /* ---- states ---- */
 
@@ -42,7 +43,8 @@ void exchange_set_state(struct exchange *exchange, enum exchange_state state)
     exchange->state = state;
     if (state < EXCHANGE_REJECTING) {
         int64_t limit_ms = state_limit_ms(exchange, state);
-        client_conn_deadline(exchange->client, loop_now_ms(exchange->worker->loop) + (limit_ms > 0 ? limit_ms : 0));
+        client_conn_deadline(exchange->client,
+                             loop_now_ms(exchange->worker->loop) + (limit_ms > 0 ? limit_ms : 0));
     }
 }
 
@@ -92,7 +94,8 @@ static void finish(struct exchange *exchange)
     struct worker *worker = exchange->worker;
     drop_upstream(exchange);
     release_slot(exchange);
-    function_metrics_count(metrics_of(exchange), exchange->status, clock_monotonic_us() - exchange->arrived_us);
+    function_metrics_count(metrics_of(exchange), exchange->status,
+                           clock_monotonic_us() - exchange->arrived_us);
     exchange_set_state(exchange, EXCHANGE_OVER);
     atomic_fetch_sub(&worker->exchanges, 1);
     exchange->client = NULL;
@@ -167,13 +170,26 @@ void exchange_abort(struct exchange *exchange)
 static void reject_refused(struct exchange *exchange)
 {
     const struct waiter *waiter = &exchange->waiter;
-    bool busy = strcmp(waiter->refused_code, "queue_full") == 0 || strcmp(waiter->refused_code, "hold_bytes_full") == 0;
+    bool busy = strcmp(waiter->refused_code, "queue_full") == 0 ||
+                strcmp(waiter->refused_code, "hold_bytes_full") == 0;
     struct problem problem = {.status = waiter->refused_status,
                               .code = waiter->refused_code,
                               .detail = busy ? "As many requests wait for this function as may."
                                              : "The function can't serve; its status says more.",
                               .retry_after_seconds = busy ? RETRY_AFTER_BUSY_S : RETRY_AFTER_LATER_S};
     exchange_reject(exchange, &problem);
+}
+
+/* The pod has it, and it will not be sent again: long requests in flight need not keep it. */
+static void forget_early_body(struct exchange *exchange)
+{
+    if (!exchange->replayable &&
+        exchange->request_len - exchange->request_head_len >= EARLY_BODY_KEPT_BYTES) {
+        size_t id_at = (size_t)(exchange->request_id.at - exchange->request);
+        exchange->request = xrealloc(exchange->request, exchange->request_head_len);
+        exchange->request_len = exchange->request_head_len;
+        exchange->request_id.at = exchange->request + id_at;
+    }
 }
 
 static void hand_over(struct exchange *exchange)
@@ -195,6 +211,7 @@ static void hand_over(struct exchange *exchange)
         exchange_pod_failed(exchange, /* may_retry= */ true, "upstream_closed");
         return;
     }
+    forget_early_body(exchange);
     if (!exchange->upload.complete) {
         client_conn_want_read(exchange->client, true);
     }
@@ -209,7 +226,8 @@ static void go(struct exchange *exchange)
     struct waiter *waiter = &exchange->waiter;
     exchange->released_us = clock_monotonic_us();
     if (!exchange->fresh_only) {
-        exchange->upstream = upstream_take(worker, waiter->pod, exchange, /* careful= */ !exchange->replayable);
+        exchange->upstream =
+            upstream_take(worker, waiter->pod, exchange, /* careful= */ !exchange->replayable);
         if (exchange->upstream) {
             hand_over(exchange);
             return;
@@ -218,10 +236,12 @@ static void go(struct exchange *exchange)
     struct err err = ERR_INIT;
     int bound = atomic_load_explicit(&exchange->function->connection_bound, memory_order_relaxed);
     exchange_set_state(exchange, EXCHANGE_CONNECTING);
-    if (upstream_connect(worker, waiter->pod, &waiter->address, bound, exchange, &exchange->upstream, &err) == 0) {
+    if (upstream_connect(worker, waiter->pod, &waiter->address, bound, exchange, &exchange->upstream, &err) ==
+        0) {
         return;
     }
-    if (err.sys_errno == EMFILE || err.sys_errno == ENFILE || err.sys_errno == ENOMEM || err.sys_errno == ENOBUFS) {
+    if (err.sys_errno == EMFILE || err.sys_errno == ENFILE || err.sys_errno == ENOMEM ||
+        err.sys_errno == ENOBUFS) {
         struct problem problem = {.status = 503,
                                   .code = "gateway_overloaded",
                                   .detail = "The gateway has no descriptor left for another connection.",
@@ -320,7 +340,8 @@ void exchange_pod_failed(struct exchange *exchange, bool may_retry, const char *
         return;
     }
     metric_add(failures, 1);
-    struct problem problem = {.status = 502, .code = code, .detail = "The function's answer could not be read."};
+    struct problem problem = {
+        .status = 502, .code = code, .detail = "The function's answer could not be read."};
     exchange_reject(exchange, &problem);
 }
 
@@ -331,7 +352,8 @@ void exchange_deadline(struct exchange *exchange)
     struct problem late = {.status = 504,
                            .code = "function_timeout",
                            .detail = "The function did not begin to answer within timeoutSeconds."};
-    struct problem slow = {.status = 408, .code = "request_timeout", .detail = "The request's body came too slowly."};
+    struct problem slow = {
+        .status = 408, .code = "request_timeout", .detail = "The request's body came too slowly."};
     switch (exchange->state) {
     case EXCHANGE_HELD:
         if (function_leave(exchange->function, &exchange->waiter)) {

@@ -40,15 +40,15 @@ struct exchange {
     struct h1_body upload, answer;
     struct strbuf answer_in; /* an incomplete answer head */
     struct h1_scan answer_scan;
-    char *request;           /* head and what came of the body at once, as the pod gets it; kept until the answer begins */
-    uint32_t request_len;
+    char *request; /* head and what came of the body at once, as the pod gets it */
+    uint32_t request_len, request_head_len;
     struct h1_slice request_id; /* in request, once that is there */
     bool keep_alive, http10, head_only, upload_chunked, expect_continue;
-    bool replayable;         /* method and body allow sending it twice */
-    bool fresh_only;         /* a kept connection was stale: the next one is new */
-    bool upload_broken;      /* the pod takes no more of the body */
-    bool answer_seen;        /* a byte came from the pod */
-    bool answer_begun;       /* a byte went to the client */
+    bool replayable;    /* method and body allow sending it twice */
+    bool fresh_only;    /* a kept connection was stale: the next one is new */
+    bool upload_broken; /* the pod takes no more of the body */
+    bool answer_seen;   /* a byte came from the pod */
+    bool answer_begun;  /* a byte went to the client */
     bool answer_chunked, close_after, pod_keeps;
     int status;
     uint64_t upload_bytes;
@@ -65,15 +65,15 @@ void exchange_refuse_unrouted(struct client_conn *client);
 
 /* ---- from the client's connection ---- */
 void exchange_client_readable(struct exchange *exchange);
-void exchange_client_drained(struct exchange *exchange);
-void exchange_client_ended(struct exchange *exchange); /* FIN seen */
-void exchange_abort(struct exchange *exchange);        /* the connection is closing */
+void exchange_client_took(struct exchange *exchange, bool all); /* of what was kept for it */
+void exchange_client_ended(struct exchange *exchange);          /* FIN seen */
+void exchange_abort(struct exchange *exchange);                 /* the connection is closing */
 void exchange_deadline(struct exchange *exchange);
 
 /* ---- from the pod's connection ---- */
 void exchange_connected(struct exchange *exchange);
 void exchange_connect_failed(struct exchange *exchange);
-void exchange_upload_drained(struct exchange *exchange);
+void exchange_upload_took(struct exchange *exchange, bool all);
 void exchange_upload_broken(struct exchange *exchange);
 void exchange_answer_readable(struct exchange *exchange);
 

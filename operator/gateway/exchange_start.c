@@ -1,11 +1,11 @@
-#include <stdio.h>
+#include <assert.h>
 #include <string.h>
 
 #include "operator/gateway/exchange_internal.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
-#define TRACEPARENT_SIZE (TRACEPARENT_BYTES + 1)
+#define TRACEPARENT_SIZE      (TRACEPARENT_BYTES + 1)
 #define RETRY_AFTER_CATALOG_S 2
 
 /* Ids of this request: the client's or new ones. The storage must outlive the facts. */
@@ -46,7 +46,8 @@ static bool is_method_allowed(const struct function_spec *spec, const struct h1_
     }
     for (size_t i = 0; i < spec->method_count; i++) {
         const char *method = spec->methods[i];
-        if (strlen(method) == head->method_text.len && memcmp(method, head->method_text.at, head->method_text.len) == 0) {
+        if (strlen(method) == head->method_text.len &&
+            memcmp(method, head->method_text.at, head->method_text.len) == 0) {
             return true;
         }
         if (head->method == H1_METHOD_HEAD && strcmp(method, "GET") == 0) {
@@ -78,38 +79,45 @@ static bool has_route_problem(enum route_result result, struct problem *ret_prob
     case ROUTE_FOUND:
         return false;
     case ROUTE_NONE:
-        *ret_problem = (struct problem){.status = 404, .code = "no_route", .detail = "No function has this host and path."};
+        *ret_problem = (struct problem){
+            .status = 404, .code = "no_route", .detail = "No function has this host and path."};
         return true;
     case ROUTE_BARE_NAME:
-        *ret_problem = (struct problem){.status = 404,
-                                        .code = "namespace_missing",
-                                        .detail = "Call a function by <name>.<namespace>: the gateway does not know "
-                                                  "the caller's namespace."};
+        *ret_problem =
+            (struct problem){.status = 404,
+                             .code = "namespace_missing",
+                             .detail = "Call a function by <name>.<namespace>: the gateway does not know "
+                                       "the caller's namespace."};
         return true;
     case ROUTE_BAD_PATH:
-        *ret_problem = (struct problem){
-            .status = 400, .code = "dot_segments", .detail = "The path has \".\" or \"..\" among its elements."};
+        *ret_problem = (struct problem){.status = 400,
+                                        .code = "dot_segments",
+                                        .detail = "The path has \".\" or \"..\" among its elements."};
         return true;
     }
     return false;
 }
 
-static bool has_request_problem(const struct exchange *exchange, const struct h1_head *head, char allow[ALLOW_SIZE],
-                                struct problem *ret_problem)
+static bool has_request_problem(const struct exchange *exchange, const struct h1_head *head,
+                                char allow[ALLOW_SIZE], struct problem *ret_problem)
 {
     const struct function_spec *spec = exchange->spec;
     bool too_large = (head->framing == H1_BODY_LENGTH && head->content_length > (uint64_t)spec->body_bytes) ||
                      exchange->upload_bytes > (uint64_t)spec->body_bytes;
     if (!is_method_allowed(spec, head)) {
         write_allow(spec, allow);
-        *ret_problem = (struct problem){
-            .status = 405, .code = "method_not_allowed", .detail = "The function does not take this method.", .allow = allow};
+        *ret_problem = (struct problem){.status = 405,
+                                        .code = "method_not_allowed",
+                                        .detail = "The function does not take this method.",
+                                        .allow = allow};
     } else if (too_large) {
-        *ret_problem = (struct problem){
-            .status = 413, .code = "body_too_large", .detail = "The body is larger than the function's limits.bodyBytes."};
+        *ret_problem = (struct problem){.status = 413,
+                                        .code = "body_too_large",
+                                        .detail = "The body is larger than the function's limits.bodyBytes."};
     } else if (head->expect_other) {
-        *ret_problem = (struct problem){
-            .status = 417, .code = "expectation_failed", .detail = "The only expectation understood is 100-continue."};
+        *ret_problem = (struct problem){.status = 417,
+                                        .code = "expectation_failed",
+                                        .detail = "The only expectation understood is 100-continue."};
     } else if (head->upgrade_websocket) {
         *ret_problem = (struct problem){
             .status = 501, .code = "upgrade_not_supported", .detail = "WebSocket is not supported."};
@@ -151,11 +159,12 @@ static void append_early_body(struct exchange *exchange, struct strbuf *out, con
 }
 
 /* An exact copy: it may be held for long. */
-static void keep_request(struct exchange *exchange, const struct strbuf *built, struct h1_slice request_id)
+static void keep_request(struct exchange *exchange, const struct strbuf *built, size_t head_len, size_t id_at)
 {
     exchange->request = xmemdup(built->buf, built->len);
     exchange->request_len = (uint32_t)built->len;
-    exchange->request_id = (struct h1_slice){exchange->request + (request_id.at - built->buf), request_id.len};
+    exchange->request_head_len = (uint32_t)head_len;
+    exchange->request_id.at = exchange->request + id_at;
     exchange->waiter.bytes = built->len;
 }
 
@@ -181,8 +190,8 @@ bool exchange_start(struct client_conn *client, const struct h1_head *head, char
 {
     struct worker *worker = client->worker;
     struct route_match match = {0};
-    enum route_result result = route_table_match(worker_routes(worker), client->listener == LISTENER_INTERNAL, head->host,
-                                                 head->target, &match);
+    enum route_result result = route_table_match(worker_routes(worker), client->listener == LISTENER_INTERNAL,
+                                                 head->host, head->target, &match);
     if ((result == ROUTE_NONE || result == ROUTE_BARE_NAME) && !atomic_load(&worker->gateway->synced)) {
         return false;
     }
@@ -208,13 +217,15 @@ bool exchange_start(struct client_conn *client, const struct h1_head *head, char
         exchange_reject(exchange, &problem);
         return true;
     }
-    struct h1_slice request_id;
     strbuf_clear(&worker->build);
-    request_write(&worker->build, head, &match, &facts, &request_id);
+    size_t id_at = request_write(&worker->build, head, &match, &facts);
+    size_t head_len = worker->build.len;
     append_early_body(exchange, &worker->build, data, body_len);
-    keep_request(exchange, &worker->build, request_id);
-    exchange->replayable = exchange->upload.complete && (head->method == H1_METHOD_GET || head->method == H1_METHOD_HEAD ||
-                                                         head->method == H1_METHOD_OPTIONS);
+    assert(!strbuf_failed(&worker->build)); /* a head at its limit and one reading fit */
+    keep_request(exchange, &worker->build, head_len, id_at);
+    exchange->replayable =
+        exchange->upload.complete && (head->method == H1_METHOD_GET || head->method == H1_METHOD_HEAD ||
+                                      head->method == H1_METHOD_OPTIONS);
     exchange_begin(exchange);
     return true;
 }
@@ -239,16 +250,18 @@ void exchange_refuse_fault(struct client_conn *client, enum h1_fault fault)
 
 void exchange_refuse_timeout(struct client_conn *client)
 {
-    struct problem problem = {.status = 408, .code = "header_timeout", .detail = "The request's head came too slowly."};
+    struct problem problem = {
+        .status = 408, .code = "header_timeout", .detail = "The request's head came too slowly."};
     client->arrived_us = clock_monotonic_us();
     refuse(client, &problem);
 }
 
 void exchange_refuse_unrouted(struct client_conn *client)
 {
-    struct problem problem = {.status = 503,
-                              .code = "catalog_incomplete",
-                              .detail = "The gateway has not read all functions yet, and knows none for this request.",
-                              .retry_after_seconds = RETRY_AFTER_CATALOG_S};
+    struct problem problem = {
+        .status = 503,
+        .code = "catalog_incomplete",
+        .detail = "The gateway has not read all functions yet, and knows none for this request.",
+        .retry_after_seconds = RETRY_AFTER_CATALOG_S};
     refuse(client, &problem);
 }

@@ -57,8 +57,9 @@ static void forward_upload(struct exchange *exchange, char *data, size_t len)
     }
     exchange->upload_bytes += body_len;
     if (exchange->upload_bytes > (uint64_t)exchange->spec->body_bytes) {
-        struct problem problem = {
-            .status = 413, .code = "body_too_large", .detail = "The body is larger than the function's limits.bodyBytes."};
+        struct problem problem = {.status = 413,
+                                  .code = "body_too_large",
+                                  .detail = "The body is larger than the function's limits.bodyBytes."};
         exchange->upload.complete = false;
         reject_upload(exchange, &problem);
         return;
@@ -67,7 +68,8 @@ static void forward_upload(struct exchange *exchange, char *data, size_t len)
     exchange_progress(exchange);
     struct iovec iov[4];
     char line[CHUNK_LINE_SIZE];
-    int count = frame_piece(iov, 0, exchange->upload_chunked, exchange->upload.complete, data, body_len, line);
+    int count =
+        frame_piece(iov, 0, exchange->upload_chunked, exchange->upload.complete, data, body_len, line);
     if (count > 0 && upstream_write(exchange->upstream, iov, count) < 0) {
         exchange_upload_broken(exchange);
     }
@@ -77,7 +79,8 @@ void exchange_client_readable(struct exchange *exchange)
 {
     struct client_conn *client = exchange->client;
     bool flows = exchange->state == EXCHANGE_AWAITING || exchange->state == EXCHANGE_ANSWERING;
-    if (!flows || exchange->upload.complete || exchange->upload_broken || outbuf_pending(&exchange->upstream->out)) {
+    if (!flows || exchange->upload.complete || exchange->upload_broken ||
+        outbuf_pending(&exchange->upstream->out)) {
         client_conn_want_read(client, false); /* asked again when there is room */
         return;
     }
@@ -92,10 +95,10 @@ void exchange_client_readable(struct exchange *exchange)
     forward_upload(exchange, exchange->worker->scratch, (size_t)got);
 }
 
-void exchange_upload_drained(struct exchange *exchange)
+void exchange_upload_took(struct exchange *exchange, bool all)
 {
     exchange_progress(exchange);
-    if (!exchange->upload.complete && !exchange->upload_broken) {
+    if (all && !exchange->upload.complete && !exchange->upload_broken) {
         client_conn_want_read(exchange->client, true);
     }
 }
@@ -154,7 +157,8 @@ static void forward_answer(struct exchange *exchange, char *data, size_t len, co
     if (head_iov) {
         iov[count++] = *head_iov;
     }
-    count = frame_piece(iov, count, exchange->answer_chunked, exchange->answer.complete, data, body_len, line);
+    count =
+        frame_piece(iov, count, exchange->answer_chunked, exchange->answer.complete, data, body_len, line);
     exchange->answer_begun = true;
     if (count > 0 && client_conn_write(exchange->client, iov, count) < 0) {
         client_conn_close(exchange->client);
@@ -162,7 +166,8 @@ static void forward_answer(struct exchange *exchange, char *data, size_t len, co
     }
     if (exchange->answer.complete) {
         exchange_complete(exchange, exchange->pod_keeps && taken == len && exchange->upload.complete &&
-                                        !exchange->upload_broken && !outbuf_pending(&exchange->upstream->out));
+                                        !exchange->upload_broken &&
+                                        !outbuf_pending(&exchange->upstream->out));
         return;
     }
     exchange_progress(exchange);
@@ -285,10 +290,10 @@ void exchange_answer_readable(struct exchange *exchange)
     }
 }
 
-void exchange_client_drained(struct exchange *exchange)
+void exchange_client_took(struct exchange *exchange, bool all)
 {
     exchange_progress(exchange);
-    if (exchange->state == EXCHANGE_ANSWERING) {
+    if (all && exchange->state == EXCHANGE_ANSWERING) {
         upstream_want_read(exchange->upstream, true);
     }
 }

@@ -130,21 +130,21 @@ static bool same_address(const struct sockaddr_in *a, const struct sockaddr_in *
     return a->sin_addr.s_addr == b->sin_addr.s_addr && a->sin_port == b->sin_port;
 }
 
-/* True if it is another address than before. */
+/* True if it is another address than before, or the first. */
 static bool set_address(struct function_state *function, struct pod *pod, const struct sockaddr_in *address)
 {
     if (pod->has_address && same_address(&pod->address, address)) {
         return false;
     }
-    bool other = pod->has_address;
     function_set_usable(function, pod, false);
     pod->address = *address;
     pod->has_address = true;
     pod->reachable_us = clock_monotonic_us();
-    return other;
+    return true;
 }
 
-static void enter_state(struct function_state *function, struct pod *pod, enum gateway_pod_state state)
+static void enter_state(struct function_state *function, struct pod *pod, enum gateway_pod_state state,
+                        bool moved)
 {
     enum gateway_pod_state old = pod->state;
     pod->state = state;
@@ -163,7 +163,7 @@ static void enter_state(struct function_state *function, struct pod *pod, enum g
             pod->leaving = pod->leaving_unready = false;
         }
         /* Told again that it is ready proves nothing about a pod that refused connections since. */
-        if (old != GATEWAY_POD_READY && !pod->leaving && pod->has_address) {
+        if ((old != GATEWAY_POD_READY || moved) && !pod->leaving && pod->has_address) {
             function_set_usable(function, pod, true);
         }
         break;
@@ -175,10 +175,10 @@ bool function_update_pod(struct function_state *function, struct pod *pod, const
     struct aftermath aftermath;
     aftermath_init(&aftermath);
     pthread_mutex_lock(&function->mu);
-    bool other_address = news->has_address && set_address(function, pod, &news->address);
+    bool moved = news->has_address && set_address(function, pod, &news->address);
     code_copy(pod->failure_code, news->failure_code);
-    enter_state(function, pod, news->state);
-    bool close_idle = other_address || news->state == GATEWAY_POD_TERMINATING;
+    enter_state(function, pod, news->state, moved);
+    bool close_idle = moved || news->state == GATEWAY_POD_TERMINATING;
     function->wake_at_once |= function->usable_count == 0 && news->state == GATEWAY_POD_TERMINATING;
     function_settle_waiters(function, &aftermath);
     aftermath.attend = !pod->usable;
@@ -202,7 +202,8 @@ void function_remove_pod(struct function_state *function, struct pod *pod)
     pod_unref(pod);
 }
 
-bool function_pod_announced(struct function_state *function, struct pod *pod, const struct sockaddr_in *address)
+bool function_pod_announced(struct function_state *function, struct pod *pod,
+                            const struct sockaddr_in *address)
 {
     struct aftermath aftermath;
     aftermath_init(&aftermath);
@@ -268,14 +269,14 @@ void function_pod_unreachable(struct function_state *function, struct pod *pod)
     function_unlock(function, &aftermath);
 }
 
-bool function_pod_wants_probe(struct function_state *function, struct pod *pod, struct sockaddr_in *ret_address,
-                              bool *ret_urgent, int64_t now_ms)
+bool function_pod_wants_probe(struct function_state *function, struct pod *pod,
+                              struct sockaddr_in *ret_address, bool *ret_urgent, int64_t now_ms)
 {
     pthread_mutex_lock(&function->mu);
     bool wants = may_serve(pod) && !pod->usable;
     *ret_address = pod->address;
-    *ret_urgent = !pod->failure_code[0] &&
-                  ((function->waiting > 0 && function->usable_count == 0) || now_ms - pod->seen_ms < POD_NEW_MS);
+    *ret_urgent = !pod->failure_code[0] && ((function->waiting > 0 && function->usable_count == 0) ||
+                                            now_ms - pod->seen_ms < POD_NEW_MS);
     pthread_mutex_unlock(&function->mu);
     return wants;
 }

@@ -25,7 +25,7 @@
 #include "operator/gateway/gateway.h"
 #include "runtime/base/strbuf.h"
 
-#define GATEWAY_CODE_SIZE 48       /* a failure code with its NUL; longer ones are cut */
+#define GATEWAY_CODE_SIZE      48 /* a failure code with its NUL; longer ones are cut */
 #define GATEWAY_WAKE_PERIOD_MS 1000
 
 /* ---- pods ---- */
@@ -37,21 +37,22 @@ struct pod {
     UT_hash_handle by_uid;           /* the registry's */
     struct function_state *function; /* borrowed: the registry keeps it as long as it lists the pod */
     char *name, *uid;
-    struct upstream_pool *pools;     /* [loops], made by upstream_pools_new(); each belongs to its loop's thread */
-    atomic_int connections;          /* open ones, of all loops */
-    atomic_uint epoch;               /* moves when idle connections are to be closed: older ones are not kept */
+    struct upstream_pool
+        *pools;             /* [loops], made by upstream_pools_new(); each belongs to its loop's thread */
+    atomic_int connections; /* open ones, of all loops */
+    atomic_uint epoch;      /* moves when idle connections are to be closed: older ones are not kept */
     /* guarded by function->mu */
     struct sockaddr_in address;
-    bool has_address, announced;
+    bool has_address;
     enum gateway_pod_state state;
-    bool usable;         /* requests may go there; implies has_address, not leaving */
-    bool leaving;        /* said goodbye */
+    bool usable;          /* requests may go there; implies has_address, not leaving */
+    bool leaving;         /* said goodbye */
     bool leaving_unready; /* ... and was seen not ready since: ready again means a new process */
     bool removed;
     char failure_code[GATEWAY_CODE_SIZE]; /* empty: none */
     int in_flight;
-    size_t index;        /* in function->pods */
-    int64_t seen_ms;     /* first heard of */
+    size_t index;         /* in function->pods */
+    int64_t seen_ms;      /* first heard of */
     int64_t reachable_us; /* address first known, or announced; 0: not yet */
 };
 
@@ -92,22 +93,22 @@ struct function_state {
     /* all below guarded by mu */
     struct function_spec *spec; /* NULL: only pods are known, or it was removed */
     int gateways;
-    int share;            /* slots per pod */
+    int share;                   /* slots per pod */
     atomic_int connection_bound; /* per pod; written with mu held */
-    struct pod **pods;    /* the usable ones first */
+    struct pod **pods;           /* the usable ones first */
     size_t pod_count, pod_alloc, usable_count;
     char blocked_code[GATEWAY_CODE_SIZE]; /* why there are no pods; empty: none */
     struct waiter_queue waiters;
     int waiting, in_flight;
     size_t held_bytes;
     uint64_t random;
-    int64_t woken_ms;     /* when the waker was last called; 0: never */
-    bool wake_at_once;    /* the last pod went */
+    int64_t woken_ms;  /* when the waker was last called; 0: never */
+    bool wake_at_once; /* the last pod went */
     /* figures */
-    int64_t changed_us;   /* integrals are up to date until then */
+    int64_t changed_us; /* integrals are up to date until then */
     int64_t in_flight_us, waiting_us;
     uint64_t arrivals;
-    int64_t active_us;    /* last time a request began or ended; 0: never */
+    int64_t active_us; /* last time a request began or ended; 0: never */
 };
 
 struct function_state *function_state_new(const char *namespace, const char *name);
@@ -116,7 +117,8 @@ void function_state_unref(struct function_state *function); /* NULL is fine */
 
 /* ---- what the catalogue says ---- */
 
-void function_set_spec(struct function_state *function, struct function_spec *spec, int gateways); /* NULL: removed */
+void function_set_spec(struct function_state *function, struct function_spec *spec,
+                       int gateways); /* NULL: removed */
 void function_set_gateways(struct function_state *function, int gateways);
 void function_set_blocked(struct function_state *function, const char *code);
 /* Adds the pod to the function: takes over the reference. */
@@ -125,8 +127,10 @@ void function_add_pod(struct function_state *function, struct pod *pod);
 struct pod *pod_new(const char *name, const char *uid, struct upstream_pool *pools, int64_t now_ms);
 /* The outcome tells whether idle connections to it must be closed: its address changed, or nothing new goes there. */
 bool function_update_pod(struct function_state *function, struct pod *pod, const struct gateway_pod *news);
-void function_remove_pod(struct function_state *function, struct pod *pod); /* drops the function's reference */
-bool function_pod_announced(struct function_state *function, struct pod *pod, const struct sockaddr_in *address);
+void function_remove_pod(struct function_state *function,
+                         struct pod *pod); /* drops the function's reference */
+bool function_pod_announced(struct function_state *function, struct pod *pod,
+                            const struct sockaddr_in *address);
 void function_pod_goodbye(struct function_state *function, struct pod *pod);
 
 /* ---- what the data path sees ---- */
@@ -135,14 +139,15 @@ void function_pod_goodbye(struct function_state *function, struct pod *pod);
 bool function_pod_usable(struct function_state *function, struct pod *pod, const struct sockaddr_in *address);
 void function_pod_unreachable(struct function_state *function, struct pod *pod);
 /* urgent: requests wait for it, or it is new. */
-bool function_pod_wants_probe(struct function_state *function, struct pod *pod, struct sockaddr_in *ret_address,
-                              bool *ret_urgent, int64_t now_ms);
+bool function_pod_wants_probe(struct function_state *function, struct pod *pod,
+                              struct sockaddr_in *ret_address, bool *ret_urgent, int64_t now_ms);
 /* References on up to max pods that want probing. */
 size_t function_pods_to_probe(struct function_state *function, struct pod **ret_pods, size_t max);
 
 enum admission { ADMIT_GRANTED, ADMIT_QUEUED, ADMIT_REFUSED };
 /* front: it was in line before (its pod failed); limits do not apply. *ret_wake: call the waker now. */
-enum admission function_admit(struct function_state *function, struct waiter *waiter, bool front, bool *ret_wake);
+enum admission function_admit(struct function_state *function, struct waiter *waiter, bool front,
+                              bool *ret_wake);
 /* True: it left the line. False: settled() was called or is about to be. */
 bool function_leave(struct function_state *function, struct waiter *waiter);
 /* Gives the slot back and drops the reference on the pod. */
@@ -152,7 +157,8 @@ bool function_wake_due(struct function_state *function, int64_t now_ms, bool *re
 
 /* ---- figures ---- */
 /* Appends a JSON object for /statz; nothing and false if it had no request within idle_limit_us. */
-bool function_statz(struct function_state *function, int64_t now_us, int64_t idle_limit_us, bool comma, struct strbuf *out);
+bool function_statz(struct function_state *function, int64_t now_us, int64_t idle_limit_us, bool comma,
+                    struct strbuf *out);
 bool function_is_forgettable(struct function_state *function, int64_t now_us, int64_t idle_limit_us);
 
 #endif

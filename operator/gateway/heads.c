@@ -69,8 +69,8 @@ struct h1_slice head_request_id(const struct h1_head *head)
     }
     for (size_t i = 0; i < header->value.len; i++) {
         char c = header->value.at[i];
-        bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
-                  c == '-';
+        bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+                  c == '_' || c == '-';
         if (!ok) {
             return none;
         }
@@ -100,7 +100,8 @@ struct h1_slice head_traceparent(const struct h1_head *head)
     const char *at = header->value.at;
     bool zero_version, zero_trace, zero_parent, zero_flags;
     bool shape = at[2] == '-' && at[35] == '-' && at[52] == '-' && is_hex(at, 2, &zero_version) &&
-                 is_hex(at + 3, 32, &zero_trace) && is_hex(at + 36, 16, &zero_parent) && is_hex(at + 53, 2, &zero_flags);
+                 is_hex(at + 3, 32, &zero_trace) && is_hex(at + 36, 16, &zero_parent) &&
+                 is_hex(at + 53, 2, &zero_flags);
     if (!shape || zero_trace || zero_parent || memcmp(at, "ff", 2) == 0) {
         return none;
     }
@@ -124,8 +125,8 @@ static bool is_forwarded_to_pod(const struct h1_header *header, const struct req
     }
 }
 
-void request_write(struct strbuf *out, const struct h1_head *head, const struct route_match *match,
-                   const struct request_facts *facts, struct h1_slice *ret_request_id)
+size_t request_write(struct strbuf *out, const struct h1_head *head, const struct route_match *match,
+                     const struct request_facts *facts)
 {
     append_slice(out, head->method_text);
     strbuf_append(out, " /", match->rest.len > 0 && match->rest.at[0] == '/' ? 1 : 2);
@@ -143,7 +144,6 @@ void request_write(struct strbuf *out, const struct h1_head *head, const struct 
         }
     }
     append_header(out, "X-Request-Id: ", facts->request_id);
-    *ret_request_id = (struct h1_slice){NULL, facts->request_id.len};
     size_t id_at = out->len - 2 - facts->request_id.len;
     append_header(out, "traceparent: ", facts->traceparent);
     append_header_text(out, "X-Forwarded-For: ", facts->client_address);
@@ -153,7 +153,7 @@ void request_write(struct strbuf *out, const struct h1_head *head, const struct 
         append_header(out, "X-Forwarded-Prefix: ", match->prefix);
     }
     strbuf_append(out, "\r\n", 2);
-    ret_request_id->at = strbuf_failed(out) ? "" : out->buf + id_at;
+    return id_at;
 }
 
 /* ---- answers ---- */
@@ -220,20 +220,13 @@ static const char *status_text(int status)
         int status;
         const char *text;
     } texts[] = {
-        {400, "Bad Request"},
-        {404, "Not Found"},
-        {405, "Method Not Allowed"},
-        {408, "Request Timeout"},
-        {413, "Content Too Large"},
-        {414, "URI Too Long"},
-        {417, "Expectation Failed"},
-        {431, "Request Header Fields Too Large"},
-        {500, "Internal Server Error"},
-        {501, "Not Implemented"},
-        {502, "Bad Gateway"},
-        {503, "Service Unavailable"},
-        {504, "Gateway Timeout"},
-        {505, "HTTP Version Not Supported"},
+        {400, "Bad Request"},           {404, "Not Found"},
+        {405, "Method Not Allowed"},    {408, "Request Timeout"},
+        {413, "Content Too Large"},     {414, "URI Too Long"},
+        {417, "Expectation Failed"},    {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"}, {501, "Not Implemented"},
+        {502, "Bad Gateway"},           {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},       {505, "HTTP Version Not Supported"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
         if (texts[i].status == status) {
@@ -245,8 +238,8 @@ static const char *status_text(int status)
 
 static void problem_body(struct strbuf *body, const struct problem *problem, struct h1_slice request_id)
 {
-    strbuf_appendf(body, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"code\":", status_text(problem->status),
-                   problem->status);
+    strbuf_appendf(body, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"code\":",
+                   status_text(problem->status), problem->status);
     strbuf_append_json_string(body, problem->code, strlen(problem->code));
     strbuf_append_str(body, ",\"component\":\"gateway\"");
     if (problem->detail) {
@@ -258,7 +251,8 @@ static void problem_body(struct strbuf *body, const struct problem *problem, str
     strbuf_append_str(body, "}\n");
 }
 
-void problem_write(struct strbuf *out, const struct problem *problem, bool head_only, const struct answer_facts *facts)
+void problem_write(struct strbuf *out, const struct problem *problem, bool head_only,
+                   const struct answer_facts *facts)
 {
     char storage[1024];
     struct strbuf body;

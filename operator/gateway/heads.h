@@ -16,27 +16,27 @@
 #define TRACEPARENT_BYTES    55
 
 struct request_facts {
-    const char *client_address;   /* for X-Forwarded-For */
+    const char *client_address; /* for X-Forwarded-For */
     struct h1_slice request_id;
     struct h1_slice traceparent;
-    bool keep_tracestate;         /* the trace is the client's own */
+    bool keep_tracestate; /* the trace is the client's own */
 };
 
 /* The client's id if it is well-formed, else an empty slice. The same for traceparent (W3C, version 00 and later). */
 struct h1_slice head_request_id(const struct h1_head *head);
 struct h1_slice head_traceparent(const struct h1_head *head);
 
-/* The request as a pod gets it. *ret_request_id: where in `out` the id stands. */
-void request_write(struct strbuf *out, const struct h1_head *head, const struct route_match *match,
-                   const struct request_facts *facts, struct h1_slice *ret_request_id);
+/* The request as a pod gets it. Returns where in `out` the request id stands. */
+size_t request_write(struct strbuf *out, const struct h1_head *head, const struct route_match *match,
+                     const struct request_facts *facts);
 
 struct answer_facts {
-    bool close;             /* this is the connection's last answer */
+    bool close; /* this is the connection's last answer */
     bool client_http10;
-    bool chunked;           /* sent chunked to the client */
+    bool chunked; /* sent chunked to the client */
     struct h1_slice request_id;
     const char *server_timing;
-    const char *date;       /* used if the pod sent none */
+    const char *date; /* used if the pod sent none */
 };
 /* head: the pod's, with framing decided. */
 void answer_write(struct strbuf *out, const struct h1_head *head, const struct answer_facts *facts);
@@ -49,6 +49,7 @@ struct problem {
     const char *allow;       /* for 405; NULL: none */
 };
 /* An answer of the gateway's own, body included unless head_only. */
-void problem_write(struct strbuf *out, const struct problem *problem, bool head_only, const struct answer_facts *facts);
+void problem_write(struct strbuf *out, const struct problem *problem, bool head_only,
+                   const struct answer_facts *facts);
 
 #endif

@@ -87,8 +87,8 @@ static void add_host(struct route_table *table, const char *name, const struct r
     }
     const char *path = function->spec->path ? function->spec->path : "/";
     host->paths = xreallocarray(host->paths, host->path_count + 1, sizeof(*host->paths));
-    host->paths[host->path_count++] =
-        (struct host_path){.path = path, .len = strcmp(path, "/") == 0 ? 0 : strlen(path), .target = *function};
+    host->paths[host->path_count++] = (struct host_path){
+        .path = path, .len = strcmp(path, "/") == 0 ? 0 : strlen(path), .target = *function};
 }
 
 struct route_table *route_table_new(const struct route_function *functions, size_t count, const char *domain,
@@ -117,7 +117,8 @@ struct route_table *route_table_new(const struct route_function *functions, size
         }
     }
     struct host *host, *next;
-    HASH_ITER (hh, table->hosts, host, next) {
+    HASH_ITER(hh, table->hosts, host, next)
+    {
         qsort(host->paths, host->path_count, sizeof(*host->paths), compare_paths);
     }
     return table;
@@ -136,7 +137,8 @@ void route_table_unref(struct route_table *table)
     }
     HASH_CLEAR(hh, table->by_name);
     struct host *host, *next;
-    HASH_ITER (hh, table->hosts, host, next) {
+    HASH_ITER(hh, table->hosts, host, next)
+    {
         HASH_DEL(table->hosts, host);
         free(host->paths);
         free(host);
@@ -194,7 +196,8 @@ static const struct route_function *find_dotted(const struct route_table *table,
 static const struct route_function *find_internal(const struct route_table *table, struct h1_slice host)
 {
     struct h1_slice full = host;
-    if (table->cluster_domain && slice_cut_suffix(&full, table->cluster_domain) && slice_cut_suffix(&full, ".svc.")) {
+    if (table->cluster_domain && slice_cut_suffix(&full, table->cluster_domain) &&
+        slice_cut_suffix(&full, ".svc.")) {
         return find_dotted(table, full);
     }
     (void)slice_cut_suffix(&host, ".svc");
@@ -212,11 +215,14 @@ static const struct route_function *find_in_domain(const struct route_table *tab
 
 static const struct host *find_host(const struct route_table *table, struct h1_slice name)
 {
-    struct host *host;
+    struct host *host = NULL;
+    if (name.len == 0 || name.at[0] == '.') {
+        return NULL; /* ".x" is how "*.x" is kept */
+    }
     HASH_FIND(hh, table->hosts, name.at, name.len, host);
     if (!host) {
         const char *dot = memchr(name.at, '.', name.len);
-        if (dot && dot != name.at) {
+        if (dot) {
             HASH_FIND(hh, table->hosts, dot, name.len - (size_t)(dot - name.at), host);
         }
     }
@@ -234,8 +240,8 @@ static bool path_has_prefix(struct h1_slice path, const char *prefix, size_t len
     return path.len >= len && memcmp(path.at, prefix, len) == 0 && (path.len == len || path.at[len] == '/');
 }
 
-static void set_match(struct route_match *match, const struct route_function *function, struct h1_slice target,
-                      size_t prefix_len)
+static void set_match(struct route_match *match, const struct route_function *function,
+                      struct h1_slice target, size_t prefix_len)
 {
     *match = (struct route_match){.function = function->function,
                                   .spec = function->spec,

@@ -72,7 +72,8 @@ static void upstream_set_state(struct upstream_conn *conn, enum upstream_state s
         atomic_fetch_add(&pool->count, 1);
         loop_watch_set(conn->worker->loop, &conn->watch, EPOLLIN);
         loop_timer_set(conn->worker->loop, &conn->timer,
-                       loop_now_ms(conn->worker->loop) + conn->worker->gateway->settings.upstream_idle_timeout_ms);
+                       loop_now_ms(conn->worker->loop) +
+                           conn->worker->gateway->settings.upstream_idle_timeout_ms);
     } else if (state == UPSTREAM_CLOSED) {
         conn->exchange = NULL;
         enter_closed(conn);
@@ -107,10 +108,11 @@ static void flush(struct upstream_conn *conn)
         exchange_upload_broken(conn->exchange);
         return;
     }
-    if (!outbuf_pending(&conn->out)) {
+    bool all = !outbuf_pending(&conn->out);
+    if (all) {
         loop_watch_set(conn->worker->loop, &conn->watch, conn->watch.events & ~(uint32_t)EPOLLOUT);
-        exchange_upload_drained(conn->exchange);
     }
+    exchange_upload_took(conn->exchange, all);
 }
 
 static void conn_ready(struct loop_watch *watch, uint32_t events)
@@ -127,7 +129,8 @@ static void conn_ready(struct loop_watch *watch, uint32_t events)
         if (events & EPOLLOUT) {
             flush(conn);
         }
-        if (conn->state == UPSTREAM_BUSY && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) && (conn->watch.events & EPOLLIN)) {
+        if (conn->state == UPSTREAM_BUSY && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) &&
+            (conn->watch.events & EPOLLIN)) {
             exchange_answer_readable(conn->exchange);
         }
         break;
@@ -138,7 +141,8 @@ static void conn_ready(struct loop_watch *watch, uint32_t events)
 
 /* ---- opening ---- */
 
-static struct upstream_conn *new_conn(struct worker *worker, struct pod *pod, int fd, uint32_t events, struct err *err)
+static struct upstream_conn *new_conn(struct worker *worker, struct pod *pod, int fd, uint32_t events,
+                                      struct err *err)
 {
     struct upstream_conn *conn = xcalloc(1, sizeof(*conn));
     if (loop_watch_open(worker->loop, &conn->watch, fd, events, conn_ready, err) < 0) {
@@ -239,7 +243,8 @@ static bool is_still_open(const struct upstream_conn *conn)
     return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
-struct upstream_conn *upstream_take(struct worker *worker, struct pod *pod, struct exchange *exchange, bool careful)
+struct upstream_conn *upstream_take(struct worker *worker, struct pod *pod, struct exchange *exchange,
+                                    bool careful)
 {
     struct upstream_conn *conn;
     while ((conn = LIST_FIRST(&pod->pools[worker->index].idle))) {
@@ -258,8 +263,8 @@ struct upstream_conn *upstream_take(struct worker *worker, struct pod *pod, stru
 
 void upstream_park(struct upstream_conn *conn)
 {
-    bool keep = conn->epoch == atomic_load(&conn->pod->epoch) && !atomic_load(&conn->worker->gateway->draining) &&
-                !outbuf_pending(&conn->out);
+    bool keep = conn->epoch == atomic_load(&conn->pod->epoch) &&
+                !atomic_load(&conn->worker->gateway->draining) && !outbuf_pending(&conn->out);
     upstream_set_state(conn, keep ? UPSTREAM_IDLE : UPSTREAM_CLOSED);
 }
 
