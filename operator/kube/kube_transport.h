@@ -1,6 +1,8 @@
 /* kube_transport.h - what carries requests to the API server: libcurl in programs, a script in tests.
  *
- * Nothing above it knows libcurl. Threads: both calls from any thread.
+ * Nothing above it knows libcurl. Lists and watches come through stream(), everything else through request().
+ *
+ * Threads: both calls from any thread.
  */
 #ifndef CICADA_KUBE_KUBE_TRANSPORT_H
 #define CICADA_KUBE_KUBE_TRANSPORT_H

@@ -206,8 +206,9 @@ static void test_stop_finishes_what_is_in_progress(void **state)
     struct fixture *fixture = *state;
     fixture->work_ms = 100;
     controller_start(fixture->controller);
-    for (char name = 'a'; name <= 'j'; name++)
-        workqueue_add(fixture->queue, "shop", (const char[]){name, '\0'});
+    static const char *const names[] = {"a", "b", "c", "d", "e", "f", "g", "h"};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+        workqueue_add(fixture->queue, "shop", names[i]);
     while (atomic_load(&fixture->running) < 3)
         sleep_ms(1);
     controller_stop(fixture->controller);

@@ -181,6 +181,23 @@ static void test_what_cannot_be_done_is_refused_by_name(void **state)
                    "tls-server-name");
 }
 
+static void test_the_environment_names_a_kubeconfig(void **state)
+{
+    (void)state;
+    if (access(KUBE_SERVICE_ACCOUNT_DIR "/token", R_OK) == 0)
+        skip();
+    CLEANUP_FREE char *path = write_file("config", KUBECONFIG("    server: https://c\n", "    token: t\n"));
+    CLEANUP_CONFIG struct kube_client_config *config = NULL;
+    struct err err = ERR_INIT;
+    assert_int_equal(setenv("KUBECONFIG", path, /* overwrite= */ 1), 0);
+    assert_int_equal(kube_client_config_load(/* kubeconfig_path= */ NULL, &config, &err), 0);
+    assert_string_equal(config->server, "https://c");
+    assert_int_equal(unsetenv("KUBECONFIG"), 0);
+    struct kube_client_config *none = NULL;
+    assert_int_equal(kube_client_config_load("", &none, &err), -1);
+    assert_int_equal(err.code, ERR_NOT_FOUND);
+}
+
 static void test_malformed_kubeconfigs(void **state)
 {
     (void)state;
@@ -210,6 +227,7 @@ int main(void)
         cmocka_unit_test(test_inline_data),
         cmocka_unit_test(test_files_are_relative_to_the_kubeconfig),
         cmocka_unit_test(test_what_cannot_be_done_is_refused_by_name),
+        cmocka_unit_test(test_the_environment_names_a_kubeconfig),
         cmocka_unit_test(test_malformed_kubeconfigs),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
