@@ -78,15 +78,16 @@ void pg_batch_commit(struct pg_batch *batch)
 /* Rows are taken one by one; what ends them is left in *result. */
 static enum pg_flight_outcome take_rows(struct pg_batch *batch, PGresult **result)
 {
-    while (pq.PQresultStatus(*result) == PGRES_SINGLE_TUPLE) {
+    for (;;) {
         if (pg_result_append(batch->result, *result) < 0)
             return PG_FLIGHT_TOO_LARGE;
+        if (pq.PQresultStatus(*result) != PGRES_SINGLE_TUPLE)
+            return PG_FLIGHT_OK;
         pq.PQclear(steal_ptr(result));
         enum pg_flight_outcome outcome = pg_flight_next(&batch->flight, result);
         if (outcome != PG_FLIGHT_OK)
             return outcome;
     }
-    return PG_FLIGHT_OK;
 }
 
 static enum pg_flight_outcome take_error(struct pg_batch *batch, int step, PGresult **result)

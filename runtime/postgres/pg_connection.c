@@ -9,23 +9,24 @@
 #include "runtime/base/text.h"
 #include "runtime/postgres/pg_flight.h"
 
-#define MAX_AGE_MS        ((int64_t)30 * 60 * 1000)
-#define MAX_AGE_JITTER_MS ((int64_t)5 * 60 * 1000)
+/* The first with pg_current_xact_id_if_assigned() and pg_xact_status(). */
+#define SERVER_VERSION_MIN 130000
+#define MAX_AGE_MS         ((int64_t)30 * 60 * 1000)
+#define MAX_AGE_JITTER_MS  ((int64_t)5 * 60 * 1000)
 
-/* Set once per connection. What an older server does not know is left out; what it refuses is done without, but for `needed`. */
+/* Set once per connection. What the server refuses is done without, but for `needed`. */
 static const struct session_setting {
     const char *name, *value;
-    int since_version;
     bool needed;
 } session_settings[] = {
-    {"standard_conforming_strings", "on", 0, true}, /* the lexer relies on it */
-    {"datestyle", "ISO", 0, true},                  /* the form JSON wants */
-    {"idle_in_transaction_session_timeout", "60000", 90600, false},
-    {"tcp_keepalives_idle", "30", 0, false},
-    {"tcp_keepalives_interval", "10", 0, false},
-    {"tcp_keepalives_count", "3", 0, false},
-    {"tcp_user_timeout", "30000", 120000, false},
-    {"client_connection_check_interval", "5000", 140000, false},
+    {"standard_conforming_strings", "on", true}, /* the lexer relies on it */
+    {"datestyle", "ISO", true},                  /* the form JSON wants */
+    {"idle_in_transaction_session_timeout", "60000", false},
+    {"tcp_keepalives_idle", "30", false},
+    {"tcp_keepalives_interval", "10", false},
+    {"tcp_keepalives_count", "3", false},
+    {"tcp_user_timeout", "30000", false},
+    {"client_connection_check_interval", "5000", false}, /* PostgreSQL 14, on systems that can tell */
 };
 
 /* Parameters that the server reports by itself when they change, and that a later invocation would notice. */
@@ -143,9 +144,10 @@ static PGconn *connect_host(const struct pg_url_params *params, int64_t deadline
         }
         status = pq.PQconnectPoll(conn);
     }
-    if (status == PGRES_POLLING_OK)
+    if (status == PGRES_POLLING_OK && pq.PQserverVersion(conn) >= SERVER_VERSION_MIN)
         return conn;
-    *ret_outage = classify_failure(conn);
+    *ret_outage =
+        status == PGRES_POLLING_OK ? (struct pg_outage){"server_too_old", false} : classify_failure(conn);
     pq.PQfinish(conn);
     return NULL;
 }
@@ -153,19 +155,14 @@ static PGconn *connect_host(const struct pg_url_params *params, int64_t deadline
 /* All settings travel together, each with its own Sync, so that a refused one does not take the others along. */
 static bool set_up_session(PGconn *conn, int64_t deadline_ms)
 {
-    int version = pq.PQserverVersion(conn);
     struct pg_flight flight;
     pg_flight_begin(&flight, conn, deadline_ms);
     for (size_t i = 0; i < ARRAY_SIZE(session_settings); i++) {
         const char *params[] = {session_settings[i].name, session_settings[i].value};
-        if (version < session_settings[i].since_version)
-            continue;
         pg_flight_query(&flight, "SELECT pg_catalog.set_config($1, $2, false)", ARRAY_SIZE(params), params);
         pg_flight_sync(&flight);
     }
     for (size_t i = 0; i < ARRAY_SIZE(session_settings); i++) {
-        if (version < session_settings[i].since_version)
-            continue;
         CLEANUP_PGRESULT PGresult *result = NULL;
         if (pg_flight_next(&flight, &result) != PG_FLIGHT_OK || pg_flight_end(&flight) != PG_FLIGHT_OK)
             return false;

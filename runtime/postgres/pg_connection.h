@@ -16,7 +16,7 @@
 #include "runtime/postgres/pq_api.h"
 
 /* A transaction that must stay idle for longer (its deadline is farther away) raises the limit for itself. */
-#define PG_IDLE_IN_TRANSACTION_MS 60000
+#define PG_IDLE_IN_TRANSACTION_MS ((int64_t)60000)
 
 struct pg_connection {
     PGconn *conn;
@@ -27,7 +27,7 @@ struct pg_connection {
     int64_t idle_since_ms;
     int64_t expires_ms;
     struct pg_statements statements;
-    struct pg_connection *next; /* in a list of the pool */
+    struct pg_connection *next; /* in the pool's list of idle ones */
 };
 
 /* Why no connection could be had. */

@@ -1,5 +1,6 @@
 /* The pool's thread that opens connections and looks after idle ones. */
 #include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 #include "runtime/postgres/pg_pool.h"
 #include "runtime/postgres/pg_wait.h"
@@ -51,14 +52,22 @@ static bool open_one(struct pg_pool *pool)
     return false;
 }
 
+/* Lock held, at least one idle. */
+static struct pg_connection *take_longest_idle(struct pg_pool *pool)
+{
+    struct pg_connection **link = &pool->idle;
+    while ((*link)->next)
+        link = &(*link)->next;
+    pool->idle_count--;
+    return steal_ptr(link);
+}
+
 /* Takes each idle connection out for a moment; what is dead, over-age or surplus is closed. Lock as in open_one(). */
 static void check_idle(struct pg_pool *pool)
 {
     int64_t now_ms = clock_monotonic_ms();
-    for (int left = pool->idle_count; left > 0 && pool->idle_count > 0; left--) {
-        struct pg_connection *connection = pool->idle[0]; /* the longest idle one */
-        pool->idle_count--;
-        memmove(pool->idle, pool->idle + 1, (size_t)pool->idle_count * sizeof(*pool->idle));
+    for (int left = pool->idle_count; left > 0 && pool->idle; left--) {
+        struct pg_connection *connection = take_longest_idle(pool);
         bool surplus = pool->idle_count > 0 && now_ms - connection->idle_since_ms > SURPLUS_IDLE_MS;
         (void)pthread_mutex_unlock(&pool->lock);
         bool keep = !surplus && now_ms < connection->expires_ms && pg_connection_is_alive(connection);
@@ -66,7 +75,8 @@ static void check_idle(struct pg_pool *pool)
             pg_connection_close(connection);
         (void)pthread_mutex_lock(&pool->lock);
         if (keep)
-            pg_pool_put_locked(pool, connection);
+            pg_pool_put_locked(pool,
+                               connection); /* to the front: after a whole round the order is as before */
         else
             pool->open--;
     }

@@ -39,7 +39,7 @@ void pg_flight_flush(struct pg_flight *flight)
 
 void pg_flight_single_rows(struct pg_flight *flight)
 {
-    (void)pq.PQsetSingleRowMode(flight->conn); /* fails only if nothing is under way */
+    (void)pq.PQsetSingleRowMode(flight->conn); /* fails for a command that the server skips */
 }
 
 void pg_flight_sync(struct pg_flight *flight)

@@ -27,7 +27,6 @@ int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_po
     pg_reaper_init(&pool->reaper);
     (void)pthread_mutex_init(&pool->lock, NULL);
     pg_wait_cond_init(&pool->connector_wake);
-    pool->idle = xcalloc((size_t)pool->size, sizeof(*pool->idle));
     pool->waiters_end = &pool->waiters_first;
     *ret_pool = pool;
     return 0;
@@ -43,6 +42,14 @@ void pg_pool_start(struct pg_pool *pool)
     (void)pthread_mutex_unlock(&pool->lock);
 }
 
+static struct pg_connection *pop_idle(struct pg_pool *pool)
+{
+    struct pg_connection *connection = pool->idle;
+    pool->idle = connection->next;
+    pool->idle_count--;
+    return connection;
+}
+
 void pg_pool_free(struct pg_pool *pool)
 {
     if (!pool)
@@ -56,15 +63,14 @@ void pg_pool_free(struct pg_pool *pool)
         (void)pthread_join(pool->connector, NULL);
     }
     assert(pool->open == pool->idle_count); /* no transaction is left */
-    for (int i = 0; i < pool->idle_count; i++)
-        pg_connection_close(pool->idle[i]);
+    while (pool->idle)
+        pg_connection_close(pop_idle(pool));
     pg_reaper_release(&pool->reaper);
     stop_release(&pool->stop);
     (void)pthread_cond_destroy(&pool->connector_wake);
     (void)pthread_mutex_destroy(&pool->lock);
     pg_url_free(pool->url);
     free(pool->application_name);
-    free(pool->idle);
     free(pool);
 }
 
@@ -108,8 +114,9 @@ void pg_pool_put_locked(struct pg_pool *pool, struct pg_connection *connection)
         (void)pthread_cond_signal(&waiter->wake);
         return;
     }
-    assert(pool->idle_count < pool->size);
-    pool->idle[pool->idle_count++] = connection;
+    connection->next = pool->idle;
+    pool->idle = connection;
+    pool->idle_count++;
 }
 
 void pg_pool_wake_waiters_locked(struct pg_pool *pool)
@@ -167,8 +174,8 @@ static struct pg_connection *take(struct pg_pool *pool, struct wait *wait, bool 
     struct pg_waiter waiter = {0};
     pg_wait_cond_init(&waiter.wake);
     (void)pthread_mutex_lock(&pool->lock);
-    if (pool->idle_count > 0 && (again || !pool->waiters_first)) {
-        waiter.connection = pool->idle[--pool->idle_count];
+    if (pool->idle && (again || !pool->waiters_first)) {
+        waiter.connection = pop_idle(pool);
     } else {
         if (!again)
             wait->failures_before = pool->connect_failures;

@@ -44,7 +44,7 @@ struct pg_pool {
     pthread_t connector; /* the rest is guarded by lock */
     bool started;
     pthread_cond_t connector_wake;
-    struct pg_connection **idle; /* idle[idle_count - 1] is lent next */
+    struct pg_connection *idle; /* the first is lent next, the last is idle for the longest */
     int idle_count;
     int open; /* idle, lent, or being looked at */
     struct pg_waiter *waiters_first, **waiters_end;

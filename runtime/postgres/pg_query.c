@@ -37,8 +37,9 @@ static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
     (void)snprintf(command, sizeof(command), "SET LOCAL statement_timeout = %lld", (long long)limit);
     pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
     if (left > PG_IDLE_IN_TRANSACTION_MS / 2) {
+        limit = left + PG_IDLE_IN_TRANSACTION_MS / 2;
         (void)snprintf(command, sizeof(command), "SET LOCAL idle_in_transaction_session_timeout = %lld",
-                       (long long)(left + PG_IDLE_IN_TRANSACTION_MS / 2));
+                       (long long)limit);
         pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
     }
 }

@@ -46,12 +46,12 @@ static void *grow(void *array, size_t *alloc, size_t used, size_t more, size_t f
     return xreallocarray(array, alloc_new, size);
 }
 
-int pg_result_append(struct pg_result *result, const PGresult *row)
+static int append_row(struct pg_result *result, const PGresult *rows, int row)
 {
-    int columns = pq.PQnfields(row);
+    int columns = pq.PQnfields(rows);
     size_t bytes = 0;
     for (int column = 0; column < columns; column++)
-        bytes += (size_t)pq.PQgetlength(row, 0, column) + 1;
+        bytes += (size_t)pq.PQgetlength(rows, row, column) + 1;
     size_t count = result->cell_count + (size_t)columns;
     if (result->data_len + bytes + count * sizeof(*result->cells) > PG_RESULT_MAX_BYTES)
         return -1;
@@ -61,13 +61,23 @@ int pg_result_append(struct pg_result *result, const PGresult *row)
     for (int column = 0; column < columns; column++) {
         struct pg_result_cell *cell = &result->cells[result->cell_count++];
         *cell = (struct pg_result_cell){.offset = (uint32_t)result->data_len, .len = -1};
-        if (pq.PQgetisnull(row, 0, column))
+        if (pq.PQgetisnull(rows, row, column))
             continue;
-        cell->len = pq.PQgetlength(row, 0, column);
-        memcpy(result->data + result->data_len, pq.PQgetvalue(row, 0, column), (size_t)cell->len + 1);
+        cell->len = pq.PQgetlength(rows, row, column);
+        memcpy(result->data + result->data_len, pq.PQgetvalue(rows, row, column), (size_t)cell->len + 1);
         result->data_len += (size_t)cell->len + 1;
     }
     result->rows++;
+    return 0;
+}
+
+int pg_result_append(struct pg_result *result, const PGresult *rows)
+{
+    int count = pq.PQntuples(rows);
+    for (int row = 0; row < count; row++) {
+        if (append_row(result, rows, row) < 0)
+            return -1;
+    }
     return 0;
 }
 

@@ -19,7 +19,7 @@
 
 /* The server gives up this much before the deadline (but at most a tenth of what is left), so that its answer still arrives
  * and the connection need not be thrown away. */
-#define PG_SERVER_MARGIN_MS 100
+#define PG_SERVER_MARGIN_MS ((int64_t)100)
 
 enum pg_transaction_state {
     PG_TRANSACTION_NEW,

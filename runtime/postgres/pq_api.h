@@ -55,7 +55,7 @@
     X(PQgetlength)
 
 struct pq_api {
-#define PQ_API_MEMBER(name) __typeof__(&(name)) name;
+#define PQ_API_MEMBER(name) __typeof__(&(name)) name; /* NOLINT(bugprone-macro-parentheses): it declares */
     PQ_API_FUNCTIONS(PQ_API_MEMBER)
 #undef PQ_API_MEMBER
 };

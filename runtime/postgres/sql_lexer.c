@@ -62,15 +62,11 @@ static const char *skip_blank(const char *p)
 static const char *skip_quoted(const char *p, char quote, bool backslashes)
 {
     while (*p) {
-        if (*p == '\\' && backslashes && p[1]) {
-            p += 2;
-        } else if (*p == quote && p[1] == quote) {
-            p += 2;
-        } else if (*p == quote) {
+        bool escaped = *p == '\\' && backslashes && p[1];
+        bool doubled = *p == quote && p[1] == quote;
+        if (*p == quote && !doubled)
             return p + 1;
-        } else {
-            p++;
-        }
+        p += escaped || doubled ? 2 : 1;
     }
     return p;
 }
