@@ -40,8 +40,8 @@ struct kube_client_config;
 int kube_client_config_load(const char *kubeconfig_path, struct kube_client_config **ret_config,
                             struct err *err) MUST_CHECK;
 void kube_client_config_free(struct kube_client_config *config);
-const char *kube_client_config_namespace(
-    const struct kube_client_config *config); /* pod's or context's; "default" */
+/* The pod's or the context's; "default" */
+const char *kube_client_config_namespace(const struct kube_client_config *config);
 
 struct kube_client *kube_client_new(const struct kube_client_config *config, const struct stop *stop);
 /* For tests: any transport. The client owns it. */
@@ -49,8 +49,8 @@ struct kube_client *kube_client_new_with_transport(struct kube_transport *transp
 /* Another handle on the same transport and counters with a time limit of its own per call (30 s otherwise); freed before its
  * parent. A stop of the parent ends its calls too. */
 struct kube_client *kube_client_new_derived(struct kube_client *parent, int64_t timeout_ms);
-void kube_client_set_timeout(struct kube_client *client,
-                             int64_t timeout_ms); /* for calls that begin after it */
+/* For calls that begin after it. */
+void kube_client_set_timeout(struct kube_client *client, int64_t timeout_ms);
 void kube_client_free(struct kube_client *client);
 
 /* Objects come back as trees without metadata.managedFields; the caller frees with cJSON_Delete(). ret may be NULL where
