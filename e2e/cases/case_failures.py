@@ -2,7 +2,7 @@
 import time
 
 import harness
-from harness import SHOP, apply, expect, http_call, until
+from harness import SHOP, apply, call_by_name, expect, until
 
 
 def check_failure(name, reason, mentions, codes, **spec):
@@ -18,7 +18,7 @@ def check_failure(name, reason, mentions, codes, **spec):
             expect(text in message, f'{name}: the message does not name {text!r}: {message}')
         events = harness.kubectl('get', 'events', '-n', SHOP, '--field-selector', f'involvedObject.name={name}')
         expect(reason in events, f'no Event {reason}: {events}')
-        answer = http_call('POST', f'/fn/{SHOP}/{name}/', {}, timeout=30)
+        answer = call_by_name(name, 'POST', body={}, timeout=30)
         expect(answer.status == 503 and answer.json['code'] in codes, f'{name}: {answer.status} {answer.body}')
         expect('retry-after' in answer.headers, answer.headers)
         expect(answer.seconds < 3, f'{name}: held for {answer.seconds:.1f} s')
@@ -80,7 +80,7 @@ def test_a_quota():
     try:
         until('QuotaExceeded', 30, lambda: harness.condition('over', namespace='tight')[:2] == ('False', 'QuotaExceeded'))
         print(f"    {harness.condition('over', namespace='tight')[2]}")
-        answer = http_call('GET', '/fn/tight/over/', timeout=30)
+        answer = call_by_name('over', namespace='tight', timeout=30)
         expect(answer.status == 503 and answer.seconds < 3, f'{answer.status} after {answer.seconds:.1f} s: {answer.body}')
     finally:
         harness.kubectl('delete', 'namespace', 'tight', '--wait=false')

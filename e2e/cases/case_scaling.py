@@ -1,12 +1,10 @@
 """One to many, changes under load, deletion, rest."""
 import re
-import subprocess
 import pathlib
-import threading
 import time
 
 import harness
-from harness import SHOP, Load, apply, expect, http_call, order, until
+from harness import SHOP, Load, apply, call_by_name, expect, http_call, order, until
 
 
 def test_load_brings_more_replicas_and_one_pod_never_works_on_two():
@@ -15,7 +13,7 @@ def test_load_brings_more_replicas_and_one_pod_never_works_on_two():
                                     scaling={'maxReplicas': 4, 'idleSeconds': 3}))
     try:
         harness.wait_ready(name)
-        with Load(lambda: http_call('GET', f'/fn/{SHOP}/{name}/?ms=200'), rate=40, threads=8) as load:
+        with Load(lambda: call_by_name(name, path='/?ms=200'), rate=40, threads=8) as load:
             until('more than one replica', 30, lambda: sum(map(harness.pod_is_ready, harness.function_pods(name))) >= 3)
             time.sleep(3)
         load.verdict('200 ms handler, concurrency 1, 8 clients', least=20)

@@ -1,10 +1,10 @@
 """The main job: apply the shop, call it from zero, orders are rows, wrong requests write nothing, and it goes back to zero."""
-import pathlib
+import concurrent.futures
 import re
 import time
 
 import harness
-from harness import HOST, ROOT, SHOP, always, apply, essential, expect, http_call, kubectl, order, until
+from harness import HOST, ROOT, SHOP, always, apply, call_by_name, essential, expect, http_call, kubectl, order, until
 
 MANIFESTS = ROOT / 'functions' / 'shop' / 'manifests'
 
@@ -81,7 +81,7 @@ def test_from_zero_an_order_is_a_row():
 def test_other_routes_reach_it_too():
     """Without DNS, by the functions' domain, and from inside the cluster."""
     body = {'user_id': 1, 'product_id': 1, 'quantity': 1}
-    expect(http_call('POST', '/fn/shop/create-order', body, host='any.example.org').status == 201, '/fn/ route')
+    expect(call_by_name('create-order', 'POST', '', body).status == 201, '/fn/ route')
     expect(http_call('POST', '/', body, host=f'create-order.shop.{harness.DOMAIN}').status == 201, 'domain route')
     service = harness.api.get(f'/api/v1/namespaces/{harness.SYSTEM}/services/cicada-gateway-internal')
     internal = (service['spec']['clusterIP'], 80)
@@ -136,7 +136,6 @@ def test_idle_goes_to_zero_and_wakes_again():
 
 
 def test_two_hundred_at_once_at_a_sleeping_function():
-    import concurrent.futures
     harness.wait_asleep('create-order')
     before = int(harness.database.shop('SELECT count(*) FROM orders'))
     with concurrent.futures.ThreadPoolExecutor(200) as pool:

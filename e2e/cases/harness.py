@@ -228,6 +228,11 @@ def order(user=1, product=1, quantity=1, host=HOST, **kwargs):
     return http_call('POST', '/orders', {'user_id': user, 'product_id': product, 'quantity': quantity}, host=host, **kwargs)
 
 
+def call_by_name(name, method='GET', path='/', body=None, namespace=SHOP, **kwargs):
+    """By the route for a first try without DNS: /fn/<namespace>/<name>/... on any host that nobody has."""
+    return http_call(method, f'/fn/{namespace}/{name}{path}', body, host='localhost', **kwargs)
+
+
 class Load:
     """A steady load with a connection per request: `rate` a second over `threads` threads, until stop()."""
 

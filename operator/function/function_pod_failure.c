@@ -63,6 +63,10 @@ static bool find_configuration_failure(const struct cached_pod *pod, const char 
     if (!pod->waiting_reason || strcmp(pod->waiting_reason, "CreateContainerConfigError") != 0) {
         return false;
     }
+    /* The kubelet's own cache may be late on a busy node ("failed to sync secret cache: timed out..."); it tries again at once. */
+    if (strncmp(message, "failed to sync ", strlen("failed to sync ")) == 0) {
+        return false;
+    }
     if (strcasestr(message, "secret") || strcasestr(message, "configmap")) {
         fill(failure, "SecretMissing", "%s", message);
     } else {

@@ -6,6 +6,7 @@
 
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/text.h"
 
 #define FUNCTION_CONTAINER        "function"
 #define TERMINATION_MESSAGE_DEPTH 4
@@ -103,6 +104,15 @@ static char *termination_reason(const cJSON *terminated)
     return reason && is_reason(reason) ? xstrdup(reason) : NULL;
 }
 
+/* The kubelet's own cache of Secrets and ConfigMaps may be late on a busy node ("failed to sync secret cache: timed out..."): it tries
+ * again within a second, so that is no failure. Only its text tells this from a Secret that is not there. */
+static char *waiting_reason(const cJSON *waiting)
+{
+    const char *message = json_string(waiting, "message");
+    bool kubelet_is_late = message && str_starts_with(message, "failed to sync ");
+    return kubelet_is_late ? NULL : xstrdup_or_null(json_string(waiting, "reason"));
+}
+
 static void read_container(struct kube_pod *pod, const cJSON *status)
 {
     const cJSON *container;
@@ -117,7 +127,7 @@ static void read_container(struct kube_pod *pod, const cJSON *status)
         const cJSON *ended_before = json_object(json_object(container, "lastState"), "terminated");
         /* The count is of restarts: an exit shows in it once the next try is made. */
         pod->exits = (int)json_int64(container, "restartCount", 0) + (ended ? 1 : 0);
-        pod->waiting_reason = xstrdup_or_null(json_string(json_object(state, "waiting"), "reason"));
+        pod->waiting_reason = waiting_reason(json_object(state, "waiting"));
         pod->exit_reason = termination_reason(ended ? ended : ended_before);
         return;
     }

@@ -49,6 +49,10 @@ static void failure_codes(void **state)
         {CONTAINER(WAITING("ErrImageNeverPull")), "ErrImageNeverPull"},
         {CONTAINER(WAITING("InvalidImageName")), "InvalidImageName"},
         {CONTAINER(WAITING("CreateContainerConfigError")), "CreateContainerConfigError"},
+        /* The kubelet's cache is late: not the Secret's fault, and gone within a second. */
+        {CONTAINER("\"state\":{\"waiting\":{\"reason\":\"CreateContainerConfigError\",\"message\":"
+                   "\"failed to sync secret cache: timed out waiting for the condition\"}}"),
+         NULL},
         {CONTAINER(WAITING("CrashLoopBackOff")), "ContainerExited"},
         {CONTAINER(WAITING("CrashLoopBackOff") ",\"lastState\":" ENDED(LOAD_FAILED)), "HandlerLoadFailed"},
         /* The first exit may be bad luck, the second is not. */
