@@ -12,8 +12,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
-#define TICK_MS            1000
-#define PORT_GATEWAY_ADMIN 9090
+#define TICK_MS 1000
 
 /* What is remembered of a Function from tick to tick. */
 struct memory {
@@ -40,14 +39,14 @@ static struct metric *new_scale_metric(struct metric_family *family, const char 
 }
 
 struct function_scaler *function_scaler_new(struct kube_client *client, struct function_cache *cache,
-                                            struct metrics *metrics)
+                                            int gateway_admin_port, struct metrics *metrics)
 {
     static const char *const direction_label[] = {"direction", NULL};
     struct function_scaler *scaler = xcalloc(1, sizeof *scaler);
     scaler->client = client;
     scaler->cache = cache;
     stop_init(&scaler->stop);
-    scaler->stats = gateway_stats_new(PORT_GATEWAY_ADMIN, &scaler->stop);
+    scaler->stats = gateway_stats_new(gateway_admin_port, &scaler->stop);
     struct metric_family *changes =
         metrics_counter(metrics, "cicada_autoscaler_changes_total", "Changes of replicas by the autoscaler.",
                         direction_label);

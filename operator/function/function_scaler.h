@@ -14,7 +14,7 @@
 struct function_scaler;
 
 struct function_scaler *function_scaler_new(struct kube_client *client, struct function_cache *cache,
-                                            struct metrics *metrics);
+                                            int gateway_admin_port, struct metrics *metrics);
 void function_scaler_start(struct function_scaler *scaler);
 void function_scaler_stop(struct function_scaler *scaler); /* joins; nothing if it was not started */
 void function_scaler_free(struct function_scaler *scaler); /* NULL is fine */

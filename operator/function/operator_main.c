@@ -268,7 +268,8 @@ static void make_parts(struct program *program)
     };
     program->controller = controller_new("function", program->queue, (int)options->workers,
                                          function_reconcile, &program->reconciler, program->metrics);
-    program->scaler = function_scaler_new(program->client, program->cache, program->metrics);
+    program->scaler =
+        function_scaler_new(program->client, program->cache, PORT_GATEWAY_ADMIN, program->metrics);
     struct lease_settings lease = {.namespace = options->namespace,
                                    .name = options->lease_name,
                                    .identity = options->identity,
