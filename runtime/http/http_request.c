@@ -1,6 +1,5 @@
 #include <civetweb.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <string.h>
 
 #include "runtime/base/clock.h"
@@ -15,7 +14,8 @@
 /* Up to here head and body, or a chunk, go out by one write. */
 #define ONE_WRITE_MAX_BYTES 65536
 #define BODY_STEP_BYTES     16384
-/* A client that takes no bytes of an answer, or of a chunk, for this long loses its connection. */
+/* A client that takes longer for this many bytes loses its connection. */
+#define WRITE_STEP_BYTES (1u << 20)
 #define WRITE_TIMEOUT_MS 30000
 /* An answer that comes before the body was read reaches the client only if its body is taken for a while. */
 #define LINGER_MS        500
@@ -109,22 +109,17 @@ const char *http_request_remote_ip(const struct http_request *req)
 static int write_all(struct http_request *req, const void *data, size_t len, struct err *err)
 {
     const char *at = data;
-    int sent = 0;
-    http_guard_begin(clock_monotonic_ms() + WRITE_TIMEOUT_MS);
-    while (len > 0 && sent >= 0) {
-        size_t step = len < INT_MAX ? len : INT_MAX;
-        sent = mg_write(req->connection, at, step);
+    while (len > 0) {
+        size_t step = len < WRITE_STEP_BYTES ? len : WRITE_STEP_BYTES;
+        http_guard_begin(clock_monotonic_ms() + WRITE_TIMEOUT_MS);
+        int sent = mg_write(req->connection, at, step);
+        http_guard_end();
         if (sent != (int)step) {
-            sent = -1;
-            break;
+            req->close = true;
+            return err_set(err, ERR_IO, "the client is gone");
         }
         at += step;
         len -= step;
-    }
-    http_guard_end();
-    if (sent < 0) {
-        req->close = true;
-        return err_set(err, ERR_IO, "the client is gone");
     }
     return 0;
 }
