@@ -289,7 +289,7 @@ void http_connection_refuse(struct mg_connection *connection, int status, const 
     struct err err = ERR_INIT;
     CLEANUP_STRBUF struct strbuf body, out;
     strbuf_init(&body, PROBLEM_MAX_BYTES);
-    strbuf_init(&out, 2 * PROBLEM_MAX_BYTES);
+    strbuf_init(&out, RESPONSE_HEAD_MAX_BYTES);
     append_problem(&body, status, detail);
     struct http_response_head head = {.status = status, .framing = HTTP_FRAMING_LENGTH, .length = body.len};
     if (http_response_head_append(&out, &head, problem_headers, 1, &err) == 0) {

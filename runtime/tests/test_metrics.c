@@ -163,6 +163,7 @@ static void *update(void *arg)
         metric_observe(metric_family_get(shared->times, NULL), 0.5);
         if (i % 1000 == 0) {
             CLEANUP_FREE char *text = rendered(shared->metrics);
+            assert_non_null(text);
         }
     }
     return NULL;
