@@ -122,6 +122,9 @@ void function_status_stamp(struct function_status *status, const struct function
     for (size_t i = 0; i < CONDITION_COUNT; i++) {
         struct condition *condition = &status->conditions[i];
         const struct condition *before = &old->conditions[i];
+        if (condition->status == CONDITION_ABSENT) {
+            continue;
+        }
         condition->generation = generation;
         condition->since_ms =
             before->status == condition->status && before->since_ms ? before->since_ms : now_ms / 1000 * 1000;
