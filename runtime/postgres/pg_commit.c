@@ -76,9 +76,13 @@ static enum xact_status learn_status(struct pg_transaction *tx)
 {
     while (deadline_left_ms(tx->deadline_ms) != 0) {
         struct pg_connection *connection;
-        struct pg_error ignored;
-        if (pg_pool_borrow(tx->pool, tx->deadline_ms, &connection, &ignored) < 0)
+        struct pg_error why;
+        if (pg_pool_borrow(tx->pool, tx->deadline_ms, &connection, &why) < 0) {
+            /* The pool gives up sooner than the deadline; here it is worth asking again, a server that restarts included. */
+            if (why.failure == PG_FAILURE_UNREACHABLE)
+                continue;
             break;
+        }
         enum xact_status status;
         bool answered = ask_until_known(tx, connection, &status);
         pg_pool_return(tx->pool, connection);

@@ -74,9 +74,10 @@ static struct pg_outage classify_failure(const PGconn *conn)
     static const struct {
         const char *sqlstate_start, *reason;
     } by_sqlstate[] = {
-        {"28", "authentication"},          {"3D000", "database_missing"},
-        {"53300", "too_many_connections"}, {"57P", "starting"}, /* or shutting down */
-        {"55000", "not_accepting"},
+        {"28", "authentication"},
+        {"3D000", "database_missing"},
+        {"53300", "too_many_connections"},
+        {"57P", "starting"}, /* or shutting down */
     };
     static const struct {
         const char *text, *reason;

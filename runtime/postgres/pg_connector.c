@@ -74,11 +74,10 @@ static void check_idle(struct pg_pool *pool)
         if (!keep)
             pg_connection_close(connection);
         (void)pthread_mutex_lock(&pool->lock);
-        if (keep)
-            pg_pool_put_locked(pool,
-                               connection); /* to the front: after a whole round the order is as before */
-        else
+        if (!keep)
             pool->open--;
+        else /* to the front: after a whole round the order is as before */
+            pg_pool_put_locked(pool, connection);
     }
 }
 

@@ -7,6 +7,10 @@
 /* The transaction's id once it has one, NULL before it wrote anything. */
 #define XID_QUERY "SELECT pg_catalog.pg_current_xact_id_if_assigned()"
 
+/* Farther deadlines are none for the server, which counts in 32 bits. */
+#define SERVER_LIMIT_MAX_MS ((int64_t)1 << 30)
+#define PARAMS_MAX          65535 /* of the protocol */
+
 struct statement {
     const char *sql;
     int param_count;
@@ -26,9 +30,10 @@ static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
         [PG_SERIALIZABLE] = {"BEGIN ISOLATION LEVEL SERIALIZABLE READ WRITE",
                              "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY"},
     };
-    pg_batch_prepared(batch, PG_BATCH_CONTROL, begin[tx->pool->isolation][tx->read_only], 0, NULL);
+    /* Not prepared: making room for it would take a snapshot, after which the isolation level can't be set. */
+    pg_batch_command(batch, PG_BATCH_CONTROL, begin[tx->pool->isolation][tx->read_only], 0, NULL);
     int64_t left = pg_transaction_left_ms(tx);
-    if (left == INT64_MAX)
+    if (left > SERVER_LIMIT_MAX_MS)
         return;
     /* SET takes no snapshot, unlike a SELECT of set_config(). 0 would mean no limit. */
     int64_t margin = left / 10 < PG_SERVER_MARGIN_MS ? left / 10 : PG_SERVER_MARGIN_MS;
@@ -65,34 +70,41 @@ static void add_statement(struct pg_transaction *tx, struct pg_batch *batch,
 /* A prepared statement's plan or name is no longer what the connection thinks it is, after DDL or DISCARD by others. */
 static bool is_stale(const struct pg_batch *batch)
 {
-    static const char *const states[] = {"0A000", "26000", "42P05"};
     const char *sqlstate = pg_batch_sqlstate(batch);
-    if (batch->error_role == PG_BATCH_COMMIT ||
-        (batch->error_role == PG_BATCH_STATEMENT && !batch->statement_was_prepared))
+    if (batch->error_role == PG_BATCH_COMMIT)
         return false;
-    for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
-        if (strcmp(sqlstate, states[i]) == 0)
-            return true;
-    }
-    return false;
+    /* Of a new plan, 0A000 has its ordinary meaning: the feature is not supported. */
+    if (strcmp(sqlstate, "0A000") == 0)
+        return batch->error_role == PG_BATCH_STATEMENT && batch->statement_was_prepared;
+    return strcmp(sqlstate, "26000") == 0 || strcmp(sqlstate, "42P05") == 0;
+}
+
+/* Ends the failed transaction and forgets all prepared statements, here and on the server. */
+static enum pg_flight_outcome start_anew(struct pg_transaction *tx)
+{
+    CLEANUP_PG_BATCH struct pg_batch batch;
+    pg_batch_init(&batch, tx->connection, tx->deadline_ms);
+    pg_batch_command(&batch, PG_BATCH_CONTROL, "ROLLBACK", 0, NULL);
+    pg_batch_command(&batch, PG_BATCH_CONTROL, "DEALLOCATE ALL", 0, NULL);
+    pg_statements_clear(&tx->connection->statements);
+    enum pg_flight_outcome outcome = pg_batch_run(&batch);
+    return outcome == PG_FLIGHT_OK && batch.error ? PG_FLIGHT_LOST : outcome;
 }
 
 /* The first statement, with BEGIN. Nothing was done yet if it fails, so that a stale one is prepared anew and run again. */
 static enum pg_flight_outcome run_first(struct pg_transaction *tx, const struct statement *statement,
                                         struct pg_batch *batch)
 {
-    struct pg_connection *connection = tx->connection;
     add_begin(tx, batch);
     add_statement(tx, batch, statement);
     enum pg_flight_outcome outcome = pg_batch_run(batch);
     if (outcome != PG_FLIGHT_OK || !is_stale(batch))
         return outcome;
     pg_batch_release(batch);
-    pg_batch_init(batch, connection, tx->deadline_ms);
-    if (pq.PQtransactionStatus(connection->conn) != PQTRANS_IDLE)
-        pg_batch_command(batch, PG_BATCH_CONTROL, "ROLLBACK", 0, NULL);
-    pg_batch_command(batch, PG_BATCH_CONTROL, "DEALLOCATE ALL", 0, NULL);
-    pg_statements_clear(&connection->statements);
+    pg_batch_init(batch, tx->connection, tx->deadline_ms);
+    outcome = start_anew(tx);
+    if (outcome != PG_FLIGHT_OK)
+        return outcome;
     add_begin(tx, batch);
     add_statement(tx, batch, statement);
     return pg_batch_run(batch);
@@ -176,6 +188,8 @@ static int query(struct pg_transaction *tx, struct statement *statement, struct 
     sql_guard_check(statement->sql, &report);
     if (report.refusal)
         return pg_transaction_fail_with(tx, error, PG_FAILURE_REFUSED, report.refusal);
+    if (statement->param_count < 0 || statement->param_count > PARAMS_MAX)
+        return pg_transaction_fail_with(tx, error, PG_FAILURE_REFUSED, "too many parameters");
     if (!tx->used && pg_transaction_take_connection(tx, error) < 0)
         return pg_transaction_fail(tx, error);
     statement->preparable = report.preparable;

@@ -1,15 +1,16 @@
 #include "runtime/postgres/pg_reaper.h"
 
+#include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
-static void job_run(struct pg_reaper_job *job)
+static void job_run(struct pg_reaper_job *job, bool may_cancel)
 {
-    if (job->cancel) {
-        char text[256];
-        /* A server that does not take the request will notice the closed connection instead. */
+    char text[256];
+    /* A server that does not get the request, or does not take it, will notice the closed connection instead. */
+    if (job->cancel && may_cancel)
         (void)pq.PQcancel(job->cancel, text, sizeof(text));
+    if (job->cancel)
         pq.PQfreeCancel(job->cancel);
-    }
     pg_connection_close(job->connection);
     free(job);
 }
@@ -24,10 +25,12 @@ static void *reaper_run(void *arg)
             reaper->first = job->next;
             if (!reaper->first)
                 reaper->end = &reaper->first;
+            bool late =
+                reaper->stopping_ms > 0 && clock_monotonic_ms() > reaper->stopping_ms + PG_REAPER_STOP_MS;
             (void)pthread_mutex_unlock(&reaper->lock);
-            job_run(job);
+            job_run(job, !late);
             (void)pthread_mutex_lock(&reaper->lock);
-        } else if (reaper->stopping) {
+        } else if (reaper->stopping_ms > 0) {
             break;
         } else {
             (void)pthread_cond_wait(&reaper->wake, &reaper->lock);
@@ -55,7 +58,7 @@ void pg_reaper_release(struct pg_reaper *reaper)
 {
     if (reaper->started) {
         (void)pthread_mutex_lock(&reaper->lock);
-        reaper->stopping = true;
+        reaper->stopping_ms = clock_monotonic_ms();
         (void)pthread_cond_signal(&reaper->wake);
         (void)pthread_mutex_unlock(&reaper->lock);
         (void)pthread_join(reaper->thread, NULL);

@@ -23,14 +23,16 @@ struct pg_reaper {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct pg_reaper_job *first, **end; /* guarded by lock */
-    bool stopping;                      /* guarded by lock */
+    int64_t stopping_ms;                /* since when; 0: not; guarded by lock */
     pthread_t thread;
     bool started;
 };
 
 void pg_reaper_init(struct pg_reaper *reaper);
 void pg_reaper_start(struct pg_reaper *reaper);
-/* Does what is left, then ends. A cancel request under way is bounded by tcp_user_timeout. */
+/* Does what is left, then ends. A cancel request under way is bounded by tcp_user_timeout; after PG_REAPER_STOP_MS no further
+ * one is begun. */
+#define PG_REAPER_STOP_MS 2000
 void pg_reaper_release(struct pg_reaper *reaper);
 
 /* Takes ownership of both; either may be NULL. */

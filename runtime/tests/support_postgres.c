@@ -58,6 +58,17 @@ int64_t pgtest_int(const char *sql)
     return value;
 }
 
+void pgtest_wait_int(const char *sql, int64_t expected)
+{
+    int64_t value = 0;
+    for (int64_t deadline = pgtest_deadline(5000); deadline_left_ms(deadline) > 0; pgtest_sleep_ms(10)) {
+        value = pgtest_int(sql);
+        if (value == expected)
+            return;
+    }
+    fail_msg("%s: %lld, expected %lld", sql, (long long)value, (long long)expected);
+}
+
 struct pg_pool *pgtest_pool_with(const char *url, int size, enum pg_isolation isolation,
                                  int64_t connect_timeout_ms)
 {
@@ -149,6 +160,17 @@ void pgtest_wait_for(struct pg_pool *pool, int open, int idle)
             return;
     }
     fail_msg("open %d idle %d, expected %d and %d", stats.open, stats.idle, open, idle);
+}
+
+void pgtest_wait_outage(struct pg_pool *pool, const char *expected)
+{
+    const char *outage = NULL;
+    for (int64_t deadline = pgtest_deadline(5000); deadline_left_ms(deadline) > 0; pgtest_sleep_ms(2)) {
+        outage = pg_pool_outage(pool);
+        if (expected ? outage && strcmp(outage, expected) == 0 : !outage)
+            return;
+    }
+    fail_msg("outage %s, expected %s", outage ? outage : "none", expected ? expected : "none");
 }
 
 void pgtest_kill(const char *application_name)

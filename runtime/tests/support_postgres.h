@@ -14,7 +14,8 @@ int pgtest_port(void);
 
 /* As the administrator; a failure fails the test. */
 void pgtest_exec(const char *sql);
-int64_t pgtest_int(const char *sql); /* first column of the first row */
+int64_t pgtest_int(const char *sql);                     /* first column of the first row */
+void pgtest_wait_int(const char *sql, int64_t expected); /* until it is so, at most 5 s */
 
 /* A pool of `size` at that URL (NULL: pgtest_url()), started. */
 struct pg_pool *pgtest_pool(const char *url, int size);
@@ -34,6 +35,8 @@ struct pg_error pgtest_commit_fails(struct pg_transaction *tx, enum pg_failure f
 
 /* Waits until the pool's figures say so, at most 5 s. */
 void pgtest_wait_for(struct pg_pool *pool, int open, int idle);
+/* Until the pool's outage is this one (NULL: none), at most 5 s. */
+void pgtest_wait_outage(struct pg_pool *pool, const char *expected);
 /* Ends every backend of that application name but the administrator's. */
 void pgtest_kill(const char *application_name);
 

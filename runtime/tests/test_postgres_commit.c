@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <pthread.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
@@ -113,10 +114,9 @@ static void test_waiting_backend_is_ended(void **state)
     (void)pgtest_query(tx, "INSERT INTO test_commit.item VALUES (1)");
     break_at(fixture, PG_PROXY_CUT_CLIENT);
     (void)pgtest_commit_fails(tx, PG_FAILURE_LOST);
-    assert_true(clock_monotonic_ms() - start_ms < 2000);
+    assert_true(clock_monotonic_ms() - start_ms < 4000);
     assert_int_equal(items(), 0);
-    assert_int_equal(
-        pgtest_int("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'"), 0);
+    pgtest_wait_int("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'", 0);
     pg_transaction_free(tx);
 }
 
@@ -129,13 +129,38 @@ static void test_unknown_when_nobody_can_be_asked(void **state)
     pg_proxy_refuse(fixture->proxy, true);
     break_at(fixture, PG_PROXY_CUT_ANSWER);
     struct pg_error error = pgtest_commit_fails(tx, PG_FAILURE_COMMIT_UNKNOWN);
-    assert_in_range(clock_monotonic_ms() - start_ms, 300, 800);
+    assert_in_range(clock_monotonic_ms() - start_ms, 300, 2500);
     assert_int_equal(pg_error_http_status(&error), 500);
     assert_string_equal(pg_error_code(&error), "commit_unknown");
     struct pg_pool_stats stats;
     pg_pool_stats(fixture->pool, &stats);
     assert_int_equal(stats.commit_unknown, 1);
     pg_transaction_free(tx);
+}
+
+static void *accept_later(void *arg)
+{
+    pgtest_sleep_ms(1200);
+    pg_proxy_refuse(arg, false);
+    return NULL;
+}
+
+/* Longer than a statement would wait for a server that is away: the deadline counts. */
+static void test_server_that_restarts_is_asked(void **state)
+{
+    struct fixture *fixture = *state;
+    struct pg_pool *pool = pgtest_pool_with(pg_proxy_url(fixture->proxy), 1, PG_READ_COMMITTED, 200);
+    struct pg_transaction *tx = pg_transaction_new(pool, false, pgtest_deadline(10000));
+    (void)pgtest_query(tx, "INSERT INTO test_commit.item VALUES (1)");
+    pg_proxy_refuse(fixture->proxy, true);
+    break_at(fixture, PG_PROXY_CUT_ANSWER);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, accept_later, fixture->proxy), 0);
+    pgtest_commit(tx);
+    (void)pthread_join(thread, NULL);
+    pg_transaction_free(tx);
+    assert_int_equal(items(), 1);
+    pg_pool_free(pool);
 }
 
 static void test_answer_late_is_unknown(void **state)
@@ -200,7 +225,7 @@ static void test_slow_commit_meets_the_deadline(void **state)
     int64_t start_ms = clock_monotonic_ms();
     /* statement_timeout does not hold for COMMIT, which is never cancelled either. */
     (void)pgtest_commit_fails(tx, PG_FAILURE_COMMIT_UNKNOWN);
-    assert_true(clock_monotonic_ms() - start_ms < 800);
+    assert_true(clock_monotonic_ms() - start_ms < 3000);
     pg_transaction_free(tx);
     pgtest_kill("cicada test");
 }
@@ -318,6 +343,7 @@ int main(void)
         TEST(test_commit_that_never_arrived_is_lost),
         TEST(test_waiting_backend_is_ended),
         TEST(test_unknown_when_nobody_can_be_asked),
+        TEST(test_server_that_restarts_is_asked),
         TEST(test_answer_late_is_unknown),
         TEST(test_reader_is_never_unknown),
         TEST(test_tag_other_than_commit),

@@ -42,17 +42,6 @@ static struct pg_pool_stats stats_of(struct pg_pool *pool)
     return stats;
 }
 
-static void wait_outage(struct pg_pool *pool, const char *expected)
-{
-    const char *outage = NULL;
-    for (int64_t deadline = pgtest_deadline(5000); deadline_left_ms(deadline) > 0; pgtest_sleep_ms(2)) {
-        outage = pg_pool_outage(pool);
-        if (expected ? outage && strcmp(outage, expected) == 0 : !outage)
-            return;
-    }
-    fail_msg("outage %s, expected %s", outage ? outage : "none", expected ? expected : "none");
-}
-
 /* ---- settings ---- */
 
 static void test_settings_are_checked(void **state)
@@ -146,7 +135,7 @@ static void test_exhausted_waits_until_the_deadline(void **state)
     int64_t start_ms = clock_monotonic_ms();
     struct pg_transaction *tx = begin(pool, 200);
     (void)pgtest_query_fails(tx, "SELECT 1", PG_FAILURE_DEADLINE);
-    assert_in_range(clock_monotonic_ms() - start_ms, 190, 500);
+    assert_in_range(clock_monotonic_ms() - start_ms, 190, 2000);
     assert_false(pg_transaction_used(tx));
     pg_transaction_free(tx);
     assert_int_equal(stats_of(pool).waiting, 0);
@@ -271,14 +260,14 @@ static void test_server_down_at_start(void **state)
     struct pg_proxy *proxy = pg_proxy_new(pgtest_port());
     pg_proxy_refuse(proxy, true);
     struct pg_pool *pool = pgtest_pool_with(pg_proxy_url(proxy), 2, PG_READ_COMMITTED, 300);
-    wait_outage(pool, "refused");
+    pgtest_wait_outage(pool, "refused");
     assert_false(pg_pool_authentication_failed(pool));
 
     /* Who waits gives up long before the deadline... */
     int64_t start_ms = clock_monotonic_ms();
     struct pg_transaction *tx = begin(pool, 30000);
     struct pg_error error = pgtest_query_fails(tx, "SELECT 1", PG_FAILURE_UNREACHABLE);
-    assert_true(clock_monotonic_ms() - start_ms < 1500);
+    assert_true(clock_monotonic_ms() - start_ms < 5000);
     assert_non_null(strstr(error.message, "refused"));
     assert_int_equal(pg_error_http_status(&error), 503);
     pg_transaction_free(tx);
@@ -289,7 +278,7 @@ static void test_server_down_at_start(void **state)
     assert_true(stats_of(pool).connect_failures > 0);
 
     pg_proxy_refuse(proxy, false);
-    wait_outage(pool, NULL);
+    pgtest_wait_outage(pool, NULL);
     (void)backend_after(pool, NULL);
     pg_pool_free(pool);
     pg_proxy_free(proxy);
@@ -307,7 +296,7 @@ static void test_restart_is_waited_for(void **state)
     struct in_line one = {.pool = pool, .served = &served, .place = -1};
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, wait_in_line, &one), 0);
-    wait_outage(pool, "refused");
+    pgtest_wait_outage(pool, "refused");
     pgtest_sleep_ms(200);
     pg_proxy_refuse(proxy, false);
     (void)pthread_join(thread, NULL);
@@ -323,7 +312,7 @@ static void test_silent_server_is_a_timeout(void **state)
     struct pg_proxy *proxy = pg_proxy_new(pgtest_port());
     pg_proxy_stall(proxy, true);
     struct pg_pool *pool = pgtest_pool_with(pg_proxy_url(proxy), 1, PG_READ_COMMITTED, 150);
-    wait_outage(pool, "timeout");
+    pgtest_wait_outage(pool, "timeout");
     struct pg_transaction *tx = begin(pool, 50);
     (void)pgtest_query_fails(tx, "SELECT 1", PG_FAILURE_UNREACHABLE);
     pg_transaction_free(tx);
@@ -334,7 +323,7 @@ static void test_silent_server_is_a_timeout(void **state)
     pgtest_sleep_ms(30);
     int64_t start_ms = clock_monotonic_ms();
     pg_pool_free(pool);
-    assert_true(clock_monotonic_ms() - start_ms < 1000);
+    assert_true(clock_monotonic_ms() - start_ms < 3000);
     pg_proxy_free(proxy);
 }
 
@@ -344,7 +333,7 @@ static void check_authentication(const char *url)
     struct pg_transaction *tx = begin(pool, 5000);
     int64_t start_ms = clock_monotonic_ms();
     struct pg_error error = pgtest_query_fails(tx, "SELECT 1", PG_FAILURE_AUTHENTICATION);
-    assert_true(clock_monotonic_ms() - start_ms < 1000);
+    assert_true(clock_monotonic_ms() - start_ms < 3000);
     assert_true(pg_pool_authentication_failed(pool));
     assert_string_equal(pg_pool_outage(pool), "authentication");
     assert_null(strstr(error.message, "test_pool_role"));
@@ -404,23 +393,23 @@ static void test_other_outages(void **state)
     char url[256];
     (void)snprintf(url, sizeof(url), "postgresql://postgres@127.0.0.1:%d/no_such_database", pgtest_port());
     struct pg_pool *pool = pgtest_pool(url, 1);
-    wait_outage(pool, "database_missing");
+    pgtest_wait_outage(pool, "database_missing");
     pg_pool_free(pool);
     (void)snprintf(url, sizeof(url), "postgresql://postgres@127.0.0.1:%d/postgres?sslmode=require",
                    pgtest_port());
     pool = pgtest_pool(url, 1);
-    wait_outage(pool, "tls");
+    pgtest_wait_outage(pool, "tls");
     pg_pool_free(pool);
     (void)snprintf(url, sizeof(url),
                    "postgresql://postgres@127.0.0.1:%d/postgres?target_session_attrs=standby", pgtest_port());
     pool = pgtest_pool(url, 1);
-    wait_outage(pool, "read_only");
+    pgtest_wait_outage(pool, "read_only");
     pg_pool_free(pool);
     pool = pgtest_pool("host=/nonexistent user=postgres dbname=x", 1);
-    wait_outage(pool, "refused");
+    pgtest_wait_outage(pool, "refused");
     pg_pool_free(pool);
     pool = pgtest_pool("postgresql://no-such-host.invalid/x?sslmode=disable", 1);
-    wait_outage(pool, "name");
+    pgtest_wait_outage(pool, "name");
     pg_pool_free(pool);
 }
 

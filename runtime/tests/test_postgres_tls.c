@@ -62,9 +62,9 @@ static struct pg_pool *pool_with(const char *host, const char *parameters)
 static void check_outage(const char *host, const char *parameters, const char *expected)
 {
     struct pg_pool *pool = pool_with(host, parameters);
-    struct pg_transaction *tx = pg_transaction_new(pool, true, pgtest_deadline(300));
+    pgtest_wait_outage(pool, expected);
+    struct pg_transaction *tx = pg_transaction_new(pool, true, pgtest_deadline(100));
     (void)pgtest_query_fails(tx, "SELECT 1", PG_FAILURE_UNREACHABLE);
-    assert_string_equal(pg_pool_outage(pool), expected);
     pg_transaction_free(tx);
     pg_pool_free(pool);
 }

@@ -123,12 +123,10 @@ static void test_deadline_cancels(void **state)
     struct pg_transaction *tx = pg_transaction_new(pool, false, pgtest_deadline(300));
     struct pg_error error = pgtest_query_fails(tx, "SELECT pg_sleep(10)", PG_FAILURE_DEADLINE);
     assert_int_equal(pg_error_http_status(&error), 504);
-    assert_in_range(clock_monotonic_ms() - start_ms, 200, 600);
+    assert_in_range(clock_monotonic_ms() - start_ms, 200, 2000);
     pg_transaction_free(tx);
-    assert_int_equal(
-        pgtest_int(
-            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'"),
-        0);
+    pgtest_wait_int(
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND state = 'active'", 0);
     pg_pool_free(pool);
 }
 
@@ -261,8 +259,7 @@ static void test_too_large_result(void **state)
     tx = pg_transaction_new(pool, true, pgtest_deadline(5000));
     assert_string_equal(pgtest_value(tx, "SELECT 1"), "1");
     pg_transaction_free(tx);
-    assert_int_equal(pgtest_int("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT repeat%'"),
-                     0);
+    pgtest_wait_int("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT repeat%'", 0);
     pg_pool_free(pool);
 }
 
@@ -403,6 +400,25 @@ static void test_more_statements_than_are_kept(void **state)
     pg_pool_free(pool);
 }
 
+/* Room is made for statements without taking a snapshot before BEGIN. */
+static void test_making_room_keeps_the_isolation(void **state)
+{
+    (void)state;
+    struct pg_pool *pool = pgtest_pool_with(NULL, 1, PG_SERIALIZABLE, 2000);
+    for (int i = 0; i < 150; i++) {
+        struct pg_transaction *tx = pg_transaction_new(pool, i % 2, pgtest_deadline(10000));
+        char sql[64];
+        (void)snprintf(sql, sizeof(sql), "SELECT %d, current_setting('transaction_isolation')", i);
+        assert_string_equal(pg_result_value(pgtest_query(tx, sql), 0, 1, NULL), "serializable");
+        pgtest_commit(tx);
+        pg_transaction_free(tx);
+    }
+    struct pg_pool_stats stats;
+    pg_pool_stats(pool, &stats);
+    assert_int_equal(stats.connects, 1);
+    pg_pool_free(pool);
+}
+
 static void test_failed_prepare_is_forgotten(void **state)
 {
     (void)state;
@@ -428,7 +444,7 @@ static void test_stale_plan_is_made_anew(void **state)
 {
     (void)state;
     pgtest_exec("CREATE TABLE test_tx.shape (a int); INSERT INTO test_tx.shape VALUES (1)");
-    struct pg_pool *pool = pgtest_pool(NULL, 1);
+    struct pg_pool *pool = pgtest_pool_with(NULL, 1, PG_REPEATABLE_READ, 2000);
     struct pg_transaction *tx = pg_transaction_new(pool, false, pgtest_deadline(5000));
     assert_int_equal(pg_result_columns(pgtest_query(tx, "SELECT * FROM test_tx.shape")), 1);
     pgtest_commit(tx);
@@ -515,7 +531,7 @@ static void test_silent_server_meets_the_deadline(void **state)
     int64_t start_ms = clock_monotonic_ms();
     (void)pgtest_query_fails(tx, "SELECT 2", PG_FAILURE_DEADLINE);
     pg_transaction_free(tx);
-    assert_true(clock_monotonic_ms() - start_ms < 600);
+    assert_true(clock_monotonic_ms() - start_ms < 2000);
     tx = pg_transaction_new(pool, false, pgtest_deadline(5000));
     (void)pgtest_query(tx, "SELECT 2");
     pg_transaction_free(tx);
@@ -540,7 +556,7 @@ static void test_cancel_from_another_thread(void **state)
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, cancel_soon, tx), 0);
     (void)pgtest_query_fails(tx, "SELECT pg_sleep(15)", PG_FAILURE_DEADLINE);
-    assert_in_range(clock_monotonic_ms() - start_ms, 50, 2000);
+    assert_in_range(clock_monotonic_ms() - start_ms, 50, 8000);
     (void)pthread_join(thread, NULL);
     (void)pgtest_commit_fails(tx, PG_FAILURE_DEADLINE);
     pg_transaction_free(tx);
@@ -588,6 +604,7 @@ int main(void)
         cmocka_unit_test(test_serialization_failure),
         cmocka_unit_test(test_nothing_used),
         cmocka_unit_test(test_more_statements_than_are_kept),
+        cmocka_unit_test(test_making_room_keeps_the_isolation),
         cmocka_unit_test(test_failed_prepare_is_forgotten),
         cmocka_unit_test(test_stale_plan_is_made_anew),
         cmocka_unit_test(test_lost_prepared_statements),
