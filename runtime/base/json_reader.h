@@ -1,10 +1,10 @@
 /* json_reader.h - strict JSON as an index over its text: what handlers read bodies with.
  *
- * Unlike a cJSON tree it keeps the source text of numbers, refuses what JSON (RFC 8259) does not allow, and costs one
- * allocation per document. The document borrows the text: it must outlive it. Refused: duplicate names, \u0000, invalid UTF-8, lone
- * surrogates, trailing bytes, depth above the limit, more than JSON_READER_NODES_MAX values.
+ * Unlike a cJSON tree it keeps the source text of numbers, refuses what JSON (RFC 8259) does not allow, and costs two
+ * allocations per document. The document borrows the text, which must outlive it. Refused: duplicate names, \u0000, invalid
+ * UTF-8, lone surrogates, trailing bytes, depth above the limit, more than JSON_READER_NODES_MAX values.
  *
- * Threads: after json_reader_parse() a document is read-only, but for strings with escapes, which are decoded at parse.
+ * Threads: a document is read-only; strings are decoded at parse.
  */
 #ifndef CICADA_BASE_JSON_READER_H
 #define CICADA_BASE_JSON_READER_H

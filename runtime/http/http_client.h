@@ -46,7 +46,7 @@ struct http_client_request {
     const char *accept;         /* NULL: application/json */
     const void *body;
     size_t body_len;
-    int64_t timeout_ms; /* whole call; streams: longest silence */
+    int64_t timeout_ms; /* whole call; streams: longest silence; 0: no limit */
     size_t max_response_bytes;
 };
 
