@@ -90,12 +90,18 @@ void gateway_report_free(struct gateway_report *report)
     free(report);
 }
 
+static int compare_key(const void *key, const void *figures)
+{
+    const struct gateway_figures *right = figures;
+    return strcmp(key, right->key);
+}
+
 static const struct gateway_figures *find(const struct gateway_report *report, const char *key)
 {
-    struct gateway_figures wanted = {.key = (char *)(uintptr_t)key};
-    return report && report->count
-               ? bsearch(&wanted, report->figures, report->count, sizeof *report->figures, compare_figures)
-               : NULL;
+    if (!report || report->count == 0) {
+        return NULL;
+    }
+    return bsearch(key, report->figures, report->count, sizeof *report->figures, compare_key);
 }
 
 struct gateway_load gateway_report_load(const struct gateway_report *before, const struct gateway_report *now,

@@ -60,8 +60,9 @@ static const struct kind_table kinds[CACHE_KIND_COUNT] = {
 
 /* ---- handlers ---- */
 
-static void forget_written(struct function_cache *cache, enum cache_kind kind,
-                           const struct cached_object *object)
+/* Returns the version that was written, for the caller to free; NULL if nothing was. */
+static char *forget_written(struct function_cache *cache, enum cache_kind kind,
+                            const struct cached_object *object)
 {
     struct cached_object *dropped = NULL;
     pthread_mutex_lock(&cache->mu);
@@ -76,7 +77,9 @@ static void forget_written(struct function_cache *cache, enum cache_kind kind,
         }
     }
     pthread_mutex_unlock(&cache->mu);
+    char *version = dropped ? xstrdup(dropped->resource_version) : NULL;
     cached_object_unref(dropped);
+    return version;
 }
 
 static const struct cached_function *as_function(struct cached_object *object)
@@ -105,7 +108,7 @@ static void on_function(void *arg, struct cached_object *old, struct cached_obje
     struct kind_watch *watch = arg;
     struct function_cache *cache = watch->cache;
     const struct cached_object *any = new ? new : old;
-    forget_written(cache, watch->kind, any);
+    free(forget_written(cache, watch->kind, any));
     const struct cached_function *before = as_function(old), *now = as_function(new);
     if (before && now && before->generation == now->generation && before->deleting == now->deleting &&
         strcmp(old->uid, new->uid) == 0) {
@@ -120,11 +123,25 @@ static void on_function(void *arg, struct cached_object *old, struct cached_obje
     }
 }
 
+/* What our own writes leave, and what is there when the object is met first, is as it should be. */
+static void inherit_accepted(struct child_head *old, struct child_head *new, const char *written_version)
+{
+    bool ours = written_version && strcmp(written_version, new->base.resource_version) == 0;
+    bool known =
+        old && strcmp(old->base.uid, new->base.uid) == 0 && str_equal_or_both_null(old->intent, new->intent);
+    uint64_t accepted = known && !ours ? atomic_load(&old->accepted) : new->content;
+    atomic_store(&new->accepted, accepted);
+}
+
 static void on_child(void *arg, struct cached_object *old, struct cached_object *new)
 {
     struct kind_watch *watch = arg;
     const struct cached_object *any = new ? new : old;
-    forget_written(watch->cache, watch->kind, any);
+    CLEANUP_FREE char *written_version = forget_written(watch->cache, watch->kind, any);
+    if (new) {
+        inherit_accepted(old ? container_of(old, struct child_head, base) : NULL,
+                         container_of(new, struct child_head, base), written_version);
+    }
     workqueue_add(watch->cache->settings.queue, any->namespace, any->name);
     if (watch->kind == CACHE_INGRESS && new && watch->cache->settings.on_foreign_ingress) {
         const struct cached_child *ingress = container_of(new, const struct cached_child, head.base);
@@ -137,10 +154,10 @@ static void on_child(void *arg, struct cached_object *old, struct cached_object 
 static void on_pod(void *arg, struct cached_object *old, struct cached_object *new)
 {
     struct kind_watch *watch = arg;
-    const struct cached_pod *before = old ? container_of(old, const struct cached_pod, base) : NULL;
-    const struct cached_pod *now = new ? container_of(new, const struct cached_pod, base) : NULL;
-    const struct cached_pod *any = now ? now : before;
-    if (!any->function || (before && now && !function_objects_pod_differs(before, now))) {
+    const struct cached_pod *any = container_of(new ? new : old, const struct cached_pod, base);
+    if (!any->function ||
+        (old && new &&
+         !function_objects_pod_differs(container_of(old, const struct cached_pod, base), any))) {
         return;
     }
     workqueue_add(watch->cache->settings.queue, any->base.namespace, any->function);
@@ -249,14 +266,20 @@ static void each_informer(const struct function_cache *cache,
     }
 }
 
+struct start {
+    const struct stop *stop;
+};
+
 static void start_one(void *arg, struct informer *informer)
 {
-    informer_start(informer, arg);
+    const struct start *start = arg;
+    informer_start(informer, start->stop);
 }
 
 void function_cache_start(struct function_cache *cache, const struct stop *stop)
 {
-    each_informer(cache, start_one, (void *)(uintptr_t)stop);
+    struct start start = {.stop = stop};
+    each_informer(cache, start_one, &start);
 }
 
 struct sync_wait {
@@ -378,13 +401,23 @@ struct cached_object *function_cache_get(struct function_cache *cache, enum cach
     return found || !informer ? found : informer_get(informer, namespace, name);
 }
 
+/* The watch already has what was written, or the write changed nothing. */
+static void accept_content(enum cache_kind kind, struct cached_object *object)
+{
+    if (object && kind != CACHE_FUNCTION && kind != CACHE_POD) {
+        struct child_head *head = container_of(object, struct child_head, base);
+        atomic_store(&head->accepted, head->content);
+    }
+}
+
 void function_cache_wrote(struct function_cache *cache, enum cache_kind kind, const char *based_on,
                           const cJSON *tree)
 {
     struct cached_object *object = kinds[kind].project(NULL, tree);
     struct informer *informer = informer_of(cache, kind, object->namespace);
-    forget_written(cache, kind, object);
-    if (!informer || str_equal_or_both_null(based_on, object->resource_version)) {
+    accept_content(kind, object);
+    free(forget_written(cache, kind, object));
+    if (!informer) {
         cached_object_unref(object);
         return;
     }
@@ -395,12 +428,16 @@ void function_cache_wrote(struct function_cache *cache, enum cache_kind kind, co
      * after the store has changed, so either this look sees the change or the handler sees the entry. */
     pthread_mutex_lock(&cache->mu);
     struct cached_object *now = informer_get(informer, object->namespace, object->name);
-    bool unchanged = str_equal_or_both_null(now ? now->resource_version : NULL, based_on);
+    bool seen = now && strcmp(now->resource_version, object->resource_version) == 0;
+    bool unchanged = !seen && str_equal_or_both_null(now ? now->resource_version : NULL, based_on);
     if (unchanged) {
         entry->next = cache->written;
         cache->written = entry;
     }
     pthread_mutex_unlock(&cache->mu);
+    if (seen) {
+        accept_content(kind, now);
+    }
     cached_object_unref(now);
     if (!unchanged) {
         cached_object_unref(object);

@@ -47,7 +47,8 @@ void function_cache_free(struct function_cache *cache);
 
 struct cached_object *function_cache_get(struct function_cache *cache, enum cache_kind kind,
                                          const char *namespace, const char *name);
-/* tree: the API server's answer to a write. based_on: the version that the decision saw, NULL: absent. */
+/* tree: the API server's answer to a write. based_on: the version that the decision saw, NULL: absent. What a child then
+ * holds is accepted: a later change of it by somebody else is told from it (child_head_drifted). */
 void function_cache_wrote(struct function_cache *cache, enum cache_kind kind, const char *based_on,
                           const cJSON *tree);
 /* Pods of a Function, in order of their names; references. The caller frees the array. */

@@ -96,7 +96,7 @@ int function_check_string_set(const cJSON *holder, const char *name, const char 
                               function_text_check *check, char ***ret_strings, size_t *ret_count,
                               struct err *err)
 {
-    const cJSON *array;
+    const cJSON *array = NULL;
     if (function_check_array(holder, name, path, max_items, &array, err)) {
         return -1;
     }
@@ -159,7 +159,7 @@ static const char *check_env_var(const cJSON *env, const cJSON *var)
 
 int function_check_env(const cJSON *spec, const cJSON **ret_env, struct err *err)
 {
-    const cJSON *env, *var;
+    const cJSON *env = NULL, *var;
     if (function_check_array(spec, "env", "spec", ENV_MAX, &env, err)) {
         return -1;
     }
@@ -180,7 +180,7 @@ int function_check_env(const cJSON *spec, const cJSON **ret_env, struct err *err
 
 int function_check_env_from(const cJSON *spec, const cJSON **ret_env_from, struct err *err)
 {
-    const cJSON *sources, *source;
+    const cJSON *sources = NULL, *source;
     if (function_check_array(spec, "envFrom", "spec", ENV_FROM_MAX, &sources, err)) {
         return -1;
     }
@@ -216,7 +216,7 @@ static const char *check_map_entry(const cJSON *entry, enum map_kind kind)
 
 static int check_map(const cJSON *template, const char *name, enum map_kind kind, struct err *err)
 {
-    const cJSON *map, *entry;
+    const cJSON *map = NULL, *entry;
     if (function_check_object(template, name, "spec.template", &map, err)) {
         return -1;
     }
@@ -253,7 +253,7 @@ static const char *check_account(const char *text)
 int function_check_template(const cJSON *spec, const cJSON **ret_template, struct err *err)
 {
     static const char path[] = "spec.template";
-    const cJSON *template, *part;
+    const cJSON *template = NULL, *part;
     CLEANUP_FREE char *account = NULL;
     if (function_check_object(spec, "template", "spec", &template, err) ||
         check_map(template, "labels", MAP_LABELS, err) ||

@@ -10,8 +10,8 @@
 
 /* Fills all conditions of a zeroed status, and what else it shows, but for times and generations. facts: NULL if the spec
  * is invalid. replicas: that the Deployment is to have once the plan is carried out. */
-void function_conditions_fill(const struct function_world *world, const struct function_facts *facts, int replicas,
-                              struct function_status *status);
+void function_conditions_fill(const struct function_world *world, const struct function_facts *facts,
+                              int replicas, struct function_status *status);
 /* Computes Ready from the others; again after one of them was changed. */
 void function_conditions_sum_up(struct function_status *status);
 

@@ -36,6 +36,22 @@ static const cJSON *controlling_owner(const cJSON *metadata)
     return NULL;
 }
 
+/* Of spec and subsets, member by member, in any order; replicas belong to /scale. */
+static uint64_t hash_content(const cJSON *tree)
+{
+    const cJSON *member, *subsets = json_array(tree, "subsets");
+    uint64_t hash = subsets ? json_hash(subsets) : 0;
+    cJSON_ArrayForEach(member, json_object(tree, "spec"))
+    {
+        if (strcmp(member->string, "replicas") != 0) {
+            uint64_t value = json_hash(member);
+            hash += hash_fnv1a(hash_fnv1a(HASH_FNV1A_START, member->string, strlen(member->string)), &value,
+                               sizeof value);
+        }
+    }
+    return hash ? hash : 1;
+}
+
 static void init_head(struct child_head *head, const cJSON *tree, void (*release)(struct cached_object *self))
 {
     cached_object_init(&head->base, tree, release);
@@ -47,6 +63,8 @@ static void init_head(struct child_head *head, const cJSON *tree, void (*release
                               str_starts_with(version, "cicada.dev/") && strcmp(name, head->base.name) == 0;
     head->intent = dup_member(json_object(metadata, "annotations"), ANNOTATION_INTENT);
     head->deleting = json_string(metadata, "deletionTimestamp") != NULL;
+    head->content = hash_content(tree);
+    atomic_init(&head->accepted, 0);
 }
 
 static void release_head(struct child_head *head)

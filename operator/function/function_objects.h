@@ -6,6 +6,7 @@
 #ifndef CICADA_FUNCTION_FUNCTION_OBJECTS_H
 #define CICADA_FUNCTION_FUNCTION_OBJECTS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "operator/cache/informer.h"
@@ -19,7 +20,17 @@ struct child_head {
     bool owner_is_namesake; /* the owner is a Function of the object's own name, maybe of another uid */
     char *intent;           /* annotation: hash of what was applied last */
     bool deleting;
+    uint64_t content; /* hash of what an intent is about, replicas aside */
+    _Atomic(uint64_t)
+        accepted; /* the content that our last write left; 0: not known. Set by the cache, later than the rest */
 };
+
+/* Somebody changed the object since our last write. */
+static inline bool child_head_drifted(const struct child_head *head)
+{
+    uint64_t accepted = atomic_load(&head->accepted);
+    return accepted != 0 && accepted != head->content;
+}
 
 struct cached_function {
     struct cached_object base;

@@ -52,16 +52,19 @@ static bool intent_differs(const struct child_head *head, const cJSON *intent)
 static void plan_child(struct function_plan *plan, const struct kube_resource *resource,
                        const struct child_head *head, enum child_claim claim, cJSON **intent)
 {
-    switch (claim) {
-    case CHILD_ABSENT:
+    if (!head) {
         if (*intent) {
             add_apply(plan, resource, intent);
         }
+        return;
+    }
+    switch (claim) {
+    case CHILD_ABSENT:
         break;
     case CHILD_OURS:
         if (!*intent) {
             add_action(plan, PLAN_DELETE, resource)->uid = xstrdup(head->base.uid);
-        } else if (intent_differs(head, *intent)) {
+        } else if (intent_differs(head, *intent) || child_head_drifted(head)) {
             add_apply(plan, resource, intent);
         }
         break;
@@ -98,11 +101,12 @@ static void plan_new_deployment(const struct function_world *world, struct funct
 static void plan_template(const struct function_world *world, const struct function_facts *facts,
                           struct function_plan *plan, cJSON **intent)
 {
-    if (!intent_differs(&world->deployment->head, *intent)) {
+    bool drifted = child_head_drifted(&world->deployment->head);
+    if (!drifted && !intent_differs(&world->deployment->head, *intent)) {
         return;
     }
     /* The same spec asks for something else: the operator's own defaults changed. Not all pods of a cluster at once. */
-    if (facts->is_current && !world->may_roll) {
+    if (facts->is_current && !drifted && !world->may_roll) {
         plan->wants_roll = true;
         return;
     }
@@ -178,8 +182,8 @@ static void plan_ingress_status(const struct function_world *world, const struct
                                 struct function_plan *plan)
 {
     const struct function_spec *spec = world->function->spec;
-    if (facts->ingress != CHILD_OURS || spec->host_count == 0 || function_names_is_foreign_class(spec) ||
-        world->publish_address_count == 0) {
+    if (!world->ingress || facts->ingress != CHILD_OURS || spec->host_count == 0 ||
+        function_names_is_foreign_class(spec) || world->publish_address_count == 0) {
         return;
     }
     char hash[INTENT_HASH_SIZE];
@@ -225,9 +229,11 @@ static void plan_routes(const struct function_world *world, const struct functio
 /* What the Deployment is asked for once the plan is carried out. */
 static int planned_replicas(const struct function_world *world, const struct function_plan *plan)
 {
-    const struct child_head *head = world->deployment ? &world->deployment->head : NULL;
-    bool ours = child_claim_of(head, world->function->base.uid) == CHILD_OURS;
-    int replicas = ours ? world->deployment->replicas : 0;
+    const struct cached_deployment *ours = world->deployment;
+    if (ours && child_claim_of(&ours->head, world->function->base.uid) != CHILD_OURS) {
+        ours = NULL;
+    }
+    int replicas = ours ? ours->replicas : 0;
     for (size_t i = 0; i < plan->action_count; i++) {
         const struct plan_action *action = &plan->actions[i];
         if (action->verb == PLAN_SCALE) {

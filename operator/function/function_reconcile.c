@@ -9,6 +9,8 @@
 #define ROLL_RETRY_MS  5000
 #define ROLL_SPREAD_MS 5000
 
+#define FORBIDDEN_RETRY_MS 30000
+
 static bool is_rollout_complete(const struct cached_deployment *deployment)
 {
     return !deployment || (deployment->observed_generation >= deployment->generation &&
@@ -83,14 +85,22 @@ static int carry_out(struct function_reconciler *reconciler, struct function_wor
     if (result == 0) {
         return show(reconciler, world, plan, err);
     }
-    if (take_refusal(world, plan, failed, err)) {
-        struct err status_err = ERR_INIT;
-        if (show(reconciler, world, plan, &status_err)) {
-            *err =
-                status_err; /* the refusal is found again; that it could not be shown must be tried again */
-        }
+    if (!take_refusal(world, plan, failed, err)) {
+        return -1;
     }
-    return result;
+    /* The refusal is found again; that it could not be shown must be tried again. */
+    struct err status_err = ERR_INIT;
+    if (show(reconciler, world, plan, &status_err)) {
+        *err = status_err;
+        return -1;
+    }
+    if (err->code == ERR_FORBIDDEN) {
+        /* A quota or a policy, which people change in minutes, or a namespace on its way out: no haste, no noise. */
+        err_clear(err);
+        plan->requeue_after_ms = FORBIDDEN_RETRY_MS;
+        return 0;
+    }
+    return -1;
 }
 
 int function_reconcile(void *arg, const struct object_key *key, struct reconcile_result *ret, struct err *err)

@@ -114,7 +114,7 @@ static int parse_metadata(const cJSON *object, struct function_spec *spec, struc
 static int parse_database(const cJSON *tree, struct function_spec *spec, struct err *err)
 {
     static const char *const isolations[] = {"ReadCommitted", "RepeatableRead", "Serializable"};
-    const cJSON *database;
+    const cJSON *database = NULL;
     if (function_check_object(tree, "database", "spec", &database, err)) {
         return -1;
     }
@@ -122,7 +122,7 @@ static int parse_database(const cJSON *tree, struct function_spec *spec, struct 
         return 0;
     }
     spec->has_database = true;
-    const cJSON *secret;
+    const cJSON *secret = NULL;
     const char *isolation = NULL;
     if (function_check_object(database, "secretRef", "spec.database", &secret, err) ||
         function_check_string(secret, "name", "spec.database.secretRef", function_text_check_subdomain,
@@ -150,7 +150,7 @@ static int parse_database(const cJSON *tree, struct function_spec *spec, struct 
 
 static int parse_http(const cJSON *tree, struct function_spec *spec, struct err *err)
 {
-    const cJSON *http;
+    const cJSON *http = NULL;
     if (function_check_object(tree, "http", "spec", &http, err)) {
         return -1;
     }
@@ -179,7 +179,7 @@ static int parse_http(const cJSON *tree, struct function_spec *spec, struct err 
 
 static int parse_pod_parts(const cJSON *tree, struct function_spec *spec, struct err *err)
 {
-    const cJSON *env, *env_from, *template, *other;
+    const cJSON *env = NULL, *env_from = NULL, *template = NULL, *other;
     if (function_check_env(tree, &env, err) || function_check_env_from(tree, &env_from, err) ||
         function_check_template(tree, &template, err) ||
         function_check_object(tree, "limits", "spec", &other, err) ||
@@ -217,7 +217,7 @@ static int parse_spec(const cJSON *object, struct function_spec *spec, struct er
     if (parse_metadata(object, spec, err)) {
         return -1;
     }
-    const cJSON *tree;
+    const cJSON *tree = NULL;
     if (function_check_object(object, "spec", NULL, &tree, err)) {
         return -1;
     }

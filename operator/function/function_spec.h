@@ -18,7 +18,7 @@
 #include "runtime/base/err.h"
 
 #define FUNCTION_API_VERSION "cicada.dev/v1alpha1"
-#define FUNCTION_HOSTS_MAX 32
+#define FUNCTION_HOSTS_MAX   32
 #define FUNCTION_METHODS_MAX 16
 
 enum function_isolation { ISOLATION_READ_COMMITTED, ISOLATION_REPEATABLE_READ, ISOLATION_SERIALIZABLE };
@@ -27,12 +27,12 @@ struct function_spec {
     atomic_int refs;
     char *namespace, *name, *uid;
     int64_t generation;
-    int64_t created_ms;              /* metadata.creationTimestamp, wall; decides host ownership */
+    int64_t created_ms; /* metadata.creationTimestamp, wall; decides host ownership */
     bool deleting;
 
-    char *image;                     /* NULL: the operator's runtime image */
-    char *handler;                   /* "shop.so:handle_user_request" */
-    cJSON *env, *env_from;           /* arrays as given, or NULL */
+    char *image;           /* NULL: the operator's runtime image */
+    char *handler;         /* "shop.so:handle_user_request" */
+    cJSON *env, *env_from; /* arrays as given, or NULL */
 
     bool has_database;
     char *database_secret, *database_key;
@@ -42,21 +42,21 @@ struct function_spec {
     int timeout_seconds, idle_timeout_seconds, hold_seconds, queue_depth, concurrency, drain_seconds;
     int64_t body_bytes, response_bytes, hold_bytes;
 
-    int replicas;                    /* pinned; -1: the autoscaler's */
+    int replicas; /* pinned; -1: the autoscaler's */
     int min_replicas, max_replicas, initial_replicas, target_utilization, idle_seconds, window_seconds,
         scale_down_delay_seconds;
 
     bool has_http;
-    char **hosts;                    /* lower case; may hold "*.example.com" */
+    char **hosts; /* lower case; may hold "*.example.com" */
     size_t host_count;
-    char *path;                      /* "/" or "/orders", no final slash but for "/" */
-    char *path_template;             /* NULL: none */
-    char **methods;                  /* upper case; count 0: all */
+    char *path;          /* "/" or "/orders", no final slash but for "/" */
+    char *path_template; /* NULL: none */
+    char **methods;      /* upper case; count 0: all */
     size_t method_count;
-    int success_status;              /* 200 */
-    char *ingress_class_name;        /* "cicada" by default */
+    int success_status;       /* 200 */
+    char *ingress_class_name; /* "cicada" by default */
 
-    cJSON *template;                 /* spec.template as given, or NULL */
+    cJSON *template; /* spec.template as given, or NULL */
 };
 
 /* object: a Function as the API returns it. err (ERR_INVALID) says "spec.http.path: must begin with '/'": field path first. */

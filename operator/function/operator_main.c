@@ -17,6 +17,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
+#include "runtime/base/version.h"
 #include "runtime/http/http_client.h"
 #include "runtime/http/http_server.h"
 

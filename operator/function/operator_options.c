@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/version.h"
 
 #define FIELD(name) .offset = offsetof(struct operator_options, name)
 

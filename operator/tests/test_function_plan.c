@@ -1,7 +1,7 @@
 /* Plans as documents: operator/tests/plan/<case>/{function.yaml,observed.json} in, plan.json out; UPDATE_GOLDEN=1 writes it.
  *
  * observed.json: now, status (of the Function), the children and pods as the API gives them, and what else is in struct
- * function_world. A child with "$desired": true is what the operator itself would apply, with the rest merged over it. In strings,
+ * function_world. A child with "$desired": true is what the operator itself would apply, with the rest merged over it; with "$drifted": true somebody changed it since. In strings,
  * "$template", "$spec-template" and "$intent" stand for the hashes of that. "bodies": true shows whole objects in plan.json.
  */
 #include "operator/function/function_plan.h"
@@ -93,7 +93,12 @@ static struct cached_object *observe(struct scene *scene, const char *kind,
     CLEANUP_JSON cJSON *intent = cJSON_Duplicate(tree, true);
     support_merge(tree, patch);
     fill_in(scene, tree, intent);
-    return keep(scene, project(NULL, tree));
+    struct cached_object *object = keep(scene, project(NULL, tree));
+    if (json_bool(tree, "$drifted", false)) {
+        struct child_head *head = container_of(object, struct child_head, base);
+        atomic_store(&head->accepted, head->content + 1);
+    }
+    return object;
 }
 
 static size_t read_texts(const struct scene *scene, const char *name, const char **out)

@@ -240,8 +240,8 @@ static void test_a_forbidden_write_is_shown(void **state)
     operator_fixture_answer(&fixture.base, PATCH_STATUS, 200, fixture.function_text);
     struct reconcile_result result;
     struct err err = ERR_INIT;
-    assert_int_equal(reconcile(&fixture, &result, &err), -1);
-    assert_int_equal(err.code, ERR_FORBIDDEN);
+    assert_int_equal(reconcile(&fixture, &result, &err), 0);
+    assert_int_equal(result.requeue_after_ms, 30000);
     expect_request(&fixture, PATCH_STATUS, "\"type\":\"Routed\",\"status\":\"False\"");
     expect_request(&fixture, PATCH_STATUS,
                    "\"reason\":\"Forbidden\",\"message\":\"Service shop/create-order: exceeded quota");
@@ -299,6 +299,59 @@ static void test_a_child_that_lost_its_labels_gets_them_back(void **state)
         fail_msg("%s", err.msg);
     }
     assert_int_equal(count(&fixture, PATCH_DEPLOYMENT), 1);
+    finish(&fixture);
+}
+
+static void push_deployment(struct fixture *fixture, const char *metadata, const char *spec)
+{
+    CLEANUP_FREE char *text = applied_deployment(fixture, metadata);
+    CLEANUP_JSON cJSON *tree = support_yaml(text);
+    CLEANUP_JSON cJSON *patch = support_yaml(spec);
+    support_merge(tree, patch);
+    operator_fixture_push(&fixture->base, WATCH_DEPLOYMENTS, "MODIFIED", tree);
+}
+
+static void test_a_change_by_somebody_else_is_undone(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    CLEANUP_SPEC struct function_spec *spec = support_spec("{}");
+    CLEANUP_FREE char *deployment =
+        applied(function_deployment_build(spec, &settings), "{uid: d1, resourceVersion: \"200\"}");
+    CLEANUP_FREE char *service =
+        applied(function_service_build(spec, &settings), "{uid: s1, resourceVersion: \"201\"}");
+    start(&fixture, "{}", (struct operator_lists){.deployments = deployment, .services = service});
+    struct fake_answer status = {.match = PATCH_STATUS, .body = fixture.function_text, .times = -1};
+    fake_apiserver_answer(fixture.base.server, &status);
+    expect_reconciled(&fixture);
+    assert_int_equal(count(&fixture, PATCH_DEPLOYMENT), 0);
+
+    push_deployment(&fixture, "{uid: d1, resourceVersion: \"202\"}", "{spec: {replicas: 7}}");
+    expect_reconciled(&fixture);
+    assert_int_equal(count(&fixture, PATCH_DEPLOYMENT), 0); /* scaling is another matter */
+
+    push_deployment(&fixture, "{uid: d1, resourceVersion: \"203\"}", "{spec: {revisionHistoryLimit: 9}}");
+    answer(&fixture, PATCH_DEPLOYMENT, 200,
+           applied_deployment(&fixture, "{uid: d1, resourceVersion: \"204\"}"));
+    expect_reconciled(&fixture);
+    assert_int_equal(count(&fixture, PATCH_DEPLOYMENT), 1);
+    expect_reconciled(&fixture);
+    push_deployment(&fixture, "{uid: d1, resourceVersion: \"204\"}", "{}");
+    expect_reconciled(&fixture);
+    assert_int_equal(count(&fixture, PATCH_DEPLOYMENT), 1);
+
+    /* A field that no intent of ours has stays after the apply, and that is accepted. */
+    push_deployment(&fixture, "{uid: d1, resourceVersion: \"205\"}", "{spec: {minReadySeconds: 1}}");
+    CLEANUP_FREE char *kept = applied_deployment(&fixture, "{uid: d1, resourceVersion: \"205\"}");
+    CLEANUP_JSON cJSON *tree = support_yaml(kept);
+    json_add_int64(cJSON_GetObjectItemCaseSensitive(tree, "spec"), "minReadySeconds", 1);
+    answer(&fixture, PATCH_DEPLOYMENT, 200, json_print_dup(tree));
+    expect_reconciled(&fixture);
+    assert_int_equal(count(&fixture, PATCH_DEPLOYMENT), 2);
+    expect_reconciled(&fixture);
+    push_deployment(&fixture, "{uid: d1, resourceVersion: \"206\"}", "{spec: {minReadySeconds: 1}}");
+    expect_reconciled(&fixture);
+    assert_int_equal(count(&fixture, PATCH_DEPLOYMENT), 2);
     finish(&fixture);
 }
 
@@ -399,6 +452,7 @@ int main(void)
         cmocka_unit_test(test_an_outage_writes_no_status),
         cmocka_unit_test(test_a_strangers_deployment_is_left_alone),
         cmocka_unit_test(test_a_child_that_lost_its_labels_gets_them_back),
+        cmocka_unit_test(test_a_change_by_somebody_else_is_undone),
         cmocka_unit_test(test_a_function_that_is_gone_is_nothing),
         cmocka_unit_test(test_the_world_knows_gateways_and_addresses),
         cmocka_unit_test(test_changes_reach_their_functions),
