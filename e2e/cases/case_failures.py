@@ -5,8 +5,9 @@ import harness
 from harness import SHOP, apply, call_by_name, expect, until
 
 
-def check_failure(name, reason, mentions, codes, **spec):
-    """The Function shows `reason`, naming `mentions`; a held request gets 503 with one of `codes` at once."""
+def check_failure(name, reason, mentions, codes, also_wait=None, **spec):
+    """The Function shows `reason`, naming `mentions`; a held request gets 503 with one of `codes` at once (once its pod
+    waits for `also_wait`, if given)."""
     manifest = harness.function_manifest(name, **{'handler': 'shop.so:handle_user_request', 'http': {}, **spec})
     apply(manifest)
     try:
@@ -18,6 +19,10 @@ def check_failure(name, reason, mentions, codes, **spec):
             expect(text in message, f'{name}: the message does not name {text!r}: {message}')
         events = harness.kubectl('get', 'events', '-n', SHOP, '--field-selector', f'involvedObject.name={name}')
         expect(reason in events, f'no Event {reason}: {events}')
+        if also_wait:
+            until(f'{name}: {also_wait}', 30, lambda: also_wait in [
+                c['state'].get('waiting', {}).get('reason') for p in harness.function_pods(name)
+                for c in p['status'].get('containerStatuses', [])])
         answer = call_by_name(name, 'POST', body={}, timeout=30)
         expect(answer.status == 503 and answer.json['code'] in codes, f'{name}: {answer.status} {answer.body}')
         expect('retry-after' in answer.headers, answer.headers)
@@ -31,7 +36,9 @@ def check_failure(name, reason, mentions, codes, **spec):
 
 def test_a_bad_image():
     bad = 'registry.invalid/no-such-image:1'  # .invalid never resolves (RFC 2606)
-    check_failure('bad-image', 'ImagePullFailed', [bad], {'ImagePullBackOff', 'ErrImagePull'}, image=bad)
+    check_failure('bad-image', 'ImagePullFailed', [bad], {'ImagePullBackOff', 'ErrImagePull'},
+                  # The first failed pull may be bad luck, and requests wait; a back-off is an answer.
+                  also_wait='ImagePullBackOff', image=bad)
 
 
 def test_a_handler_that_does_not_exist():
