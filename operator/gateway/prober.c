@@ -1,9 +1,8 @@
 #include "operator/gateway/prober.h"
 
-#include <errno.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
+#include "operator/gateway/socket.h"
 #include "operator/gateway/upstream_conn.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
@@ -50,7 +49,8 @@ static void succeeded(struct probe *probe, struct probe_attempt *attempt)
 {
     int fd = loop_watch_detach(probe->worker->loop, &attempt->watch);
     if (function_pod_usable(probe->function, probe->pod, &attempt->address)) {
-        upstream_adopt(probe->worker, probe->pod, fd); /* before the first request that was just released looks for one */
+        upstream_adopt(probe->worker, probe->pod,
+                       fd); /* before the first request that was just released looks for one */
     } else {
         close(fd);
     }
@@ -62,9 +62,7 @@ static void attempt_ready(struct loop_watch *watch, uint32_t events)
     (void)events;
     struct probe_attempt *attempt = container_of(watch, struct probe_attempt, watch);
     struct probe *probe = attempt->probe;
-    int code = 0;
-    socklen_t len = sizeof(code);
-    if (getsockopt(watch->fd, SOL_SOCKET, SO_ERROR, &code, &len) == 0 && code == 0) {
+    if (socket_connect_result(watch->fd) == 0) {
         succeeded(probe, attempt);
         return;
     }
@@ -72,18 +70,14 @@ static void attempt_ready(struct loop_watch *watch, uint32_t events)
     step(probe);
 }
 
-static void attempt_start(struct probe *probe, struct probe_attempt *attempt, const struct sockaddr_in *address,
-                          int64_t now_ms)
+static void attempt_start(struct probe *probe, struct probe_attempt *attempt,
+                          const struct sockaddr_in *address, int64_t now_ms)
 {
     struct err err = ERR_INIT;
     metric_add(probe->worker->gateway->metrics.probes, 1);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
+    int fd;
+    if (socket_connect(address, &fd, &err) < 0) {
         return; /* tried again when the next is due */
-    }
-    if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 && errno != EINPROGRESS) {
-        close(fd);
-        return;
     }
     attempt->address = *address;
     attempt->started_ms = now_ms;
@@ -99,7 +93,8 @@ static void close_expired(struct probe *probe, int64_t now_ms)
         struct probe_attempt *attempt = &probe->attempts[i];
         if (attempt->watch.fd >= 0 && attempt->deadline_ms <= now_ms) {
             loop_watch_close(probe->worker->loop, &attempt->watch);
-            probe->timeout_ms = probe->timeout_ms * 2 < PROBE_TIMEOUT_MAX_MS ? probe->timeout_ms * 2 : PROBE_TIMEOUT_MAX_MS;
+            probe->timeout_ms =
+                probe->timeout_ms * 2 < PROBE_TIMEOUT_MAX_MS ? probe->timeout_ms * 2 : PROBE_TIMEOUT_MAX_MS;
         }
     }
 }

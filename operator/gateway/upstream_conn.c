@@ -2,11 +2,10 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "operator/gateway/exchange.h"
+#include "operator/gateway/socket.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
@@ -89,9 +88,7 @@ static void idle_expired(struct loop_timer *timer)
 
 static void connect_ended(struct upstream_conn *conn)
 {
-    int code = 0;
-    socklen_t len = sizeof(code);
-    if (getsockopt(conn->watch.fd, SOL_SOCKET, SO_ERROR, &code, &len) < 0 || code != 0) {
+    if (socket_connect_result(conn->watch.fd) != 0) {
         exchange_connect_failed(conn->exchange);
         return;
     }
@@ -205,16 +202,9 @@ int upstream_connect(struct worker *worker, struct pod *pod, const struct sockad
     if (atomic_load(&pod->connections) >= bound) {
         make_room(worker, pod);
     }
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0) {
-        return err_set_errno(err, errno, "socket");
-    }
-    int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 && errno != EINPROGRESS) {
-        int code = errno;
-        close(fd);
-        return err_set_errno(err, code, "connect");
+    int fd;
+    if (socket_connect(address, &fd, err) < 0) {
+        return -1;
     }
     struct upstream_conn *conn = new_conn(worker, pod, fd, EPOLLOUT, err);
     if (!conn) {
@@ -228,8 +218,6 @@ int upstream_connect(struct worker *worker, struct pod *pod, const struct sockad
 void upstream_adopt(struct worker *worker, struct pod *pod, int fd)
 {
     struct err err = ERR_INIT;
-    int on = 1;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     struct upstream_conn *conn = new_conn(worker, pod, fd, EPOLLIN, &err);
     if (conn) { /* else it is only not kept */
         upstream_park(conn);

@@ -1,6 +1,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -84,14 +85,18 @@ void worker_wake(struct worker *worker, struct function_state *function)
 
 /* ---- accepting ---- */
 
+/* Without reading the request: it costs nothing that is scarce. */
 static void shed(struct worker *worker, int fd)
 {
-    static const char answer[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
-                                 "Content-Length: 121\r\nRetry-After: 1\r\nConnection: close\r\n\r\n"
-                                 "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
-                                 "\"code\":\"too_many_connections\",\"component\":\"gateway\"}\n";
+    static const char body[] = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
+                               "\"code\":\"too_many_connections\",\"component\":\"gateway\"}\n";
+    char answer[512];
+    int len = snprintf(answer, sizeof(answer),
+                       "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
+                       "Content-Length: %zu\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s",
+                       sizeof(body) - 1, body);
     metric_add(worker->gateway->metrics.shed, 1);
-    (void)!send(fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+    (void)!send(fd, answer, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);
     close(fd);
 }
 
@@ -122,7 +127,8 @@ static void acceptor_ready(struct loop_watch *watch, uint32_t events)
             if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
                 /* The listener stays ready: without a pause this would spin. */
                 set_accepting(worker, false);
-                loop_timer_set(worker->loop, &worker->accept_pause, loop_now_ms(worker->loop) + WORKER_ACCEPT_PAUSE_MS);
+                loop_timer_set(worker->loop, &worker->accept_pause,
+                               loop_now_ms(worker->loop) + WORKER_ACCEPT_PAUSE_MS);
             }
             return;
         }
@@ -134,7 +140,8 @@ static void acceptor_ready(struct loop_watch *watch, uint32_t events)
     }
 }
 
-int worker_listen(struct worker *worker, enum listener listener, const struct sockaddr_in *address, struct err *err)
+int worker_listen(struct worker *worker, enum listener listener, const struct sockaddr_in *address,
+                  struct err *err)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
@@ -148,7 +155,8 @@ int worker_listen(struct worker *worker, enum listener listener, const struct so
         int code = errno;
         char text[INET_ADDRSTRLEN];
         close(fd);
-        return err_set_errno(err, code, "listen on %s:%d", inet_ntop(AF_INET, &address->sin_addr, text, sizeof(text)),
+        return err_set_errno(err, code, "listen on %s:%d",
+                             inet_ntop(AF_INET, &address->sin_addr, text, sizeof(text)),
                              ntohs(address->sin_port));
     }
     struct acceptor *acceptor = &worker->acceptors[listener];

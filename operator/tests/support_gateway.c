@@ -136,6 +136,24 @@ double test_gateway_metric(struct test_gateway *test, const char *line_start)
     return strtod(end, NULL);
 }
 
+struct expected_metric {
+    struct test_gateway *test;
+    const char *name;
+    double value;
+};
+
+static bool has_metric(void *arg)
+{
+    const struct expected_metric *expected = arg;
+    return test_gateway_metric(expected->test, expected->name) == expected->value;
+}
+
+void test_gateway_wait_metric(struct test_gateway *test, const char *line_start, double value)
+{
+    struct expected_metric expected = {test, line_start, value};
+    test_wait_until(has_metric, &expected, line_start);
+}
+
 /* ---- clients ---- */
 
 void test_client_open(struct test_client *client, int port)

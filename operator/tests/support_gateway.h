@@ -40,6 +40,8 @@ void test_gateway_pod(struct test_gateway *test, const char *name, const char *u
 int64_t test_gateway_statz(struct test_gateway *test, const char *key);
 double test_gateway_metric(struct test_gateway *test,
                            const char *line_start); /* value of the first such line; -1: none */
+/* Waits until it has that value: some are updated a moment after what they count was seen. */
+void test_gateway_wait_metric(struct test_gateway *test, const char *line_start, double value);
 
 /* ---- clients ---- */
 

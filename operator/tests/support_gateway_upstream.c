@@ -69,6 +69,35 @@ static bool send_text(struct connection *connection, const char *text)
     return send_all(connection, text, strlen(text));
 }
 
+/* A request begins. */
+static void work_begins(struct connection *connection)
+{
+    struct test_upstream *upstream = connection->upstream;
+    const char *number = strstr(connection->head, "?n=");
+    pthread_mutex_lock(&upstream->mu);
+    upstream->in_flight++;
+    upstream->requests++;
+    connection->idle = false;
+    if (upstream->in_flight > upstream->in_flight_max) {
+        upstream->in_flight_max = upstream->in_flight;
+    }
+    if (number && number < strchr(connection->head, '\n') &&
+        upstream->order_count < TEST_UPSTREAM_ORDER_MAX) {
+        upstream->order[upstream->order_count++] = (int)strtol(number + 3, NULL, 10);
+    }
+    pthread_mutex_unlock(&upstream->mu);
+}
+
+/* It ends: before the last byte of the answer leaves, or the gateway's next request would count beside it. */
+static void work_ends(struct connection *connection)
+{
+    struct test_upstream *upstream = connection->upstream;
+    pthread_mutex_lock(&upstream->mu);
+    upstream->in_flight -= !connection->idle;
+    connection->idle = true;
+    pthread_mutex_unlock(&upstream->mu);
+}
+
 static bool answer(struct connection *connection, const char *status, const char *extra, const char *body,
                    size_t len)
 {
@@ -76,6 +105,7 @@ static bool answer(struct connection *connection, const char *status, const char
     strbuf_init(&out, 64u << 20);
     strbuf_appendf(&out, "HTTP/1.1 %s\r\nContent-Length: %zu\r\n%s\r\n", status, len, extra);
     strbuf_append(&out, body, len);
+    work_ends(connection);
     return send_all(connection, out.buf, out.len);
 }
 
@@ -328,36 +358,16 @@ static bool serve_path(struct connection *connection, const char *path)
     return answer(connection, "200 OK", "", "ok", str_starts_with(connection->head, "HEAD") ? 0 : 2);
 }
 
-static void note(struct connection *connection, int change)
-{
-    struct test_upstream *upstream = connection->upstream;
-    const char *number = strstr(connection->head, "?n=");
-    pthread_mutex_lock(&upstream->mu);
-    upstream->in_flight += change;
-    connection->idle = change < 0;
-    if (change > 0) {
-        upstream->requests++;
-        if (upstream->in_flight > upstream->in_flight_max) {
-            upstream->in_flight_max = upstream->in_flight;
-        }
-        if (number && number < strchr(connection->head, '\n') &&
-            upstream->order_count < TEST_UPSTREAM_ORDER_MAX) {
-            upstream->order[upstream->order_count++] = (int)strtol(number + 3, NULL, 10);
-        }
-    }
-    pthread_mutex_unlock(&upstream->mu);
-}
-
 static void *serve(void *arg)
 {
     struct connection *connection = arg;
     struct test_upstream *upstream = connection->upstream;
     bool goes_on = true;
     while (goes_on && read_head(connection)) {
-        note(connection, 1);
+        work_begins(connection);
         const char *path = strchr(connection->head, ' ') + 1;
         goes_on = serve_path(connection, path);
-        note(connection, -1);
+        work_ends(connection);
     }
     pthread_mutex_lock(&upstream->mu);
     shutdown(connection->fd, SHUT_WR);
@@ -450,6 +460,7 @@ void test_upstream_refuse(struct test_upstream *upstream)
 {
     pthread_mutex_lock(&upstream->mu);
     if (upstream->listen_fd >= 0) {
+        shutdown(upstream->listen_fd, SHUT_RDWR); /* at once, though the acceptor may be in poll() with it */
         close(upstream->listen_fd);
         upstream->listen_fd = -1;
     }

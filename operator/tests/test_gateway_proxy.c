@@ -466,18 +466,6 @@ static void test_requests_in_pieces(void **state)
     stop(&world);
 }
 
-struct expected_metric {
-    struct test_gateway *test;
-    const char *name;
-    double value;
-};
-
-static bool has_metric(void *arg)
-{
-    const struct expected_metric *expected = arg;
-    return test_gateway_metric(expected->test, expected->name) == expected->value;
-}
-
 static void test_metrics_count(void **state)
 {
     (void)state;
@@ -488,16 +476,18 @@ static void test_metrics_count(void **state)
     }
     test_call_status(world.test.port, TEST_REQUEST("GET", "/status/418"), 418);
     test_call_status(world.test.port, "GET / HTTP/1.1\r\nHost: nobody.test\r\n\r\n", 404);
-    struct expected_metric expected[] = {
-        {NULL, "cicada_gateway_requests_total{namespace=\"shop\",function=\"f\",code=\"200\"}", 3},
-        {NULL, "cicada_gateway_requests_total{namespace=\"shop\",function=\"f\",code=\"418\"}", 1},
-        {NULL, "cicada_gateway_requests_total{namespace=\"\",function=\"\",code=\"404\"}", 1},
-        {NULL, "cicada_gateway_request_duration_seconds_count{namespace=\"shop\",function=\"f\"}", 4},
-        {NULL, "cicada_gateway_client_connections{listener=\"public\"}", 0},
+    static const struct {
+        const char *name;
+        double value;
+    } expected[] = {
+        {"cicada_gateway_requests_total{namespace=\"shop\",function=\"f\",code=\"200\"}", 3},
+        {"cicada_gateway_requests_total{namespace=\"shop\",function=\"f\",code=\"418\"}", 1},
+        {"cicada_gateway_requests_total{namespace=\"\",function=\"\",code=\"404\"}", 1},
+        {"cicada_gateway_request_duration_seconds_count{namespace=\"shop\",function=\"f\"}", 4},
+        {"cicada_gateway_client_connections{listener=\"public\"}", 0},
     };
     for (size_t i = 0; i < ARRAY_SIZE(expected); i++) {
-        expected[i].test = &world.test; /* counted when the answer is out: a moment later than it is read */
-        test_wait_until(has_metric, &expected[i], expected[i].name);
+        test_gateway_wait_metric(&world.test, expected[i].name, expected[i].value);
     }
     stop(&world);
 }
