@@ -101,12 +101,14 @@ static void forget_record(struct lease *lease)
     lease->record = NULL;
 }
 
-static bool is_expired(const struct lease *lease)
+/* How long the record that we saw change last is still good; 0: it has expired. */
+static int64_t record_left_ms(const struct lease *lease)
 {
     int64_t seconds = json_int64(json_object(lease->record, "spec"), "leaseDurationSeconds", 0);
     int64_t duration_ms =
         seconds > 0 && seconds <= RECORD_SECONDS_MAX ? seconds * 1000 : lease->settings.duration_ms;
-    return clock_monotonic_ms() - lease->record_ms >= duration_ms;
+    int64_t left_ms = lease->record_ms + duration_ms - clock_monotonic_ms();
+    return left_ms > 0 ? left_ms : 0;
 }
 
 static void set_string(cJSON *object, const char *name, const char *value)
@@ -202,7 +204,7 @@ static enum outcome read_and_write(struct lease *lease, struct err *err)
         err_clear(err);
         return create_record(lease, err) == 0 ? OUTCOME_HELD : OUTCOME_FAILED;
     }
-    if (holder_of(lease->record)[0] && !is_ours(lease) && !is_expired(lease))
+    if (holder_of(lease->record)[0] && !is_ours(lease) && record_left_ms(lease) > 0)
         return OUTCOME_OTHER;
     return update_record(lease, /* release= */ false, err) == 0 ? OUTCOME_HELD : OUTCOME_FAILED;
 }
@@ -236,6 +238,15 @@ static void report_failure(const struct lease *lease, const struct err *err)
         log_warn("lease %s/%s: %s", lease->namespace, lease->name, err->msg);
 }
 
+/* Until the next try: jittered, so that candidates spread out; but when another's record runs out before that, right then. */
+static int64_t retry_wait_ms(const struct lease *lease, enum outcome outcome)
+{
+    int64_t retry_ms = lease->settings.retry_ms;
+    int64_t jitter_ms = (int64_t)(random_u64() % (uint64_t)(retry_ms / 4 + 1));
+    int64_t left_ms = outcome == OUTCOME_OTHER ? record_left_ms(lease) : 0;
+    return left_ms > 0 && left_ms < retry_ms ? left_ms + jitter_ms / 4 : retry_ms + jitter_ms;
+}
+
 /* True once it is ours; false when stopped before. */
 static bool acquire(struct lease *lease)
 {
@@ -246,8 +257,7 @@ static bool acquire(struct lease *lease)
             return true;
         if (outcome == OUTCOME_FAILED)
             report_failure(lease, &err);
-        int64_t retry_ms = lease->settings.retry_ms;
-        stop_wait(&lease->stop, retry_ms + (int64_t)(random_u64() % (uint64_t)(retry_ms / 4 + 1)));
+        stop_wait(&lease->stop, retry_wait_ms(lease, outcome));
     }
     return false;
 }
