@@ -1,23 +1,16 @@
 #include "operator/function/function_cache.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "operator/function/function_names.h"
+#include "operator/function/written_objects.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
 #define MAX_BACKOFF_MS   30000
 #define GATEWAY_SELECTOR "app.kubernetes.io/name=cicada,app.kubernetes.io/component=gateway"
-
-/* What was written and not yet seen by the watch. */
-struct written {
-    struct written *next;
-    enum cache_kind kind;
-    struct cached_object *object;
-};
 
 /* The argument of one kind's handlers. */
 struct kind_watch {
@@ -31,9 +24,7 @@ struct function_cache {
     size_t informers_per_kind;
     struct kind_watch watches[CACHE_KIND_COUNT];
     struct informer *gateways, *gateway_service;
-    pthread_mutex_t mu;
-    struct written
-        *written; /* guarded by mu, which may be held when a store's lock is taken, never the reverse */
+    struct written_objects *written;
 };
 
 struct kind_table {
@@ -60,26 +51,10 @@ static const struct kind_table kinds[CACHE_KIND_COUNT] = {
 
 /* ---- handlers ---- */
 
-/* Returns the version that was written, for the caller to free; NULL if nothing was. */
-static char *forget_written(struct function_cache *cache, enum cache_kind kind,
-                            const struct cached_object *object)
+/* The version that was written, for the caller to free; NULL if nothing was. */
+static char *forget_written(struct kind_watch *watch, const struct cached_object *object)
 {
-    struct cached_object *dropped = NULL;
-    pthread_mutex_lock(&cache->mu);
-    for (struct written **at = &cache->written; *at; at = &(*at)->next) {
-        struct written *entry = *at;
-        if (entry->kind == kind && strcmp(entry->object->namespace, object->namespace) == 0 &&
-            strcmp(entry->object->name, object->name) == 0) {
-            *at = entry->next;
-            dropped = entry->object;
-            free(entry);
-            break;
-        }
-    }
-    pthread_mutex_unlock(&cache->mu);
-    char *version = dropped ? xstrdup(dropped->resource_version) : NULL;
-    cached_object_unref(dropped);
-    return version;
+    return written_objects_forget(watch->cache->written, (int)watch->kind, object->namespace, object->name);
 }
 
 static const struct cached_function *as_function(struct cached_object *object)
@@ -108,7 +83,7 @@ static void on_function(void *arg, struct cached_object *old, struct cached_obje
     struct kind_watch *watch = arg;
     struct function_cache *cache = watch->cache;
     const struct cached_object *any = new ? new : old;
-    free(forget_written(cache, watch->kind, any));
+    free(forget_written(watch, any));
     const struct cached_function *before = as_function(old), *now = as_function(new);
     if (before && now && before->generation == now->generation && before->deleting == now->deleting &&
         strcmp(old->uid, new->uid) == 0) {
@@ -137,7 +112,7 @@ static void on_child(void *arg, struct cached_object *old, struct cached_object 
 {
     struct kind_watch *watch = arg;
     const struct cached_object *any = new ? new : old;
-    CLEANUP_FREE char *written_version = forget_written(watch->cache, watch->kind, any);
+    CLEANUP_FREE char *written_version = forget_written(watch, any);
     if (new) {
         inherit_accepted(old ? container_of(old, struct child_head, base) : NULL,
                          container_of(new, struct child_head, base), written_version);
@@ -236,7 +211,7 @@ struct function_cache *function_cache_new(const struct function_cache_settings *
     struct function_cache *cache = xcalloc(1, sizeof *cache);
     cache->settings = *settings;
     cache->informers_per_kind = settings->namespace_count ? settings->namespace_count : 1;
-    pthread_mutex_init(&cache->mu, NULL);
+    cache->written = written_objects_new();
     for (int kind = 0; kind < CACHE_KIND_COUNT; kind++) {
         struct kind_watch *watch = &cache->watches[kind];
         watch->cache = cache;
@@ -359,13 +334,7 @@ void function_cache_free(struct function_cache *cache)
     for (int kind = 0; kind < CACHE_KIND_COUNT; kind++) {
         free(cache->watches[kind].informers);
     }
-    while (cache->written) {
-        struct written *entry = cache->written;
-        cache->written = entry->next;
-        cached_object_unref(entry->object);
-        free(entry);
-    }
-    pthread_mutex_destroy(&cache->mu);
+    written_objects_free(cache->written);
     free(cache);
 }
 
@@ -388,17 +357,9 @@ static struct informer *informer_of(const struct function_cache *cache, enum cac
 struct cached_object *function_cache_get(struct function_cache *cache, enum cache_kind kind,
                                          const char *namespace, const char *name)
 {
-    struct cached_object *found = NULL;
-    pthread_mutex_lock(&cache->mu);
-    for (struct written *entry = cache->written; entry && !found; entry = entry->next) {
-        if (entry->kind == kind && strcmp(entry->object->namespace, namespace) == 0 &&
-            strcmp(entry->object->name, name) == 0) {
-            found = cached_object_ref(entry->object);
-        }
-    }
-    pthread_mutex_unlock(&cache->mu);
+    struct cached_object *written = written_objects_get(cache->written, (int)kind, namespace, name);
     struct informer *informer = informer_of(cache, kind, namespace);
-    return found || !informer ? found : informer_get(informer, namespace, name);
+    return written || !informer ? written : informer_get(informer, namespace, name);
 }
 
 /* The watch already has what was written, or the write changed nothing. */
@@ -416,33 +377,19 @@ void function_cache_wrote(struct function_cache *cache, enum cache_kind kind, co
     struct cached_object *object = kinds[kind].project(NULL, tree);
     struct informer *informer = informer_of(cache, kind, object->namespace);
     accept_content(kind, object);
-    free(forget_written(cache, kind, object));
-    if (!informer) {
-        cached_object_unref(object);
-        return;
-    }
-    struct written *entry = xcalloc(1, sizeof *entry);
-    entry->kind = kind;
-    entry->object = object;
-    /* If the watch has already moved on, the entry would never be dropped. The handler that drops it takes the lock
-     * after the store has changed, so either this look sees the change or the handler sees the entry. */
-    pthread_mutex_lock(&cache->mu);
-    struct cached_object *now = informer_get(informer, object->namespace, object->name);
+    written_objects_put(cache->written, (int)kind, object);
+    /* If the watch had moved on before the entry was there, its handler will not drop it: look after putting it in. */
+    struct cached_object *now = informer ? informer_get(informer, object->namespace, object->name) : NULL;
     bool seen = now && strcmp(now->resource_version, object->resource_version) == 0;
-    bool unchanged = !seen && str_equal_or_both_null(now ? now->resource_version : NULL, based_on);
-    if (unchanged) {
-        entry->next = cache->written;
-        cache->written = entry;
+    bool unchanged = informer && str_equal_or_both_null(now ? now->resource_version : NULL, based_on);
+    if (seen || !unchanged) {
+        free(written_objects_forget(cache->written, (int)kind, object->namespace, object->name));
     }
-    pthread_mutex_unlock(&cache->mu);
     if (seen) {
         accept_content(kind, now);
     }
     cached_object_unref(now);
-    if (!unchanged) {
-        cached_object_unref(object);
-        free(entry);
-    }
+    cached_object_unref(object);
 }
 
 void function_cache_each(struct function_cache *cache, enum cache_kind kind,
