@@ -177,7 +177,7 @@ void pgtest_kill(const char *application_name)
 {
     char sql[256];
     (void)snprintf(sql, sizeof(sql),
-                   "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                   "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity"
                    " WHERE application_name = '%s' AND pid <> pg_backend_pid()",
                    application_name);
     assert_true(pgtest_int(sql) > 0);

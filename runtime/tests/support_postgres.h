@@ -37,7 +37,7 @@ struct pg_error pgtest_commit_fails(struct pg_transaction *tx, enum pg_failure f
 void pgtest_wait_for(struct pg_pool *pool, int open, int idle);
 /* Until the pool's outage is this one (NULL: none), at most 5 s. */
 void pgtest_wait_outage(struct pg_pool *pool, const char *expected);
-/* Ends every backend of that application name but the administrator's. */
+/* Ends every backend of that application name but the administrator's, and waits until they are gone. */
 void pgtest_kill(const char *application_name);
 
 #endif

@@ -280,7 +280,7 @@ static void test_one_flight(void **state)
     assert_string_equal(error.sqlstate, "23505");
     pg_transaction_free(tx);
 
-    tx = begin(fixture, 300);
+    tx = begin(fixture, 1500);
     assert_int_equal(query_commit(tx, "SELECT pg_sleep(5)", &error), -1);
     assert_int_equal(error.failure, PG_FAILURE_DEADLINE);
     pg_transaction_free(tx);
