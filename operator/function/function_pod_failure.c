@@ -121,8 +121,8 @@ static void describe_exit(const struct container_end *end, char *out, size_t siz
     }
 }
 
-/* One exit may be bad luck at start (the database restarts); the second is a failure, and a handler that can't be
- * loaded is one at once. */
+/* One exit may be bad luck (the database restarts), and the kubelet tries again at once; when it makes the container wait, it
+ * keeps exiting. A handler that can't be loaded is a failure at once. */
 static bool find_exit(const struct cached_pod *pod, const char *image, struct pod_failure *failure)
 {
     const struct container_end *end = pod->ended.present ? &pod->ended : &pod->before;
@@ -133,9 +133,8 @@ static bool find_exit(const struct cached_pod *pod, const char *image, struct po
     CLEANUP_FREE char *message = read_end_message(end, reason);
     bool definite = strcmp(reason, "HandlerLoadFailed") == 0 || strcmp(reason, "InvalidSpec") == 0;
     bool looping = pod->waiting_reason && strcmp(pod->waiting_reason, "CrashLoopBackOff") == 0;
-    int exits = pod->restarts + (pod->ended.present ? 1 : 0);
     bool over = pod->phase && strcmp(pod->phase, "Failed") == 0;
-    if (!definite && !looping && !over && exits < 2) {
+    if (!definite && !looping && !over) {
         return false;
     }
     describe_exit(end, how, sizeof how);
