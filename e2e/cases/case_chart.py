@@ -2,7 +2,7 @@
 import time
 
 import harness
-from harness import HOST, SYSTEM, Load, expect, kubectl, order, run, until
+from harness import SYSTEM, Load, expect, kubectl, order, run, until
 import case_faults
 import case_install
 
@@ -26,16 +26,27 @@ def test_values_schema_refuses_unknown_keys():
 
 
 def test_uninstall_keeps_the_functions():
+    clock = harness.StopWatch()
     run('helm', 'uninstall', 'cicada', '-n', SYSTEM, '--wait', '--timeout', '120s', timeout=200)
+    clock.lap('helm uninstall')
     expect(harness.function('create-order'), 'the Function went with the chart')
     until('our pods are gone', 60, lambda: not harness.pods('app.kubernetes.io/name=cicada', SYSTEM))
+    clock.lap('pods gone')
     left = kubectl('get', 'clusterrole,clusterrolebinding,ingressclass', '-o', 'name')
     ours = [line for line in left.splitlines() if 'cicada' in line]
     expect(not ours, f'left behind: {ours}')
     # Installed anew it takes the Functions over as they are.
     run('helm', 'install', 'cicada', case_install.CHART, '-n', SYSTEM, '--wait', '--timeout', '90s', *case_install.helm_values())
+    clock.lap('helm install')
     until('an order through the new installation', 60, lambda: order().status == 201, 1)
+    clock.lap('an order')
+
+
+def test_deleting_everything_leaves_nothing():
+    clock = harness.StopWatch()
     kubectl('delete', 'namespace', harness.SHOP, timeout=120)
+    clock.lap('namespace of the functions')
     run('helm', 'uninstall', 'cicada', '-n', SYSTEM, '--wait', '--timeout', '120s', timeout=200)
     kubectl('delete', 'namespace', SYSTEM, timeout=120)
+    clock.lap('chart and system namespace')
     kubectl('delete', 'crd', 'functions.cicada.dev', timeout=120)

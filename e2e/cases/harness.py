@@ -291,6 +291,18 @@ def summary(values):
             f'min {min(values) * 1e3:6.0f}  max {max(values) * 1e3:6.0f} ms  n={len(values)}')
 
 
+class StopWatch:
+    """Prints how long each step took."""
+
+    def __init__(self):
+        self.last = time.monotonic()
+
+    def lap(self, what):
+        now = time.monotonic()
+        print(f'    {what}: {now - self.last:.1f} s')
+        self.last = now
+
+
 # ---- manifests ----
 
 IMAGE_PREFIX = os.environ.get('E2E_IMAGE_PREFIX', '')  # with its final slash
