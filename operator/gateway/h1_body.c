@@ -5,13 +5,15 @@
 enum chunk_state {
     CHUNK_SIZE_FIRST, /* a digit is due */
     CHUNK_SIZE,
+    CHUNK_SIZE_SPACE, /* some pad the size */
     CHUNK_EXTENSION,
     CHUNK_SIZE_LF,
     CHUNK_DATA,
     CHUNK_DATA_CR,
     CHUNK_DATA_LF,
     CHUNK_TRAILER_START,
-    CHUNK_TRAILER,
+    CHUNK_TRAILER_NAME,
+    CHUNK_TRAILER_VALUE,
     CHUNK_TRAILER_LF,
     CHUNK_END_LF,
 };
@@ -43,6 +45,12 @@ static bool is_text(char c)
     return c == '\t' || ((unsigned char)c >= 0x20 && c != 0x7F);
 }
 
+static bool is_token(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+           (c != '\0' && strchr("!#$%&'*+-.^_`|~", c));
+}
+
 static bool size_digit(struct h1_body *body, char c)
 {
     int digit = hex_value(c);
@@ -59,11 +67,11 @@ static bool size_end(struct h1_body *body, char c)
         body->state = CHUNK_SIZE_LF;
         return true;
     }
-    if (c == ';' || c == ' ' || c == '\t') {
-        body->state = CHUNK_EXTENSION;
+    if (c == ';' || c == ' ') {
+        body->state = c == ';' ? CHUNK_EXTENSION : CHUNK_SIZE_SPACE;
         return true;
     }
-    return size_digit(body, c);
+    return body->state == CHUNK_SIZE && size_digit(body, c);
 }
 
 /* One byte of framing; false: malformed. */
@@ -76,6 +84,7 @@ static bool chunk_byte(struct h1_body *body, char c)
         body->state = CHUNK_SIZE;
         return size_digit(body, c);
     case CHUNK_SIZE:
+    case CHUNK_SIZE_SPACE:
         return ++body->line_bytes <= H1_CHUNK_LINE_BYTES_MAX && size_end(body, c);
     case CHUNK_EXTENSION:
         if (c == '\r') {
@@ -96,9 +105,12 @@ static bool chunk_byte(struct h1_body *body, char c)
         body->state = CHUNK_SIZE_FIRST;
         return c == '\n';
     case CHUNK_TRAILER_START:
-        body->state = c == '\r' ? CHUNK_END_LF : CHUNK_TRAILER;
-        return c == '\r' || (++body->line_bytes <= H1_TRAILER_BYTES_MAX && is_text(c));
-    case CHUNK_TRAILER:
+        body->state = c == '\r' ? CHUNK_END_LF : CHUNK_TRAILER_NAME;
+        return c == '\r' || (++body->line_bytes <= H1_TRAILER_BYTES_MAX && is_token(c));
+    case CHUNK_TRAILER_NAME:
+        body->state = c == ':' ? CHUNK_TRAILER_VALUE : CHUNK_TRAILER_NAME;
+        return ++body->line_bytes <= H1_TRAILER_BYTES_MAX && (c == ':' || is_token(c));
+    case CHUNK_TRAILER_VALUE:
         if (c == '\r') {
             body->state = CHUNK_TRAILER_LF;
             return true;
@@ -114,7 +126,8 @@ static bool chunk_byte(struct h1_body *body, char c)
     return false;
 }
 
-static enum h1_fault feed_chunked(struct h1_body *body, char *data, size_t len, size_t *ret_body, size_t *ret_taken)
+static enum h1_fault feed_chunked(struct h1_body *body, char *data, size_t len, size_t *ret_body,
+                                  size_t *ret_taken)
 {
     size_t out = 0, in = 0;
     while (in < len && !body->complete) {

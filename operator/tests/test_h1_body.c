@@ -43,6 +43,10 @@ static const struct chunk_case chunk_cases[] = {
     {"000\r\n\r\n", "", true, ""},
     {"5;ext=1\r\nhello\r\n0;x\r\n\r\n", "hello", true, ""},
     {"5 ; ext=\"a b\"\r\nhello\r\n0\r\n\r\n", "hello", true, ""},
+    {"5  \r\nhello\r\n0\r\n\r\n", "hello", true, ""},
+    {"5 5\r\nhello\r\n0\r\n\r\n", NULL, false, ""},
+    {"5\t\r\nhello\r\n0\r\n\r\n", NULL, false, ""},
+    {"5 x\r\nhello\r\n0\r\n\r\n", NULL, false, ""},
     {"5\r\nhello\r\n0\r\nTrailer: x\r\nOther: y\r\n\r\nrest", "hello", true, "rest"},
     {"5\r\nhel", "hel", false, ""},
     {"5\r\nhello\r\n0\r\n", "hello", false, ""},
@@ -64,6 +68,11 @@ static const struct chunk_case chunk_cases[] = {
     {"0\r\nA: b\n\r\n", NULL, false, ""},
     {"0\r\n\n", NULL, false, ""},
     {"0\r\nA\rB\r\n\r\n", NULL, false, ""},
+    {"0\r\nA\r\n\r\n", NULL, false, ""},
+    {"0\r\nA : b\r\n\r\n", NULL, false, ""},
+    {"0\r\nA: b\r\n c\r\n\r\n", NULL, false, ""},
+    {"0\r\n: b\r\n\r\n", NULL, false, ""},
+    {"0\r\nA:\r\n\r\n", "", true, ""},
 };
 
 static void test_chunked_bodies(void **state)
