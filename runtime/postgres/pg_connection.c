@@ -11,8 +11,6 @@
 
 /* The first with pg_current_xact_id_if_assigned() and pg_xact_status(). */
 #define SERVER_VERSION_MIN 130000
-#define MAX_AGE_MS         ((int64_t)30 * 60 * 1000)
-#define MAX_AGE_JITTER_MS  ((int64_t)5 * 60 * 1000)
 
 /* Set once per connection. What the server refuses is done without, but for `needed`. */
 static const struct session_setting {
@@ -183,8 +181,6 @@ static struct pg_connection *connection_new(PGconn *conn, int64_t deadline_ms)
     connection->cancel = pq.PQgetCancel(conn);
     connection->session_hash = hash_session(conn);
     connection->idle_since_ms = clock_monotonic_ms();
-    connection->expires_ms =
-        connection->idle_since_ms + MAX_AGE_MS + (int64_t)(random_u64() % (uint64_t)MAX_AGE_JITTER_MS);
     return connection;
 }
 

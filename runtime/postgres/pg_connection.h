@@ -25,7 +25,7 @@ struct pg_connection {
     bool session_changed;  /* works, but is not to be lent again */
     uint64_t session_hash; /* of the parameters that the server reports */
     int64_t idle_since_ms;
-    int64_t expires_ms;
+    int64_t expires_ms; /* set by the pool */
     struct pg_statements statements;
     struct pg_connection *next; /* in the pool's list of idle ones */
 };

@@ -8,8 +8,6 @@
 #define BACKOFF_MIN_MS       100
 #define BACKOFF_MAX_MS       5000
 #define BACKOFF_MAX_ASKED_MS 1000 /* while somebody waits */
-#define CHECK_INTERVAL_MS    5000
-#define SURPLUS_IDLE_MS      60000 /* idle ones beyond the first are closed after this */
 
 static bool needs_connection(const struct pg_pool *pool)
 {
@@ -36,6 +34,9 @@ static bool open_one(struct pg_pool *pool)
         pg_connection_open(pool->url, pool->application_name, pool->connect_timeout_ms, &pool->stop, &outage);
     (void)pthread_mutex_lock(&pool->lock);
     if (connection) {
+        int64_t age_ms = pool->housekeeping.max_age_ms;
+        connection->expires_ms =
+            clock_monotonic_ms() + age_ms + (int64_t)(random_u64() % (uint64_t)(age_ms / 6 + 1));
         pool->outage = (struct pg_outage){0};
         pool->outage_since_ms = 0;
         pool->open++;
@@ -68,7 +69,8 @@ static void check_idle(struct pg_pool *pool)
     int64_t now_ms = clock_monotonic_ms();
     for (int left = pool->idle_count; left > 0 && pool->idle; left--) {
         struct pg_connection *connection = take_longest_idle(pool);
-        bool surplus = pool->idle_count > 0 && now_ms - connection->idle_since_ms > SURPLUS_IDLE_MS;
+        bool surplus =
+            pool->idle_count > 0 && now_ms - connection->idle_since_ms > pool->housekeeping.surplus_idle_ms;
         (void)pthread_mutex_unlock(&pool->lock);
         bool keep = !surplus && now_ms < connection->expires_ms && pg_connection_is_alive(connection);
         if (!keep)
@@ -85,7 +87,8 @@ void *pg_connector_run(void *arg)
 {
     struct pg_pool *pool = arg;
     int failures = 0;
-    int64_t failed_ms = 0, delay_ms = 0, next_check_ms = clock_monotonic_ms() + CHECK_INTERVAL_MS;
+    int64_t failed_ms = 0, delay_ms = 0,
+            next_check_ms = clock_monotonic_ms() + pool->housekeeping.check_interval_ms;
     (void)pthread_mutex_lock(&pool->lock);
     while (!stop_is_set(&pool->stop)) {
         int64_t now_ms = clock_monotonic_ms(), until_ms = next_check_ms;
@@ -102,7 +105,7 @@ void *pg_connector_run(void *arg)
         }
         if (now_ms >= next_check_ms) {
             check_idle(pool);
-            next_check_ms = now_ms + CHECK_INTERVAL_MS;
+            next_check_ms = now_ms + pool->housekeeping.check_interval_ms;
             continue;
         }
         pg_wait_until(&pool->connector_wake, &pool->lock, until_ms);

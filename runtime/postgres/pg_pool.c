@@ -23,6 +23,11 @@ int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_po
     pool->size = settings->size;
     pool->isolation = settings->isolation;
     pool->connect_timeout_ms = pg_url_connect_timeout_ms(url, settings->connect_timeout_ms);
+    pool->housekeeping = (struct pg_housekeeping){
+        .check_interval_ms = 5000,
+        .surplus_idle_ms = 60000,
+        .max_age_ms = (int64_t)30 * 60 * 1000,
+    };
     stop_init(&pool->stop);
     pg_reaper_init(&pool->reaper);
     (void)pthread_mutex_init(&pool->lock, NULL);

@@ -24,6 +24,13 @@
 
 #define PG_POOL_SIZE_MAX 1000
 
+/* How the connector keeps house; a test may change it before the pool starts. */
+struct pg_housekeeping {
+    int64_t check_interval_ms; /* idle connections are looked at this often */
+    int64_t surplus_idle_ms;   /* those beyond the first are closed after being idle for so long */
+    int64_t max_age_ms;        /* a connection is closed at this age, or up to a sixth later */
+};
+
 struct pg_waiter {
     struct pg_waiter *next;
     pthread_cond_t wake;
@@ -37,6 +44,7 @@ struct pg_pool {
     int size;
     enum pg_isolation isolation;
     int64_t connect_timeout_ms;
+    struct pg_housekeeping housekeeping;
     struct stop stop;
     struct pg_reaper reaper;
 

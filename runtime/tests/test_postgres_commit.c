@@ -289,6 +289,19 @@ static void test_one_flight(void **state)
     assert_int_equal(stats.connects, 1);
 }
 
+static void test_one_flight_too_large(void **state)
+{
+    struct fixture *fixture = *state;
+    for (int read_only = 0; read_only <= 1; read_only++) {
+        struct pg_transaction *tx = pg_transaction_new(fixture->pool, read_only, pgtest_deadline(20000));
+        struct pg_error error;
+        assert_int_equal(
+            query_commit(tx, "SELECT repeat('z', 1000000) FROM generate_series(1, 1000)", &error), -1);
+        assert_int_equal(error.failure, read_only ? PG_FAILURE_TOO_LARGE : PG_FAILURE_COMMIT_UNKNOWN);
+        pg_transaction_free(tx);
+    }
+}
+
 static struct pg_error one_flight_broken(struct fixture *fixture, enum pg_proxy_action action,
                                          const char *before)
 {
@@ -351,6 +364,7 @@ int main(void)
         TEST(test_slow_commit_meets_the_deadline),
         TEST(test_backend_killed_while_committing),
         TEST(test_one_flight),
+        TEST(test_one_flight_too_large),
         TEST(test_one_flight_cut_before),
         TEST(test_one_flight_answer_lost),
         TEST(test_one_flight_id_arrives_before_commit),

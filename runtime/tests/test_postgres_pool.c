@@ -10,6 +10,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
+#include "runtime/postgres/pg_pool.h"
 #include "runtime/tests/support_pg_proxy.h"
 #include "runtime/tests/support_postgres.h"
 
@@ -204,6 +205,65 @@ static void test_grows_with_those_who_wait(void **state)
     assert_int_equal(stats_of(pool).idle, 3);
     assert_int_equal(stats_of(pool).rollbacks, 3);
     pg_pool_free(pool);
+}
+
+/* ---- keeping house ---- */
+
+/* A pool of two open connections that looks after them every few milliseconds. */
+static struct pg_pool *tidy_pool(const char *url, int64_t surplus_idle_ms, int64_t max_age_ms)
+{
+    struct pg_pool_settings settings = {
+        .url = url, .size = 2, .connect_timeout_ms = 2000, .application_name = "cicada test"};
+    struct pg_pool *pool;
+    struct err err = ERR_INIT;
+    assert_int_equal(pg_pool_new(&settings, &pool, &err), 0);
+    pool->housekeeping = (struct pg_housekeeping){20, surplus_idle_ms, max_age_ms};
+    pg_pool_start(pool);
+    struct pg_transaction *first = begin(pool, 5000), *second = begin(pool, 5000);
+    (void)pgtest_query(first, "SELECT 1");
+    (void)pgtest_query(second, "SELECT 1");
+    pg_transaction_free(first);
+    pg_transaction_free(second);
+    return pool;
+}
+
+static void test_surplus_is_closed(void **state)
+{
+    (void)state;
+    struct pg_pool *pool = tidy_pool(pgtest_url(), 100, 600000);
+    assert_int_equal(stats_of(pool).open, 2);
+    pgtest_wait_for(pool, 1, 1);
+    int64_t pid = backend_after(pool, NULL);
+    pgtest_sleep_ms(200);
+    assert_int_equal(backend_after(pool, NULL), pid); /* the last one stays */
+    pg_pool_free(pool);
+}
+
+static void test_old_ones_are_replaced(void **state)
+{
+    (void)state;
+    struct pg_pool *pool = tidy_pool(pgtest_url(), 600000, 300);
+    int64_t pid = backend_after(pool, NULL);
+    pgtest_sleep_ms(700);
+    assert_int_not_equal(backend_after(pool, NULL), pid);
+    assert_int_equal(stats_of(pool).failures, 0);
+    pg_pool_free(pool);
+}
+
+/* Nobody asks for a connection, and still the outage is noticed, and its end. */
+static void test_outage_is_noticed_while_idle(void **state)
+{
+    (void)state;
+    struct pg_proxy *proxy = pg_proxy_new(pgtest_port());
+    struct pg_pool *pool = tidy_pool(pg_proxy_url(proxy), 600000, 600000);
+    pg_proxy_refuse(proxy, true);
+    pg_proxy_cut_all(proxy);
+    pgtest_wait_outage(pool, "refused");
+    pg_proxy_refuse(proxy, false);
+    pgtest_wait_outage(pool, NULL);
+    pgtest_wait_for(pool, 1, 1);
+    pg_pool_free(pool);
+    pg_proxy_free(proxy);
 }
 
 /* ---- what is not lent again ---- */
@@ -479,6 +539,9 @@ int main(void)
         cmocka_unit_test(test_exhausted_waits_until_the_deadline),
         cmocka_unit_test(test_first_come_first_served),
         cmocka_unit_test(test_grows_with_those_who_wait),
+        cmocka_unit_test(test_surplus_is_closed),
+        cmocka_unit_test(test_old_ones_are_replaced),
+        cmocka_unit_test(test_outage_is_noticed_while_idle),
         cmocka_unit_test(test_dead_connection_is_not_lent),
         cmocka_unit_test(test_changed_session_is_not_lent),
         cmocka_unit_test(test_server_down_at_start),

@@ -223,6 +223,34 @@ static void test_parameters_and_results(void **state)
     pg_pool_free(pool);
 }
 
+/* More than the socket takes at once; and a text too long to be kept as a prepared statement. */
+static void test_large_messages(void **state)
+{
+    (void)state;
+    struct pg_pool *pool = pgtest_pool(NULL, 1);
+    struct pg_transaction *tx = pg_transaction_new(pool, false, pgtest_deadline(20000));
+    const size_t size = 48u << 20;
+    char *large = xmalloc(size + 1);
+    memset(large, 'x', size);
+    large[size] = '\0';
+    const char *params[] = {large};
+    struct pg_result *result;
+    struct pg_error error;
+    assert_int_equal(pg_query(tx, "SELECT length($1::text)", 1, params, &result, &error), 0);
+    assert_string_equal(pg_result_value(result, 0, 0, NULL), "50331648");
+    memcpy(large, "SELECT '", 8);
+    memcpy(large + 20000, "'", 2);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(strlen(pgtest_value(tx, large)), 20000 - 8);
+    assert_string_equal(
+        pgtest_value(tx, "SELECT count(*) FROM pg_prepared_statements WHERE length(statement) > 10000"), "0");
+    free(large);
+    assert_int_equal(pg_query(tx, "SELECT 1", 65536, params, &result, &error), -1);
+    assert_int_equal(error.failure, PG_FAILURE_REFUSED);
+    pg_transaction_free(tx);
+    pg_pool_free(pool);
+}
+
 static void test_affected(void **state)
 {
     (void)state;
@@ -596,6 +624,7 @@ int main(void)
         cmocka_unit_test(test_terminated_backend_is_lost),
         cmocka_unit_test(test_server_that_refuses_to_begin),
         cmocka_unit_test(test_parameters_and_results),
+        cmocka_unit_test(test_large_messages),
         cmocka_unit_test(test_affected),
         cmocka_unit_test(test_too_large_result),
         cmocka_unit_test(test_refused_statements),
