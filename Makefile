@@ -45,7 +45,7 @@ CFLAGS += -O1 -fno-omit-frame-pointer -fsanitize=thread
 LDFLAGS += -fsanitize=thread -rdynamic
 else ifeq ($(MODE),fuzz)
 CC := clang
-CFLAGS += -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined -Wno-unknown-warning-option
+CFLAGS += -O1 -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link -fno-sanitize-recover=undefined -Wno-unknown-warning-option -Wno-implicit-fallthrough
 LDFLAGS += -fsanitize=address,undefined
 else
 $(error MODE must be release, debug, asan, tsan or fuzz)
