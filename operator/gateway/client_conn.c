@@ -22,6 +22,12 @@ static void free_client(struct loop_post *post)
     free(container_of(post, struct client_conn, gone));
 }
 
+static void drop_in(struct client_conn *client)
+{
+    h1_partial_free(client->in);
+    client->in = NULL;
+}
+
 static void enter_closed(struct client_conn *client)
 {
     struct worker *worker = client->worker;
@@ -32,7 +38,7 @@ static void enter_closed(struct client_conn *client)
     loop_watch_close(worker->loop, &client->watch);
     loop_timer_close(worker->loop, &client->timer);
     outbuf_release(&client->out);
-    strbuf_release(&client->in);
+    drop_in(client);
     atomic_fetch_sub(&worker->gateway->clients, 1);
     metric_add(worker->gateway->metrics.connections[client->listener], -1);
     if (!client->resume_pending) { /* else resume() does it */
@@ -118,7 +124,10 @@ void client_conn_want_read(struct client_conn *client, bool want)
 
 static void keep_in(struct client_conn *client, const char *data, size_t len)
 {
-    int result = strbuf_append(&client->in, data, len);
+    if (!client->in) {
+        client->in = h1_partial_new(H1_REQUEST, CLIENT_IN_BYTES_MAX);
+    }
+    int result = strbuf_append(&client->in->bytes, data, len);
     assert(result == 0); /* never more than one reading beside an incomplete head */
     (void)result;
 }
@@ -134,39 +143,64 @@ static void wait_for_routes(struct client_conn *client, const char *data, size_t
     client_conn_want_read(client, false);
 }
 
-/* data[0..len) is all there is of a request that has not begun; it may be moved about. */
-static void take_input(struct client_conn *client, char *data, size_t len)
+/* data[0..len) is all there is of a request that has not begun; it may be moved about. False: its head is incomplete, and
+ * nothing was done. */
+static bool take_input(struct client_conn *client, struct h1_scan *scan, char *data, size_t len)
 {
     struct worker *worker = client->worker;
     size_t end;
-    enum h1_fault fault = h1_scan_feed(&client->scan, data, len, &end);
+    enum h1_fault fault = h1_scan_feed(scan, data, len, &end);
     if (fault == H1_FAULT_NONE && end == 0) {
-        keep_in(client, data, len);
-        client_set_state(client, CLIENT_HEAD);
-        return;
+        return false;
     }
     client->arrived_us = clock_monotonic_us();
     if (fault == H1_FAULT_NONE) {
-        fault = h1_head_parse(&worker->head, H1_REQUEST, data + client->scan.start, end - client->scan.start);
+        fault = h1_head_parse(&worker->head, H1_REQUEST, data + scan->start, end - scan->start);
     }
     if (fault != H1_FAULT_NONE) {
         exchange_refuse_fault(client, fault);
-        return;
+        return true;
     }
     client_set_state(client, CLIENT_EXCHANGE);
     if (!exchange_start(client, &worker->head, data + end, len - end)) {
-        h1_scan_init(&client->scan, H1_REQUEST);
         wait_for_routes(client, data, len);
+    }
+    return true;
+}
+
+static void await_head(struct client_conn *client)
+{
+    client_set_state(client, CLIENT_HEAD);
+    client_conn_want_read(client, true);
+}
+
+/* What is kept is looked at again, as a whole. */
+static void take_kept(struct client_conn *client)
+{
+    struct h1_partial *kept = client->in;
+    client->in = NULL;
+    if (take_input(client, &kept->scan, kept->bytes.buf, kept->bytes.len)) {
+        h1_partial_free(kept);
+    } else {
+        client->in = kept;
+        await_head(client);
     }
 }
 
-/* What is in `in` is looked at again, as a whole. */
-static void take_kept(struct client_conn *client)
+static void take_read(struct client_conn *client, char *data, size_t len)
 {
-    struct strbuf kept = client->in;
-    strbuf_init(&client->in, CLIENT_IN_BYTES_MAX);
-    take_input(client, kept.buf, kept.len);
-    strbuf_release(&kept);
+    struct h1_scan scan;
+    if (client->in) {
+        keep_in(client, data, len);
+        take_kept(client);
+        return;
+    }
+    h1_scan_init(&scan, H1_REQUEST);
+    if (!take_input(client, &scan, data, len)) {
+        keep_in(client, data, len);
+        client->in->scan = scan;
+        await_head(client);
+    }
 }
 
 static void readable(struct client_conn *client)
@@ -180,12 +214,7 @@ static void readable(struct client_conn *client)
         client_conn_close(client);
         return;
     }
-    if (client->in.len == 0) {
-        take_input(client, worker->scratch, (size_t)got);
-    } else {
-        keep_in(client, worker->scratch, (size_t)got);
-        take_kept(client);
-    }
+    take_read(client, worker->scratch, (size_t)got);
 }
 
 static void resume(struct loop_post *post)
@@ -194,7 +223,7 @@ static void resume(struct loop_post *post)
     client->resume_pending = false;
     if (client->state == CLIENT_CLOSED) {
         loop_defer(client->worker->loop, &client->gone);
-    } else if (client->state == CLIENT_WAITING && client->in.len > 0) {
+    } else if (client->state == CLIENT_WAITING && client->in) {
         take_kept(client);
     } else if (client->state == CLIENT_UNROUTED) {
         client_set_state(client, CLIENT_HEAD);
@@ -251,17 +280,16 @@ static void flushed(struct client_conn *client)
 
 static void await_next(struct client_conn *client)
 {
-    if (client->in.len > 0) {
+    if (client->in) {
         resume_soon(client);
     }
-    client_conn_want_read(client, client->in.len == 0);
+    client_conn_want_read(client, !client->in);
 }
 
 void client_conn_answered(struct client_conn *client, bool keep, bool unread)
 {
     client->exchange = NULL;
     client->served = true;
-    h1_scan_init(&client->scan, H1_REQUEST);
     bool pending = outbuf_pending(&client->out);
     if (keep) {
         client_set_state(client, CLIENT_WAITING);
@@ -272,8 +300,8 @@ void client_conn_answered(struct client_conn *client, bool keep, bool unread)
         }
         return;
     }
-    client->unread = unread || client->in.len > 0;
-    strbuf_release(&client->in);
+    client->unread = unread || client->in;
+    drop_in(client);
     client_set_state(client, CLIENT_FLUSHING);
     if (pending) {
         client_conn_want_read(client, false);
@@ -377,10 +405,8 @@ void client_conn_accepted(struct worker *worker, enum listener listener, int fd,
     client->resume.run = resume;
     client->worker = worker;
     client->listener = (uint8_t)listener;
-    client->peer = *peer;
+    client->peer = peer->sin_addr;
     client->state = CLIENT_HEAD; /* so that entering CLIENT_WAITING sets its deadline */
-    strbuf_init(&client->in, CLIENT_IN_BYTES_MAX);
-    h1_scan_init(&client->scan, H1_REQUEST);
     TAILQ_INSERT_TAIL(&worker->clients, client, link);
     atomic_fetch_add(&worker->gateway->clients, 1);
     metric_add(worker->gateway->metrics.connections[listener], 1);
@@ -416,5 +442,5 @@ void client_conn_deadline(struct client_conn *client, int64_t deadline_ms)
 
 const char *client_conn_address(const struct client_conn *client, char out[INET_ADDRSTRLEN])
 {
-    return inet_ntop(AF_INET, &client->peer.sin_addr, out, INET_ADDRSTRLEN);
+    return inet_ntop(AF_INET, &client->peer, out, INET_ADDRSTRLEN);
 }

@@ -14,6 +14,7 @@
 #include <netinet/in.h>
 
 #include "operator/gateway/gateway_internal.h"
+#include "operator/gateway/h1_partial.h"
 #include "operator/gateway/heads.h"
 #include "operator/gateway/outbuf.h"
 
@@ -35,17 +36,16 @@ struct client_conn {
     struct loop_post gone, resume;
     struct worker *worker;
     TAILQ_ENTRY(client_conn) link;
-    struct sockaddr_in peer;
+    struct in_addr peer;
     enum client_state state;
     uint8_t listener;
     bool served; /* it has had an answer */
     bool resume_pending;
-    bool ended;         /* the client ended its stream */
-    bool unread;        /* flushing: it may still be sending */
-    uint32_t lingered;  /* bytes dropped */
-    int64_t arrived_us; /* of the current request's head */
-    struct h1_scan scan;
-    struct strbuf in; /* an incomplete head, or requests that came too early */
+    bool ended;            /* the client ended its stream */
+    bool unread;           /* flushing: it may still be sending */
+    uint32_t lingered;     /* bytes dropped */
+    int64_t arrived_us;    /* of the current request's head */
+    struct h1_partial *in; /* an incomplete head, or requests that came too early; NULL: nothing */
     struct outbuf out;
     struct exchange *exchange;
 };

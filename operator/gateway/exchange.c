@@ -63,7 +63,8 @@ static void free_exchange(struct loop_post *post)
     struct exchange *exchange = container_of(post, struct exchange, settled);
     function_state_unref(exchange->function);
     function_spec_unref(exchange->spec);
-    strbuf_release(&exchange->answer_in);
+    h1_partial_free(exchange->answer_in);
+    free(exchange->waiter.refused_code);
     free(exchange->request);
     free(exchange);
 }
@@ -172,7 +173,7 @@ static void reject_refused(struct exchange *exchange)
     const struct waiter *waiter = &exchange->waiter;
     bool busy = strcmp(waiter->refused_code, "queue_full") == 0 ||
                 strcmp(waiter->refused_code, "hold_bytes_full") == 0;
-    struct problem problem = {.status = waiter->refused_status,
+    struct problem problem = {.status = 503,
                               .code = waiter->refused_code,
                               .detail = busy ? "As many requests wait for this function as may."
                                              : "The function can't serve; its status says more.",
@@ -196,7 +197,6 @@ static void hand_over(struct exchange *exchange)
 {
     static char continue_answer[] = "HTTP/1.1 100 Continue\r\n\r\n";
     exchange->handed_us = clock_monotonic_us();
-    h1_scan_init(&exchange->answer_scan, H1_RESPONSE);
     exchange_set_state(exchange, EXCHANGE_AWAITING);
     if (exchange->expect_continue && !exchange->upload.complete) {
         exchange->expect_continue = false;
@@ -395,7 +395,6 @@ struct exchange *exchange_new(struct client_conn *client)
     exchange->arrived_us = client->arrived_us;
     exchange->settled.run = exchange_settled;
     exchange->waiter.settled = waiter_settled;
-    strbuf_init(&exchange->answer_in, H1_RESPONSE_HEAD_BYTES_MAX + WORKER_SCRATCH_BYTES);
     atomic_fetch_add(&worker->exchanges, 1);
     atomic_store_explicit(&worker->last_request_ms, loop_now_ms(worker->loop), memory_order_relaxed);
     client->exchange = exchange;

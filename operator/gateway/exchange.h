@@ -38,9 +38,8 @@ struct exchange {
     struct loop_post settled;
     enum exchange_state state;
     struct h1_body upload, answer;
-    struct strbuf answer_in; /* an incomplete answer head */
-    struct h1_scan answer_scan;
-    char *request; /* head and what came of the body at once, as the pod gets it */
+    struct h1_partial *answer_in; /* NULL: nothing is kept */
+    char *request;                /* head and what came of the body at once, as the pod gets it */
     uint32_t request_len, request_head_len;
     struct h1_slice request_id; /* in request, once that is there */
     bool keep_alive, http10, head_only, upload_chunked, expect_continue;

@@ -203,55 +203,59 @@ static void begin_answer(struct exchange *exchange, struct h1_head *head, char *
     forward_answer(exchange, data, len, &iov);
 }
 
-/* Keeps what is there of a head until more comes. data may be a part of what is kept already. */
-static void keep_answer(struct exchange *exchange, const char *data, size_t len)
-{
-    struct strbuf *kept = &exchange->answer_in;
-    if (data >= kept->buf && data <= kept->buf + kept->len) {
-        strbuf_consume(kept, (size_t)(data - kept->buf));
-    } else {
-        strbuf_append(kept, data, len); /* a head of at most its limit, and one reading: it fits */
-    }
-}
-
-/* Interim answers are skipped: what a client may wait for, 100, it had at hand-over. */
-static void take_answer_head(struct exchange *exchange, char *data, size_t len)
+/* data is what there is of the answer: in the partial one, if there is one. Interim answers are skipped: what a client may
+ * wait for, 100, it had at hand-over. False: more is needed, and data[*ret_skip..len) is to be kept. */
+static bool take_answer_head(struct exchange *exchange, struct h1_scan *scan, char *data, size_t len,
+                             size_t *ret_skip)
 {
     struct h1_head *head = &exchange->worker->head;
-    for (;;) {
+    for (size_t skip = 0;;) {
         size_t end;
-        enum h1_fault fault = h1_scan_feed(&exchange->answer_scan, data, len, &end);
+        enum h1_fault fault = h1_scan_feed(scan, data + skip, len - skip, &end);
         if (fault == H1_FAULT_NONE && end == 0) {
-            keep_answer(exchange, data, len);
-            return;
+            *ret_skip = skip;
+            return false;
         }
         if (fault == H1_FAULT_NONE) {
-            fault = h1_head_parse(head, H1_RESPONSE, data, end);
+            fault = h1_head_parse(head, H1_RESPONSE, data + skip, end);
         }
         if (fault != H1_FAULT_NONE || head->status == 101) {
             exchange_pod_failed(exchange, /* may_retry= */ false, "malformed_answer");
-            return;
+            return true;
         }
-        data += end;
-        len -= end;
+        skip += end;
         if (head->status >= 200) {
-            begin_answer(exchange, head, data, len);
-            strbuf_release(&exchange->answer_in);
-            return;
+            begin_answer(exchange, head, data + skip, len - skip);
+            return true;
         }
-        h1_scan_init(&exchange->answer_scan, H1_RESPONSE);
+        h1_scan_init(scan, H1_RESPONSE);
     }
 }
 
 static void answer_head_bytes(struct exchange *exchange, char *data, size_t len)
 {
+    struct h1_partial *partial = exchange->answer_in;
+    size_t skip;
     exchange->answer_seen = true;
-    if (exchange->answer_in.len > 0) {
-        strbuf_append(&exchange->answer_in, data, len);
-        data = exchange->answer_in.buf;
-        len = exchange->answer_in.len;
+    if (!partial) {
+        struct h1_scan scan;
+        h1_scan_init(&scan, H1_RESPONSE);
+        if (!take_answer_head(exchange, &scan, data, len, &skip)) {
+            /* A head of at most its limit, and one reading: it fits. */
+            exchange->answer_in =
+                h1_partial_new(H1_RESPONSE, H1_RESPONSE_HEAD_BYTES_MAX + WORKER_SCRATCH_BYTES);
+            exchange->answer_in->scan = scan;
+            strbuf_append(&exchange->answer_in->bytes, data + skip, len - skip);
+        }
+        return;
     }
-    take_answer_head(exchange, data, len);
+    strbuf_append(&partial->bytes, data, len);
+    if (take_answer_head(exchange, &partial->scan, partial->bytes.buf, partial->bytes.len, &skip)) {
+        h1_partial_free(partial);
+        exchange->answer_in = NULL;
+    } else {
+        strbuf_consume(&partial->bytes, skip);
+    }
 }
 
 static void answer_ended(struct exchange *exchange)

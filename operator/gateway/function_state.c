@@ -109,7 +109,8 @@ static struct pod *pick_pod(struct function_state *function)
         uint64_t random = next_random(function);
         size_t a = (size_t)(random >> 32) % count, b = (size_t)(random & 0xFFFFFFFF) % (count - 1);
         b += b >= a;
-        best = function->pods[a]->in_flight <= function->pods[b]->in_flight ? function->pods[a] : function->pods[b];
+        best = function->pods[a]->in_flight <= function->pods[b]->in_flight ? function->pods[a]
+                                                                            : function->pods[b];
         for (size_t i = 0; best->in_flight >= function->share && i < count; i++) {
             if (function->pods[i]->in_flight < best->in_flight) {
                 best = function->pods[i];
@@ -139,8 +140,8 @@ static void unqueue(struct function_state *function, struct waiter *waiter)
 static void refuse(struct waiter *waiter, const char *code)
 {
     waiter->state = WAITER_REFUSED;
-    waiter->refused_status = 503;
-    code_copy(waiter->refused_code, code);
+    free(waiter->refused_code);
+    waiter->refused_code = xstrdup(code);
 }
 
 /* Why no request can be served however long it waits; NULL: it may wait. */
@@ -213,8 +214,8 @@ static const char *refusal(const struct function_state *function, const struct w
 }
 
 /* A request can't go to a pod now: it waits, or is refused. */
-static enum admission enqueue(struct function_state *function, struct waiter *waiter, bool front, bool *ret_wake,
-                              struct aftermath *aftermath)
+static enum admission enqueue(struct function_state *function, struct waiter *waiter, bool front,
+                              bool *ret_wake, struct aftermath *aftermath)
 {
     const char *code = refusal(function, waiter, front);
     bool asleep = function->usable_count == 0 && function->spec && function->spec->replicas != 0;
@@ -241,7 +242,8 @@ static enum admission enqueue(struct function_state *function, struct waiter *wa
     return ADMIT_QUEUED;
 }
 
-enum admission function_admit(struct function_state *function, struct waiter *waiter, bool front, bool *ret_wake)
+enum admission function_admit(struct function_state *function, struct waiter *waiter, bool front,
+                              bool *ret_wake)
 {
     *ret_wake = false;
     struct aftermath aftermath;
@@ -305,7 +307,8 @@ void function_release(struct function_state *function, struct waiter *waiter)
 bool function_wake_due(struct function_state *function, int64_t now_ms, bool *ret_again)
 {
     pthread_mutex_lock(&function->mu);
-    bool asleep = function->waiting > 0 && function->usable_count == 0 && function->spec && function->spec->replicas != 0;
+    bool asleep = function->waiting > 0 && function->usable_count == 0 && function->spec &&
+                  function->spec->replicas != 0;
     bool due = asleep && (function->wake_at_once || now_ms - function->woken_ms >= GATEWAY_WAKE_PERIOD_MS);
     if (due) {
         function->woken_ms = now_ms;
@@ -323,7 +326,8 @@ static int64_t idle_us(const struct function_state *function, int64_t now_us)
     return function->in_flight + function->waiting > 0 ? 0 : now_us - function->active_us;
 }
 
-bool function_statz(struct function_state *function, int64_t now_us, int64_t idle_limit_us, bool comma, struct strbuf *out)
+bool function_statz(struct function_state *function, int64_t now_us, int64_t idle_limit_us, bool comma,
+                    struct strbuf *out)
 {
     pthread_mutex_lock(&function->mu);
     function_account(function, now_us);
@@ -334,11 +338,12 @@ bool function_statz(struct function_state *function, int64_t now_us, int64_t idl
     uint64_t arrivals = function->arrivals;
     pthread_mutex_unlock(&function->mu);
     if (listed) { /* namespace and name are DNS labels: nothing to escape */
-        strbuf_appendf(out,
-                       "%s{\"namespace\":\"%s\",\"name\":\"%s\",\"inFlight\":%d,\"waiting\":%d,\"inFlightMs\":%" PRId64
-                       ",\"waitingMs\":%" PRId64 ",\"arrivals\":%" PRIu64 ",\"idleMs\":%" PRId64 "}",
-                       comma ? "," : "", function->namespace, function->name, in_flight, waiting, in_flight_ms, waiting_ms,
-                       arrivals, idle_ms < 0 ? 0 : idle_ms);
+        strbuf_appendf(
+            out,
+            "%s{\"namespace\":\"%s\",\"name\":\"%s\",\"inFlight\":%d,\"waiting\":%d,\"inFlightMs\":%" PRId64
+            ",\"waitingMs\":%" PRId64 ",\"arrivals\":%" PRIu64 ",\"idleMs\":%" PRId64 "}",
+            comma ? "," : "", function->namespace, function->name, in_flight, waiting, in_flight_ms,
+            waiting_ms, arrivals, idle_ms < 0 ? 0 : idle_ms);
     }
     return listed;
 }
@@ -346,7 +351,8 @@ bool function_statz(struct function_state *function, int64_t now_us, int64_t idl
 bool function_is_forgettable(struct function_state *function, int64_t now_us, int64_t idle_limit_us)
 {
     pthread_mutex_lock(&function->mu);
-    bool forgettable = !function->spec && function->pod_count == 0 && function->in_flight + function->waiting == 0 &&
+    bool forgettable = !function->spec && function->pod_count == 0 &&
+                       function->in_flight + function->waiting == 0 &&
                        (function->active_us == 0 || now_us - function->active_us >= idle_limit_us);
     pthread_mutex_unlock(&function->mu);
     return forgettable;

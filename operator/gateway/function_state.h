@@ -72,8 +72,7 @@ struct waiter {
     struct pod *pod;            /* GRANTED: a reference */
     struct sockaddr_in address; /* GRANTED: the pod's */
     int64_t reachable_us;       /* GRANTED: since when the pod could be tried */
-    int refused_status;         /* REFUSED */
-    char refused_code[GATEWAY_CODE_SIZE];
+    char *refused_code;         /* REFUSED (with status 503): the waiter's owner frees it */
     void (*settled)(struct waiter *waiter);
 };
 TAILQ_HEAD(waiter_queue, waiter);

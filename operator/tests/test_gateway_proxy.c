@@ -234,6 +234,33 @@ static void test_pipelined_requests_are_answered_in_order(void **state)
     stop(&world);
 }
 
+/* The rest of a second request comes after the first was answered. */
+static void test_half_a_pipelined_request(void **state)
+{
+    (void)state;
+    static const char second[] =
+        "POST /echo HTTP/1.1\r\nHost: f.shop.fn.test\r\nContent-Length: 5\r\n\r\nhello";
+    struct world world;
+    start(&world, "\"http\":{}");
+    for (size_t cut = 1; cut < sizeof(second) - 1; cut += 9) {
+        struct test_client client;
+        struct test_answer answer;
+        CLEANUP_FREE char *first = xasprintf("%s%.*s", TEST_REQUEST("GET", "/x"), (int)cut, second);
+        test_client_open(&client, world.test.port);
+        test_client_send(&client, first);
+        test_client_read(&client, &answer, false);
+        assert_int_equal(answer.status, 200);
+        test_answer_release(&answer);
+        (void)test_client_readable(&client, 5);
+        test_client_send(&client, second + cut);
+        test_client_read(&client, &answer, false);
+        assert_string_equal(answer.body.buf, "hello");
+        test_answer_release(&answer);
+        test_client_close(&client);
+    }
+    stop(&world);
+}
+
 static void test_http10_and_close(void **state)
 {
     (void)state;
@@ -501,6 +528,7 @@ int main(void)
         cmocka_unit_test(test_interim_and_odd_answers),
         cmocka_unit_test(test_connections_are_kept_on_both_sides),
         cmocka_unit_test(test_pipelined_requests_are_answered_in_order),
+        cmocka_unit_test(test_half_a_pipelined_request),
         cmocka_unit_test(test_http10_and_close),
         cmocka_unit_test(test_close_of_the_pod_closes_one_connection),
         cmocka_unit_test(test_methods),
