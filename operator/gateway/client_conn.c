@@ -9,11 +9,13 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
-#define CLIENT_IN_BYTES_MAX     (2 * WORKER_SCRATCH_BYTES)
+#define CLIENT_IN_BYTES_MAX     (2 * CLIENT_HEAD_READ_BYTES + WORKER_SCRATCH_BYTES)
 #define CLIENT_LINGER_MS        2000
 #define CLIENT_LINGER_BYTES_MAX (1 << 20)
-#define ROUTE_WAITERS_MAX       2000 /* per loop */
-#define ROUTE_WAIT_MS           30000
+#define CLIENT_HEAD_READ_BYTES                                                                               \
+    H1_REQUEST_HEAD_BYTES_MAX  /* what comes with a head is kept in memory while it is held */
+#define ROUTE_WAITERS_MAX 1000 /* per loop */
+#define ROUTE_WAIT_MS     30000
 
 /* ---- states ---- */
 
@@ -206,7 +208,7 @@ static void take_read(struct client_conn *client, char *data, size_t len)
 static void readable(struct client_conn *client)
 {
     struct worker *worker = client->worker;
-    ssize_t got = recv(client->watch.fd, worker->scratch, WORKER_SCRATCH_BYTES, 0);
+    ssize_t got = recv(client->watch.fd, worker->scratch, CLIENT_HEAD_READ_BYTES, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
     }

@@ -270,13 +270,15 @@ void function_pod_unreachable(struct function_state *function, struct pod *pod)
 }
 
 bool function_pod_wants_probe(struct function_state *function, struct pod *pod,
-                              struct sockaddr_in *ret_address, bool *ret_urgent, int64_t now_ms)
+                              struct sockaddr_in *ret_address, int64_t *ret_period_ms, int64_t now_ms)
 {
     pthread_mutex_lock(&function->mu);
     bool wants = may_serve(pod) && !pod->usable;
     *ret_address = pod->address;
-    *ret_urgent = !pod->failure_code[0] && ((function->waiting > 0 && function->usable_count == 0) ||
-                                            now_ms - pod->seen_ms < POD_NEW_MS);
+    *ret_period_ms = pod->failure_code[0]                 ? PROBE_PERIOD_IDLE_MS
+                     : function->waiting > 0              ? PROBE_PERIOD_WAITED_MS
+                     : now_ms - pod->seen_ms < POD_NEW_MS ? PROBE_PERIOD_NEW_MS
+                                                          : PROBE_PERIOD_IDLE_MS;
     pthread_mutex_unlock(&function->mu);
     return wants;
 }

@@ -27,6 +27,9 @@
 
 #define GATEWAY_CODE_SIZE      48 /* a failure code with its NUL; longer ones are cut */
 #define GATEWAY_WAKE_PERIOD_MS 1000
+#define PROBE_PERIOD_WAITED_MS 20   /* requests wait */
+#define PROBE_PERIOD_NEW_MS    100  /* nobody waits, but the pod is new */
+#define PROBE_PERIOD_IDLE_MS   1000 /* neither, or it is known to fail */
 
 /* ---- pods ---- */
 
@@ -137,9 +140,9 @@ void function_pod_goodbye(struct function_state *function, struct pod *pod);
 /* A connection to that address succeeded. False: the pod is not what it was. */
 bool function_pod_usable(struct function_state *function, struct pod *pod, const struct sockaddr_in *address);
 void function_pod_unreachable(struct function_state *function, struct pod *pod);
-/* urgent: requests wait for it, or it is new. */
+/* *ret_period_ms: how much time there may be between two attempts: little while requests wait, some while it is new. */
 bool function_pod_wants_probe(struct function_state *function, struct pod *pod,
-                              struct sockaddr_in *ret_address, bool *ret_urgent, int64_t now_ms);
+                              struct sockaddr_in *ret_address, int64_t *ret_period_ms, int64_t now_ms);
 /* References on up to max pods that want probing. */
 size_t function_pods_to_probe(struct function_state *function, struct pod **ret_pods, size_t max);
 

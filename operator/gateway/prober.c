@@ -7,12 +7,10 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
-#define PROBE_DELAY_FIRST_MS  5
-#define PROBE_DELAY_URGENT_MS 20   /* at most, while urgent */
-#define PROBE_DELAY_IDLE_MS   1000 /* at most, while not */
-#define PROBE_BESIDE_MS       50   /* an attempt older than this gets company */
-#define PROBE_TIMEOUT_MIN_MS  100
-#define PROBE_TIMEOUT_MAX_MS  2000
+#define PROBE_DELAY_FIRST_MS 5
+#define PROBE_BESIDE_MS      50 /* an attempt older than this gets company */
+#define PROBE_TIMEOUT_MIN_MS 100
+#define PROBE_TIMEOUT_MAX_MS 2000
 
 static void free_probe(struct loop_post *post)
 {
@@ -33,9 +31,8 @@ void probe_free(struct probe *probe)
 }
 
 /* When to try again if this attempt is refused. */
-static void set_next(struct probe *probe, bool urgent, int64_t now_ms)
+static void set_next(struct probe *probe, int64_t most, int64_t now_ms)
 {
-    int64_t most = urgent ? PROBE_DELAY_URGENT_MS : PROBE_DELAY_IDLE_MS;
     probe->delay_ms = probe->delay_ms == 0 ? PROBE_DELAY_FIRST_MS : probe->delay_ms * 3 / 2;
     if (probe->delay_ms > most) {
         probe->delay_ms = most;
@@ -121,11 +118,12 @@ static int64_t due_ms(struct probe *probe, struct probe_attempt **ret_spare)
     return !spare ? INT64_MAX : newest_ms > 0 ? newest_ms + PROBE_BESIDE_MS : probe->next_ms;
 }
 
-static void start_due(struct probe *probe, const struct sockaddr_in *address, bool urgent, int64_t now_ms)
+static void start_due(struct probe *probe, const struct sockaddr_in *address, int64_t period_ms,
+                      int64_t now_ms)
 {
     struct probe_attempt *spare;
     if (due_ms(probe, &spare) <= now_ms) {
-        set_next(probe, urgent, now_ms);
+        set_next(probe, period_ms, now_ms);
         attempt_start(probe, spare, address, now_ms);
     }
 }
@@ -146,13 +144,13 @@ static void step(struct probe *probe)
 {
     int64_t now_ms = clock_monotonic_ms();
     struct sockaddr_in address;
-    bool urgent;
-    if (!function_pod_wants_probe(probe->function, probe->pod, &address, &urgent, now_ms)) {
+    int64_t period_ms;
+    if (!function_pod_wants_probe(probe->function, probe->pod, &address, &period_ms, now_ms)) {
         probe->ended(probe, probe->arg);
         return;
     }
     close_expired(probe, now_ms);
-    start_due(probe, &address, urgent, now_ms);
+    start_due(probe, &address, period_ms, now_ms);
     set_timer(probe);
 }
 

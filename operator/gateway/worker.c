@@ -90,11 +90,13 @@ static void shed(struct worker *worker, int fd)
 {
     static const char body[] = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
                                "\"code\":\"too_many_connections\",\"component\":\"gateway\"}\n";
-    char answer[512];
-    int len = snprintf(answer, sizeof(answer),
-                       "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
-                       "Content-Length: %zu\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s",
-                       sizeof(body) - 1, body);
+    char answer[512], id[REQUEST_ID_HEX];
+    worker_random_hex(worker, id, sizeof(id));
+    int len =
+        snprintf(answer, sizeof(answer),
+                 "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n"
+                 "Content-Length: %zu\r\nX-Request-Id: %.*s\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s",
+                 sizeof(body) - 1, REQUEST_ID_HEX, id, body);
     metric_add(worker->gateway->metrics.shed, 1);
     (void)!send(fd, answer, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);
     close(fd);

@@ -322,17 +322,20 @@ static void test_pod_states(void **state)
     (void)state;
     struct line line;
     struct sockaddr_in address;
-    bool urgent;
-    int64_t now_ms = clock_monotonic_ms();
+    int64_t period_ms, now_ms = clock_monotonic_ms();
     line_init(&line, "");
     set_pod(&line, 0, GATEWAY_POD_PENDING, NULL);
     struct pod *pod = line.pods[0];
-    assert_true(function_pod_wants_probe(line.function, pod, &address, &urgent, now_ms));
-    assert_true(urgent);
-    assert_true(function_pod_wants_probe(line.function, pod, &address, &urgent, now_ms + 60000));
-    assert_false(urgent);
+    assert_true(function_pod_wants_probe(line.function, pod, &address, &period_ms, now_ms));
+    assert_int_equal(period_ms, PROBE_PERIOD_NEW_MS);
+    assert_true(function_pod_wants_probe(line.function, pod, &address, &period_ms, now_ms + 60000));
+    assert_int_equal(period_ms, PROBE_PERIOD_IDLE_MS);
+    assert_int_equal(admit(&line, 0), ADMIT_QUEUED);
+    assert_true(function_pod_wants_probe(line.function, pod, &address, &period_ms, now_ms + 60000));
+    assert_int_equal(period_ms, PROBE_PERIOD_WAITED_MS);
+    assert_true(function_leave(line.function, &line.told[0].waiter));
     assert_true(function_pod_usable(line.function, pod, &address));
-    assert_false(function_pod_wants_probe(line.function, pod, &address, &urgent, now_ms));
+    assert_false(function_pod_wants_probe(line.function, pod, &address, &period_ms, now_ms));
     set_pod(&line, 0, GATEWAY_POD_PENDING, NULL); /* still pending in the API: what we found out stands */
     assert_true(pod->usable);
     function_pod_unreachable(line.function, pod);
