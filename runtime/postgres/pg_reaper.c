@@ -1,16 +1,36 @@
 #include "runtime/postgres/pg_reaper.h"
 
-#include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
-static void job_run(struct pg_reaper_job *job, bool may_cancel)
+/* A place for a cancel request that may be left behind; NULL: all are taken by such. */
+static struct pg_cancel **free_place(struct pg_reaper *reaper)
 {
-    char text[256];
-    /* A server that does not get the request, or does not take it, will notice the closed connection instead. */
-    if (job->cancel && may_cancel)
-        (void)pq.PQcancel(job->cancel, text, sizeof(text));
+    for (size_t i = 0; i < PG_CANCEL_LEFT_MAX; i++) {
+        struct pg_cancel **place = &reaper->left[i];
+        if (*place && pg_cancel_wait(*place, 0))
+            pg_cancel_unref(steal_ptr(place));
+        if (!*place)
+            return place;
+    }
+    return NULL;
+}
+
+static void send_cancel(struct pg_reaper *reaper, PGcancel *cancel)
+{
+    struct pg_cancel **place = free_place(reaper);
+    if (!place) {
+        pq.PQfreeCancel(cancel);
+        return;
+    }
+    *place = pg_cancel_start(cancel);
+    if (*place && pg_cancel_wait(*place, PG_CANCEL_MS))
+        pg_cancel_unref(steal_ptr(place));
+}
+
+static void job_run(struct pg_reaper *reaper, struct pg_reaper_job *job)
+{
     if (job->cancel)
-        pq.PQfreeCancel(job->cancel);
+        send_cancel(reaper, job->cancel);
     pg_connection_close(job->connection);
     free(job);
 }
@@ -25,12 +45,10 @@ static void *reaper_run(void *arg)
             reaper->first = job->next;
             if (!reaper->first)
                 reaper->end = &reaper->first;
-            bool late =
-                reaper->stopping_ms > 0 && clock_monotonic_ms() > reaper->stopping_ms + PG_REAPER_STOP_MS;
             (void)pthread_mutex_unlock(&reaper->lock);
-            job_run(job, !late);
+            job_run(reaper, job);
             (void)pthread_mutex_lock(&reaper->lock);
-        } else if (reaper->stopping_ms > 0) {
+        } else if (reaper->stopping) {
             break;
         } else {
             (void)pthread_cond_wait(&reaper->wake, &reaper->lock);
@@ -58,11 +76,13 @@ void pg_reaper_release(struct pg_reaper *reaper)
 {
     if (reaper->started) {
         (void)pthread_mutex_lock(&reaper->lock);
-        reaper->stopping_ms = clock_monotonic_ms();
+        reaper->stopping = true;
         (void)pthread_cond_signal(&reaper->wake);
         (void)pthread_mutex_unlock(&reaper->lock);
         (void)pthread_join(reaper->thread, NULL);
     }
+    for (size_t i = 0; i < PG_CANCEL_LEFT_MAX; i++)
+        pg_cancel_unref(reaper->left[i]);
     (void)pthread_cond_destroy(&reaper->wake);
     (void)pthread_mutex_destroy(&reaper->lock);
 }

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
+#include <errno.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
@@ -11,13 +12,17 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/stop.h"
 
-#define LINKS_MAX 64
+#define LINKS_MAX 32
 #define TURN_MS   5
 #define CHUNK     65536
 
 struct link {
     int fds[2]; /* by direction of what is read: client, server; -1: closed */
     bool held, cut_answer;
+    struct pending {
+        char data[CHUNK];
+        size_t len;
+    } * pending[2]; /* read from that side, not yet taken by the other */
 };
 
 struct pg_proxy {
@@ -83,22 +88,27 @@ static void accept_one(struct pg_proxy *proxy)
         struct link *link = &proxy->links[i];
         if (link->fds[0] >= 0 || link->fds[1] >= 0)
             continue;
-        *link = (struct link){.fds = {client, connect_to(proxy->target_port)}, .held = proxy->stall};
+        link->fds[PG_PROXY_TO_SERVER] = client;
+        link->fds[PG_PROXY_TO_CLIENT] = connect_to(proxy->target_port);
+        link->held = proxy->stall;
+        link->cut_answer = false;
+        link->pending[0]->len = link->pending[1]->len = 0;
         return;
     }
     (void)close(client);
 }
 
-static bool send_all(int fd, const char *data, size_t len)
+/* Passes on what is pending; what the other side does not take now stays. */
+static void push(struct link *link, int side)
 {
-    while (len > 0) {
-        ssize_t sent = fd < 0 ? -1 : send(fd, data, len, MSG_NOSIGNAL);
-        if (sent <= 0)
-            return false;
-        data += sent;
-        len -= (size_t)sent;
+    struct pending *pending = link->pending[side];
+    ssize_t sent = send(link->fds[1 - side], pending->data, pending->len, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno != EAGAIN) {
+        cut(link);
+    } else if (sent > 0) {
+        pending->len -= (size_t)sent;
+        memmove(pending->data, pending->data + sent, pending->len);
     }
-    return true;
 }
 
 /* False: the data is not to be passed on. */
@@ -129,21 +139,39 @@ static bool apply_rule(struct pg_proxy *proxy, struct link *link, char *found)
     return true;
 }
 
-static void pass_on(struct pg_proxy *proxy, struct link *link, int side)
+static void pull(struct pg_proxy *proxy, struct link *link, int side)
 {
-    static _Thread_local char data[CHUNK];
-    ssize_t len = recv(link->fds[side], data, sizeof(data), 0);
+    struct pending *pending = link->pending[side];
+    ssize_t len = recv(link->fds[side], pending->data, CHUNK, MSG_DONTWAIT);
+    if (len < 0 && errno == EAGAIN)
+        return;
     if (len <= 0 || (side == PG_PROXY_TO_CLIENT && link->cut_answer)) {
         cut(link);
         return;
     }
     if (proxy->rule_set && (int)proxy->direction == side) {
-        char *found = memmem(data, (size_t)len, proxy->pattern, proxy->pattern_len);
+        char *found = memmem(pending->data, (size_t)len, proxy->pattern, proxy->pattern_len);
         if (found && !apply_rule(proxy, link, found))
             return;
     }
-    if (!send_all(link->fds[1 - side], data, (size_t)len))
-        cut(link);
+    pending->len = (size_t)len;
+    push(link, side);
+}
+
+static void serve(struct pg_proxy *proxy, struct link *link, int side, short revents)
+{
+    if (revents & POLLOUT && link->pending[1 - side]->len > 0)
+        push(link, 1 - side);
+    if (revents & ~POLLOUT && link->fds[side] >= 0 && !link->held && link->pending[side]->len == 0)
+        pull(proxy, link, side);
+}
+
+static short wanted(const struct link *link, int side)
+{
+    short events = link->pending[side]->len == 0 ? POLLIN : 0;
+    if (link->pending[1 - side]->len > 0)
+        events |= POLLOUT;
+    return events;
 }
 
 static void follow_settings(struct pg_proxy *proxy)
@@ -166,16 +194,17 @@ static void *proxy_run(void *arg)
     while (!stop_is_set(&proxy->stop)) {
         struct pollfd fds[1 + 2 * LINKS_MAX];
         fds[0] = (struct pollfd){.fd = proxy->listener, .events = POLLIN};
-        for (size_t i = 0; i < 2 * LINKS_MAX; i++) {
+        for (int i = 0; i < 2 * LINKS_MAX; i++) {
             struct link *link = &proxy->links[i / 2];
-            fds[1 + i] = (struct pollfd){.fd = link->held ? -1 : link->fds[i % 2], .events = POLLIN};
+            fds[1 + i] =
+                (struct pollfd){.fd = link->held ? -1 : link->fds[i % 2], .events = wanted(link, i % 2)};
         }
         (void)poll(fds, ARRAY_SIZE(fds), TURN_MS);
         (void)pthread_mutex_lock(&proxy->lock);
-        for (size_t i = 0; i < 2 * LINKS_MAX; i++) {
+        for (int i = 0; i < 2 * LINKS_MAX; i++) {
             struct link *link = &proxy->links[i / 2];
             if (fds[1 + i].revents && !link->held && link->fds[i % 2] == fds[1 + i].fd)
-                pass_on(proxy, link, (int)(i % 2));
+                serve(proxy, link, i % 2, fds[1 + i].revents);
         }
         if (fds[0].revents)
             accept_one(proxy);
@@ -191,7 +220,10 @@ struct pg_proxy *pg_proxy_new(int target_port)
     proxy->target_port = target_port;
     proxy->listener = listen_on(0, &proxy->port);
     for (size_t i = 0; i < LINKS_MAX; i++)
-        proxy->links[i] = (struct link){.fds = {-1, -1}};
+        proxy->links[i] = (struct link){
+            .fds = {-1, -1},
+            .pending = {xcalloc(1, sizeof(struct pending)), xcalloc(1, sizeof(struct pending))},
+        };
     stop_init(&proxy->stop);
     (void)pthread_mutex_init(&proxy->lock, NULL);
     int failed = pthread_create(&proxy->thread, NULL, proxy_run, proxy);
@@ -206,8 +238,11 @@ void pg_proxy_free(struct pg_proxy *proxy)
         return;
     stop_set(&proxy->stop);
     (void)pthread_join(proxy->thread, NULL);
-    for (size_t i = 0; i < LINKS_MAX; i++)
+    for (size_t i = 0; i < LINKS_MAX; i++) {
         cut(&proxy->links[i]);
+        free(proxy->links[i].pending[0]);
+        free(proxy->links[i].pending[1]);
+    }
     fd_close_p(&proxy->listener);
     stop_release(&proxy->stop);
     (void)pthread_mutex_destroy(&proxy->lock);

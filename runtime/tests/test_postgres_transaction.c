@@ -567,6 +567,28 @@ static void test_silent_server_meets_the_deadline(void **state)
     pg_proxy_free(proxy);
 }
 
+/* Whoever takes the cancel request may be silent too: nobody waits for it, not even who frees the pool. */
+static void test_silent_server_is_not_waited_for(void **state)
+{
+    (void)state;
+    struct pg_proxy *proxy = pg_proxy_new(pgtest_port());
+    struct pg_pool *pool = pgtest_pool(pg_proxy_url(proxy), 6);
+    struct pg_transaction *txs[6];
+    int64_t start_ms = clock_monotonic_ms();
+    for (int i = 0; i < 6; i++) {
+        txs[i] = pg_transaction_new(pool, false, pgtest_deadline(2500));
+        (void)pgtest_query(txs[i], "SELECT 1");
+    }
+    pg_proxy_stall(proxy, true);
+    for (int i = 0; i < 6; i++)
+        pg_transaction_cancel(txs[i]);
+    for (int i = 0; i < 6; i++)
+        pg_transaction_free(txs[i]);
+    pg_pool_free(pool);
+    assert_true(clock_monotonic_ms() - start_ms < 9000);
+    pg_proxy_free(proxy);
+}
+
 static void *cancel_soon(void *arg)
 {
     pgtest_sleep_ms(100);
@@ -640,6 +662,7 @@ int main(void)
         cmocka_unit_test(test_own_limit_is_no_deadline),
         cmocka_unit_test(test_no_deadline),
         cmocka_unit_test(test_silent_server_meets_the_deadline),
+        cmocka_unit_test(test_silent_server_is_not_waited_for),
         cmocka_unit_test(test_cancel_from_another_thread),
         cmocka_unit_test(test_idle_session_is_ended_by_the_server),
     };
