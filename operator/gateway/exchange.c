@@ -193,6 +193,8 @@ static void forget_early_body(struct exchange *exchange)
     }
 }
 
+static void ask_again(struct exchange *exchange);
+
 static void hand_over(struct exchange *exchange)
 {
     static char continue_answer[] = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -208,7 +210,12 @@ static void hand_over(struct exchange *exchange)
     }
     struct iovec iov = {.iov_base = exchange->request, .iov_len = exchange->request_len};
     if (upstream_write(exchange->upstream, &iov, 1) < 0) {
-        exchange_pod_failed(exchange, /* may_retry= */ true, "upstream_closed");
+        if (exchange->upstream->reused) {
+            exchange->fresh_only = true; /* nothing of it left: whatever the method, it was not sent */
+            ask_again(exchange);
+        } else {
+            exchange_pod_failed(exchange, /* may_retry= */ false, "upstream_closed");
+        }
         return;
     }
     forget_early_body(exchange);
@@ -224,7 +231,6 @@ static void go(struct exchange *exchange)
 {
     struct worker *worker = exchange->worker;
     struct waiter *waiter = &exchange->waiter;
-    exchange->released_us = clock_monotonic_us();
     if (!exchange->fresh_only) {
         exchange->upstream =
             upstream_take(worker, waiter->pod, exchange, /* careful= */ !exchange->replayable);

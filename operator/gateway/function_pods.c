@@ -11,13 +11,12 @@
 
 /* ---- life of a pod ---- */
 
-struct pod *pod_new(const char *name, const char *uid, struct upstream_pool *pools, int64_t now_ms)
+struct pod *pod_new(const char *uid, struct upstream_pool *pools, int64_t now_ms)
 {
     struct pod *pod = xcalloc(1, sizeof(*pod));
     atomic_init(&pod->refs, 1);
     atomic_init(&pod->connections, 0);
     atomic_init(&pod->epoch, 0);
-    pod->name = xstrdup(name);
     pod->uid = xstrdup(uid);
     pod->pools = pools;
     pod->seen_ms = now_ms;
@@ -36,7 +35,6 @@ void pod_unref(struct pod *pod)
         return;
     }
     upstream_pools_free(pod->pools);
-    free(pod->name);
     free(pod->uid);
     free(pod);
 }

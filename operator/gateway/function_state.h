@@ -39,7 +39,7 @@ struct pod {
     atomic_int refs;
     UT_hash_handle by_uid;           /* the registry's */
     struct function_state *function; /* borrowed: the registry keeps it as long as it lists the pod */
-    char *name, *uid;
+    char *uid;
     struct upstream_pool
         *pools;             /* [loops], made by upstream_pools_new(); each belongs to its loop's thread */
     atomic_int connections; /* open ones, of all loops */
@@ -126,7 +126,7 @@ void function_set_blocked(struct function_state *function, const char *code);
 /* Adds the pod to the function: takes over the reference. */
 void function_add_pod(struct function_state *function, struct pod *pod);
 /* pools: taken over. */
-struct pod *pod_new(const char *name, const char *uid, struct upstream_pool *pools, int64_t now_ms);
+struct pod *pod_new(const char *uid, struct upstream_pool *pools, int64_t now_ms);
 /* The outcome tells whether idle connections to it must be closed: its address changed, or nothing new goes there. */
 bool function_update_pod(struct function_state *function, struct pod *pod, const struct gateway_pod *news);
 void function_remove_pod(struct function_state *function,

@@ -14,9 +14,9 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
-#define GATEWAY_LOOPS_MAX          64
-#define GATEWAY_GOODBYE_WAIT_MS    200
-#define GATEWAY_STOP_TURNS         4
+#define GATEWAY_LOOPS_MAX       64
+#define GATEWAY_GOODBYE_WAIT_MS 200
+#define GATEWAY_STOP_TURNS      4
 
 /* ---- closing idle connections on every loop ---- */
 
@@ -95,8 +95,7 @@ static void closing_wait(struct closing *closing)
     until.tv_sec += until.tv_nsec / 1000000000L;
     until.tv_nsec %= 1000000000L;
     pthread_mutex_lock(&closing->mu);
-    while (closing->left > 0 && pthread_cond_timedwait(&closing->all_done, &closing->mu, &until) == 0) {
-    }
+    while (closing->left > 0 && pthread_cond_timedwait(&closing->all_done, &closing->mu, &until) == 0) {}
     closing_unref_unlock(closing);
 }
 
@@ -161,11 +160,11 @@ static void copy_settings(struct gateway *gateway, const struct gateway_settings
 {
     struct gateway_settings *own = &gateway->settings;
     *own = *settings;
-    own->public_listen = xstrdup_or_null(settings->public_listen);
-    own->internal_listen = xstrdup_or_null(settings->internal_listen);
-    own->domain = xstrdup_or_null(settings->domain);
-    own->cluster_domain = xstrdup_or_null(settings->cluster_domain);
-    own->identity = xstrdup(settings->identity ? settings->identity : "");
+    const char **strings[GATEWAY_STRINGS] = {&own->public_listen, &own->internal_listen, &own->domain,
+                                             &own->cluster_domain, &own->identity};
+    for (size_t i = 0; i < GATEWAY_STRINGS; i++) {
+        *strings[i] = gateway->owned[i] = xstrdup_or_null(*strings[i]);
+    }
     int most = raise_descriptors();
     own->max_connections = settings->max_connections > 0 ? settings->max_connections : most;
     struct {
@@ -214,7 +213,8 @@ static int parse_listen(const char *text, struct sockaddr_in *ret_address, struc
     if (colon && (size_t)(colon - text) < sizeof(host)) {
         memcpy(host, text, (size_t)(colon - text));
     }
-    if (!colon || !parse_int64(colon + 1, 0, 65535, &port) || inet_pton(AF_INET, host, &ret_address->sin_addr) != 1) {
+    if (!colon || !parse_int64(colon + 1, 0, 65535, &port) ||
+        inet_pton(AF_INET, host, &ret_address->sin_addr) != 1) {
         return err_set(err, ERR_INVALID, "\"%s\" is no IPv4 address and port", text);
     }
     ret_address->sin_port = htons((uint16_t)port);
@@ -246,7 +246,8 @@ int gateway_start(struct gateway *gateway, struct err *err)
 {
     const struct gateway_settings *settings = &gateway->settings;
     if (listen_on(gateway, LISTENER_PUBLIC, settings->public_listen, err) < 0 ||
-        (settings->internal_listen && listen_on(gateway, LISTENER_INTERNAL, settings->internal_listen, err) < 0)) {
+        (settings->internal_listen &&
+         listen_on(gateway, LISTENER_INTERNAL, settings->internal_listen, err) < 0)) {
         return -1;
     }
     atomic_store(&gateway->running, true);
@@ -307,10 +308,8 @@ void gateway_free(struct gateway *gateway)
     }
     free(gateway->workers);
     function_metrics_free(gateway->unrouted);
-    const char *strings[] = {gateway->settings.public_listen, gateway->settings.internal_listen, gateway->settings.domain,
-                             gateway->settings.cluster_domain, gateway->settings.identity};
-    for (size_t i = 0; i < ARRAY_SIZE(strings); i++) {
-        free((void *)(uintptr_t)strings[i]);
+    for (size_t i = 0; i < GATEWAY_STRINGS; i++) {
+        free(gateway->owned[i]);
     }
     free(gateway);
 }
@@ -321,7 +320,8 @@ static void retry_routes(struct gateway *gateway)
 {
     for (int i = 0; i < gateway->loops; i++) {
         struct worker *worker = &gateway->workers[i];
-        if (atomic_load(&worker->route_waiting) > 0 && !atomic_exchange(&worker->routes_changed_pending, true)) {
+        if (atomic_load(&worker->route_waiting) > 0 &&
+            !atomic_exchange(&worker->routes_changed_pending, true)) {
             loop_post(worker->loop, &worker->routes_changed);
         }
     }
@@ -374,7 +374,8 @@ bool gateway_pod_goodbye(struct gateway *gateway, const char *uid)
     return true;
 }
 
-void gateway_function_blocked(struct gateway *gateway, const char *namespace, const char *name, const char *code)
+void gateway_function_blocked(struct gateway *gateway, const char *namespace, const char *name,
+                              const char *code)
 {
     registry_set_blocked(gateway->registry, namespace, name, code);
 }
@@ -390,16 +391,18 @@ int gateway_statz(struct gateway *gateway, struct strbuf *out)
 {
     int64_t now_us = clock_monotonic_us(); /* integrals and uptime are of the same moment */
     strbuf_append_str(out, "{\"gateway\":");
-    strbuf_append_json_string(out, gateway->settings.identity, strlen(gateway->settings.identity));
-    strbuf_appendf(out, ",\"uptimeMs\":%" PRId64 ",\"draining\":%s,\"functions\":[", (now_us - gateway->started_us) / 1000,
-                   atomic_load(&gateway->draining) ? "true" : "false");
+    const char *identity = gateway->settings.identity ? gateway->settings.identity : "";
+    strbuf_append_json_string(out, identity, strlen(identity));
+    strbuf_appendf(out, ",\"uptimeMs\":%" PRId64 ",\"draining\":%s,\"functions\":[",
+                   (now_us - gateway->started_us) / 1000, atomic_load(&gateway->draining) ? "true" : "false");
     registry_statz(gateway->registry, now_us, STATZ_IDLE_LIMIT_US, out);
     return strbuf_append_str(out, "]}\n");
 }
 
 bool gateway_ready(const struct gateway *gateway)
 {
-    return atomic_load(&gateway->running) && atomic_load(&gateway->synced) && !atomic_load(&gateway->draining);
+    return atomic_load(&gateway->running) && atomic_load(&gateway->synced) &&
+           !atomic_load(&gateway->draining);
 }
 
 void gateway_drain(struct gateway *gateway)
@@ -417,7 +420,8 @@ bool gateway_quiet(const struct gateway *gateway, int64_t quiet_ms)
     int64_t now_ms = clock_monotonic_ms();
     for (int i = 0; i < gateway->loops; i++) {
         const struct worker *worker = &gateway->workers[i];
-        if (atomic_load(&worker->exchanges) > 0 || now_ms - atomic_load(&worker->last_request_ms) < quiet_ms) {
+        if (atomic_load(&worker->exchanges) > 0 ||
+            now_ms - atomic_load(&worker->last_request_ms) < quiet_ms) {
             return false;
         }
     }

@@ -17,6 +17,7 @@
 #include "operator/gateway/registry.h"
 #include "operator/gateway/route.h"
 
+#define GATEWAY_STRINGS      5
 #define WORKER_SCRATCH_BYTES (64 * 1024) /* one reading */
 #define WORKER_BUILD_BYTES   (256 * 1024)
 #define REQUEST_ID_HEX       32
@@ -55,19 +56,20 @@ struct worker {
     uint64_t random[2];
     char date[DATE_SIZE];
     int64_t date_ms;
-    char *scratch;           /* [WORKER_SCRATCH_BYTES] */
+    char *scratch; /* [WORKER_SCRATCH_BYTES] */
     struct strbuf build;
     struct h1_head head;
-    atomic_int exchanges;        /* requests being worked on, those that wait for routes included */
+    atomic_int exchanges; /* requests being worked on, those that wait for routes included */
     atomic_llong last_request_ms;
-    atomic_int route_waiting;    /* route_waiter_count, for other threads */
+    atomic_int route_waiting; /* route_waiter_count, for other threads */
 };
 
 struct gateway {
-    struct gateway_settings settings; /* strings copied */
+    struct gateway_settings settings; /* its strings are those in `owned` */
+    char *owned[GATEWAY_STRINGS];
     struct registry *registry;
     struct gateway_metrics metrics;
-    struct function_metrics *unrouted;  /* requests of no function */
+    struct function_metrics *unrouted; /* requests of no function */
     struct worker *workers;
     int loops;
     int64_t started_us;
@@ -77,9 +79,10 @@ struct gateway {
 };
 
 int worker_init(struct worker *worker, struct gateway *gateway, int index, struct err *err) MUST_CHECK;
-int worker_listen(struct worker *worker, enum listener listener, const struct sockaddr_in *address, struct err *err) MUST_CHECK;
+int worker_listen(struct worker *worker, enum listener listener, const struct sockaddr_in *address,
+                  struct err *err) MUST_CHECK;
 int worker_start(struct worker *worker, struct err *err) MUST_CHECK;
-void worker_stop(struct worker *worker);      /* joins */
+void worker_stop(struct worker *worker); /* joins */
 /* When no loop runs any more: closes every connection. What that leads to runs in the loops' next turns. */
 void worker_close_all(struct worker *worker);
 void worker_release(struct worker *worker);

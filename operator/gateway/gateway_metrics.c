@@ -19,35 +19,38 @@ void gateway_metrics_init(struct gateway_metrics *metrics, struct metrics *regis
 {
     static const char *const phases[COLD_PHASES] = {"decide", "start", "probe", "handler"};
     static const char *const listeners[] = {"public", "internal"};
-    metrics->requests = metrics_counter(registry, "cicada_gateway_requests_total",
-                                        "Requests answered; code 499: the client went first.", request_labels);
-    metrics->duration = metrics_histogram(registry, "cicada_gateway_request_duration_seconds",
-                                          "Time from a request's head to the end of its answer.", function_labels,
-                                          metrics_latency_bounds, metrics_latency_bound_count);
-    metrics->held =
-        metrics_gauge(registry, "cicada_gateway_held_requests", "Requests that wait for a replica.", function_labels);
-    struct metric_family *cold = metrics_histogram(registry, "cicada_gateway_cold_start_seconds",
-                                                   "Phases of requests that came while nothing could serve.", phase_labels,
-                                                   metrics_latency_bounds, metrics_latency_bound_count);
+    metrics->requests =
+        metrics_counter(registry, "cicada_gateway_requests_total",
+                        "Requests answered; code 499: the client went first.", request_labels);
+    metrics->duration =
+        metrics_histogram(registry, "cicada_gateway_request_duration_seconds",
+                          "Time from a request's head to the end of its answer.", function_labels,
+                          metrics_latency_bounds, metrics_latency_bound_count);
+    metrics->held = metrics_gauge(registry, "cicada_gateway_held_requests",
+                                  "Requests that wait for a replica.", function_labels);
+    struct metric_family *cold =
+        metrics_histogram(registry, "cicada_gateway_cold_start_seconds",
+                          "Phases of requests that came while nothing could serve.", phase_labels,
+                          metrics_latency_bounds, metrics_latency_bound_count);
     for (int i = 0; i < COLD_PHASES; i++) {
         metrics->cold_start[i] = metric_family_get(cold, (const char *[]){phases[i]});
     }
-    struct metric_family *connections =
-        metrics_gauge(registry, "cicada_gateway_client_connections", "Open connections of clients.", listener_labels);
+    struct metric_family *connections = metrics_gauge(registry, "cicada_gateway_client_connections",
+                                                      "Open connections of clients.", listener_labels);
     for (int i = 0; i < 2; i++) {
         metrics->connections[i] = metric_family_get(connections, (const char *[]){listeners[i]});
     }
-    metrics->upstream_connections = single(
-        metrics_gauge(registry, "cicada_gateway_upstream_connections", "Open connections to function pods.", NULL));
+    metrics->upstream_connections = single(metrics_gauge(registry, "cicada_gateway_upstream_connections",
+                                                         "Open connections to function pods.", NULL));
     metrics->upstream_retries = single(metrics_counter(registry, "cicada_gateway_upstream_retries_total",
                                                        "Requests that were sent to a pod again.", NULL));
     metrics->upstream_failures =
         single(metrics_counter(registry, "cicada_gateway_upstream_failures_total",
                                "Requests answered 502 or 504, or cut, because of a pod.", NULL));
-    metrics->probes =
-        single(metrics_counter(registry, "cicada_gateway_probes_total", "Connection attempts to pods not yet usable.", NULL));
-    metrics->wakes =
-        single(metrics_counter(registry, "cicada_gateway_wakes_total", "Times a function was asked to wake.", NULL));
+    metrics->probes = single(metrics_counter(registry, "cicada_gateway_probes_total",
+                                             "Connection attempts to pods not yet usable.", NULL));
+    metrics->wakes = single(
+        metrics_counter(registry, "cicada_gateway_wakes_total", "Times a function was asked to wake.", NULL));
     metrics->shed = single(metrics_counter(registry, "cicada_gateway_shed_connections_total",
                                            "Connections refused because there are too many.", NULL));
 }
@@ -66,7 +69,8 @@ struct function_metrics {
     struct code_metric codes[FUNCTION_METRIC_CODES];
 };
 
-struct function_metrics *function_metrics_new(struct gateway_metrics *metrics, const char *namespace, const char *name)
+struct function_metrics *function_metrics_new(struct gateway_metrics *metrics, const char *namespace,
+                                              const char *name)
 {
     struct function_metrics *function = xcalloc(1, sizeof(*function));
     function->metrics = metrics;
@@ -91,7 +95,8 @@ void function_metrics_free(struct function_metrics *function)
     free(function);
 }
 
-static struct metric *cached(_Atomic(struct metric *) *slot, struct metric_family *family, const char *const *labels)
+static struct metric *cached(_Atomic(struct metric *) *slot, struct metric_family *family,
+                             const char *const *labels)
 {
     struct metric *metric = atomic_load_explicit(slot, memory_order_acquire);
     if (!metric) {
@@ -134,7 +139,8 @@ void function_metrics_count(struct function_metrics *function, int status, int64
 {
     const char *labels[] = {function->namespace, function->name};
     metric_add(code_metric(function, status), 1);
-    metric_observe(cached(&function->duration, function->metrics->duration, labels), (double)duration_us / 1e6);
+    metric_observe(cached(&function->duration, function->metrics->duration, labels),
+                   (double)duration_us / 1e6);
 }
 
 void function_metrics_held(struct function_metrics *function, int change)

@@ -26,12 +26,13 @@ void gateway_metrics_init(struct gateway_metrics *metrics, struct metrics *regis
 #define FUNCTION_METRIC_CODES 16
 
 struct function_metrics;
-struct function_metrics *function_metrics_new(struct gateway_metrics *metrics, const char *namespace, const char *name);
+struct function_metrics *function_metrics_new(struct gateway_metrics *metrics, const char *namespace,
+                                              const char *name);
 /* Also removes the series: nobody may use them any more. */
-void function_metrics_free(struct function_metrics *metrics);
+void function_metrics_free(struct function_metrics *function);
 
 /* A request ended: status 499 means the client went first. */
-void function_metrics_count(struct function_metrics *metrics, int status, int64_t duration_us);
-void function_metrics_held(struct function_metrics *metrics, int change);
+void function_metrics_count(struct function_metrics *function, int status, int64_t duration_us);
+void function_metrics_held(struct function_metrics *function, int change);
 
 #endif

@@ -15,7 +15,6 @@ struct keeper {
     LIST_HEAD(, probe) probes;
 };
 
-
 static void forget_probe(struct probe *probe, void *arg)
 {
     (void)arg;
@@ -26,7 +25,8 @@ static void forget_probe(struct probe *probe, void *arg)
 static bool is_probed(const struct keeper *keeper, const struct pod *pod)
 {
     const struct probe *probe;
-    LIST_FOREACH (probe, &keeper->probes, link) {
+    LIST_FOREACH(probe, &keeper->probes, link)
+    {
         if (probe->pod == pod) {
             return true;
         }

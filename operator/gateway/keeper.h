@@ -13,7 +13,7 @@
 struct keeper;
 
 struct keeper *keeper_new(struct worker *worker, struct function_state *function);
-void keeper_attend(void *keeper); /* function_state's `attend` */
+void keeper_attend(void *arg); /* the keeper: function_state's `attend` */
 void keeper_close(struct keeper *keeper);
 void keeper_free(struct keeper *keeper); /* the same when no loop runs any more */
 

@@ -122,7 +122,7 @@ static void start_due(struct probe *probe, const struct sockaddr_in *address, in
                       int64_t now_ms)
 {
     struct probe_attempt *spare;
-    if (due_ms(probe, &spare) <= now_ms) {
+    if (due_ms(probe, &spare) <= now_ms && spare) {
         set_next(probe, period_ms, now_ms);
         attempt_start(probe, spare, address, now_ms);
     }

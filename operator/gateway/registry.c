@@ -38,7 +38,8 @@ void registry_free(struct registry *registry)
     route_table_unref(registry->routes);
     HASH_CLEAR(by_uid, registry->pods);
     struct function_state *function, *next;
-    HASH_ITER (by_key, registry->functions, function, next) {
+    HASH_ITER(by_key, registry->functions, function, next)
+    {
         HASH_DELETE(by_key, registry->functions, function);
         registry->ops.abandon(registry->ops.arg, function);
     }
@@ -50,7 +51,8 @@ void registry_free(struct registry *registry)
 
 /* ---- finding; mu held ---- */
 
-static struct function_state *find_function(struct registry *registry, const char *namespace, const char *name)
+static struct function_state *find_function(struct registry *registry, const char *namespace,
+                                            const char *name)
 {
     CLEANUP_FREE char *key = xasprintf("%s/%s", namespace, name);
     struct function_state *function;
@@ -58,7 +60,8 @@ static struct function_state *find_function(struct registry *registry, const cha
     return function;
 }
 
-static struct function_state *ensure_function(struct registry *registry, const char *namespace, const char *name)
+static struct function_state *ensure_function(struct registry *registry, const char *namespace,
+                                              const char *name)
 {
     struct function_state *function = find_function(registry, namespace, name);
     if (!function) {
@@ -81,8 +84,8 @@ static struct pod *find_pod(struct registry *registry, const char *uid)
 /* Status changes come as updates of the same generation: nothing to do for anybody. */
 static bool is_same_spec(const struct function_spec *old, const struct function_spec *spec)
 {
-    return old && spec->generation > 0 && old->generation == spec->generation && old->deleting == spec->deleting &&
-           old->uid && spec->uid && strcmp(old->uid, spec->uid) == 0;
+    return old && spec->generation > 0 && old->generation == spec->generation &&
+           old->deleting == spec->deleting && old->uid && spec->uid && strcmp(old->uid, spec->uid) == 0;
 }
 
 void registry_set_function(struct registry *registry, struct function_spec *spec)
@@ -108,7 +111,8 @@ void registry_remove_function(struct registry *registry, const char *namespace, 
     pthread_mutex_unlock(&registry->mu);
 }
 
-void registry_set_blocked(struct registry *registry, const char *namespace, const char *name, const char *code)
+void registry_set_blocked(struct registry *registry, const char *namespace, const char *name,
+                          const char *code)
 {
     pthread_mutex_lock(&registry->mu);
     struct function_state *function =
@@ -124,7 +128,8 @@ void registry_set_gateways(struct registry *registry, int gateways)
     pthread_mutex_lock(&registry->mu);
     registry->gateways = gateways > 1 ? gateways : 1;
     struct function_state *function, *next;
-    HASH_ITER (by_key, registry->functions, function, next) {
+    HASH_ITER(by_key, registry->functions, function, next)
+    {
         function_set_gateways(function, registry->gateways);
     }
     pthread_mutex_unlock(&registry->mu);
@@ -138,7 +143,7 @@ void registry_set_pod(struct registry *registry, const struct gateway_pod *news)
     struct pod *pod = find_pod(registry, news->uid);
     if (!pod) {
         struct function_state *function = ensure_function(registry, news->namespace, news->function);
-        pod = pod_new(news->name, news->uid, registry->ops.make_pools(registry->ops.arg), clock_monotonic_ms());
+        pod = pod_new(news->uid, registry->ops.make_pools(registry->ops.arg), clock_monotonic_ms());
         HASH_ADD_KEYPTR(by_uid, registry->pods, pod->uid, strlen(pod->uid), pod);
         function_add_pod(function, pod);
     }
@@ -194,7 +199,8 @@ static struct route_table *build_routes(struct registry *registry)
         xcalloc(HASH_CNT(by_key, registry->functions) + 1, sizeof(*functions));
     size_t count = 0;
     struct function_state *function, *next;
-    HASH_ITER (by_key, registry->functions, function, next) {
+    HASH_ITER(by_key, registry->functions, function, next)
+    {
         if (function->spec) {
             functions[count++] = (struct route_function){.function = function, .spec = function->spec};
         }
@@ -220,18 +226,29 @@ struct route_table *registry_routes(struct registry *registry, uint64_t *ret_ver
 
 /* ---- upkeep ---- */
 
+/* One reference, ours: no table and no request can bring it back, and only this module hands out new ones. */
+static struct function_state *find_forgettable(struct registry *registry, int64_t now_us,
+                                               int64_t idle_limit_us)
+{
+    struct function_state *function, *next;
+    HASH_ITER(by_key, registry->functions, function, next)
+    {
+        if (!function->spec && atomic_load(&function->refs) == 1 &&
+            function_is_forgettable(function, now_us, idle_limit_us)) {
+            return function;
+        }
+    }
+    return NULL;
+}
+
 void registry_sweep(struct registry *registry, int64_t idle_limit_us)
 {
     int64_t now_us = clock_monotonic_us();
+    struct function_state *function;
     pthread_mutex_lock(&registry->mu);
-    struct function_state *function, *next;
-    HASH_ITER (by_key, registry->functions, function, next) {
-        /* One reference, ours: no table and no request can bring it back, and only this module hands out new ones. */
-        if (!function->spec && atomic_load(&function->refs) == 1 &&
-            function_is_forgettable(function, now_us, idle_limit_us)) {
-            HASH_DELETE(by_key, registry->functions, function);
-            registry->ops.abandon(registry->ops.arg, function);
-        }
+    while ((function = find_forgettable(registry, now_us, idle_limit_us))) {
+        HASH_DELETE(by_key, registry->functions, function);
+        registry->ops.abandon(registry->ops.arg, function);
     }
     pthread_mutex_unlock(&registry->mu);
 }
@@ -241,7 +258,8 @@ void registry_statz(struct registry *registry, int64_t now_us, int64_t idle_limi
     bool comma = false;
     pthread_mutex_lock(&registry->mu);
     struct function_state *function, *next;
-    HASH_ITER (by_key, registry->functions, function, next) {
+    HASH_ITER(by_key, registry->functions, function, next)
+    {
         comma |= function_statz(function, now_us, idle_limit_us, comma, out);
     }
     pthread_mutex_unlock(&registry->mu);

@@ -136,12 +136,13 @@ void route_table_unref(struct route_table *table)
         return;
     }
     HASH_CLEAR(hh, table->by_name);
-    struct host *host, *next;
-    HASH_ITER(hh, table->hosts, host, next)
-    {
-        HASH_DEL(table->hosts, host);
+    struct host *host = table->hosts;
+    HASH_CLEAR(hh, table->hosts); /* leaves the list that runs through the entries */
+    while (host) {
+        struct host *next = host->hh.next;
         free(host->paths);
         free(host);
+        host = next;
     }
     for (size_t i = 0; i < table->count; i++) {
         function_state_unref(table->functions[i].function);

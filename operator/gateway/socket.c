@@ -25,7 +25,7 @@ int socket_connect(const struct sockaddr_in *address, int *ret_fd, struct err *e
 
 static bool met_itself(int fd)
 {
-    struct sockaddr_in own, peer;
+    struct sockaddr_in own = {0}, peer = {0};
     socklen_t own_len = sizeof(own), peer_len = sizeof(peer);
     return getsockname(fd, (struct sockaddr *)&own, &own_len) == 0 &&
            getpeername(fd, (struct sockaddr *)&peer, &peer_len) == 0 && own.sin_port == peer.sin_port &&

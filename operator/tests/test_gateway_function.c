@@ -95,7 +95,7 @@ static void set_pod(struct line *line, int pod, enum gateway_pod_state state, co
 {
     struct gateway_pod change = news(pod, state, failure);
     if (!line->pods[pod]) {
-        line->pods[pod] = pod_new("p", "u", upstream_pools_new(1), clock_monotonic_ms());
+        line->pods[pod] = pod_new("u", upstream_pools_new(1), clock_monotonic_ms());
         function_add_pod(line->function, line->pods[pod]);
     }
     (void)function_update_pod(line->function, line->pods[pod], &change);
