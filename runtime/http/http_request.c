@@ -170,13 +170,11 @@ int http_request_respond(struct http_request *req, int status, const struct http
     if (req->is_head || !has_body) {
         body_len = 0;
     }
-    bool together = body_len <= ONE_WRITE_MAX_BYTES;
-    if (together) {
-        strbuf_append(&out, body, body_len);
-    }
+    bool together = body_len <= ONE_WRITE_MAX_BYTES && strbuf_append(&out, body, body_len) == 0;
     if (write_all(req, out.buf, out.len, err) < 0) {
         return -1;
     }
+    /* Too large for one write, or behind a head so large that the buffer was full. */
     return together ? 0 : write_all(req, body, body_len, err);
 }
 

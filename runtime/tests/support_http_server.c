@@ -111,6 +111,24 @@ static void handle_stack(struct http_request *req)
     answer_text(req, large[1024] == 1 ? 200 : 500, "deep");
 }
 
+/* As many bytes of headers as the query says, and a body that went out by one write with a smaller head. */
+static void handle_large_head(struct http_request *req)
+{
+    struct err err = ERR_INIT;
+    int64_t head_bytes = 0;
+    CLEANUP_STRBUF struct strbuf value;
+    strbuf_init(&value, 200000);
+    assert_true(parse_int64(http_request_query(req), 0, 200000, &head_bytes));
+    while (value.len < (size_t)head_bytes) {
+        strbuf_append_char(&value, 'v');
+    }
+    const struct http_header headers[] = {{"X-Large", value.buf}};
+    if (http_request_respond(req, 200, headers, 1, served_large_body, 65536, &err) < 0 &&
+        err.code != ERR_TOO_LARGE) {
+        abort();
+    }
+}
+
 static void handler(void *arg, struct http_request *req)
 {
     (void)arg;
@@ -122,6 +140,8 @@ static void handler(void *arg, struct http_request *req)
         return;
     } else if (strcmp(path, "/large") == 0) {
         answer(req, 200, served_large_body, LARGE_BODY_BYTES);
+    } else if (strcmp(path, "/large-head") == 0) {
+        handle_large_head(req);
     } else if (strcmp(path, "/stream") == 0 || strcmp(path, "/stream-cut") == 0) {
         handle_stream(req, strcmp(path, "/stream") == 0);
     } else if (strcmp(path, "/abort") == 0) {

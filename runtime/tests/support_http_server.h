@@ -1,6 +1,6 @@
 /* support_http_server.h - a server whose handler does what the path says, for the tests of http_server.
  *
- * /echo?MS (the body, read within MS; an error's name), /show (the request), /large, /stream, /stream-cut, /abort, /close,
+ * /echo?MS (the body, read within MS; an error's name), /show (the request), /large, /large-head?BYTES, /stream, /stream-cut, /abort, /close,
  * /wait (until the gate opens), /misuse, /stack, /silent (no answer), /204, /304, and "hello" for all others.
  */
 #ifndef CICADA_TESTS_SUPPORT_HTTP_SERVER_H

@@ -151,6 +151,21 @@ static void large_answers_arrive_whole(void **state)
     }
 }
 
+static void large_heads_lose_no_body(void **state)
+{
+    (void)state;
+    static const char *const requests[] = {GET("/large-head?1000"), GET("/large-head?60000"),
+                                           GET("/large-head?66000"), GET("/large-head?120000")};
+    for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
+        CLEANUP_FD int fd = socket_connect(served_port);
+        socket_send_text(fd, requests[i]);
+        CLEANUP_FREE char *text = socket_read_answer(fd);
+        assert_status(text, 200);
+        assert_int_equal(strlen(body_of(text)), 65536);
+        assert_true(served_still_open(fd));
+    }
+}
+
 static void misuse_is_refused_not_sent(void **state)
 {
     (void)state;
@@ -362,6 +377,7 @@ int main(void)
         with_server(answers_without_a_body),
         with_server(streams),
         with_server(large_answers_arrive_whole),
+        with_server(large_heads_lose_no_body),
         with_server(misuse_is_refused_not_sent),
         with_server(handlers_have_a_whole_stack),
         with_server(counts_what_is_in_flight),
