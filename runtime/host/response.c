@@ -38,6 +38,8 @@ void response_mistake(struct cicada_response *response, const char *format, ...)
 void response_clear_body(struct cicada_response *response)
 {
     strbuf_clear(&response->body);
+    if (response->is_problem) /* its type goes with it; the handler's own stays */
+        response->content_type = NULL;
     response->is_problem = false;
     response->writing = false;
     response->depth = 0;
@@ -88,6 +90,18 @@ static bool is_ours(const char *name)
     return false;
 }
 
+static void add_header(struct cicada_response *response, const char *name, const char *value)
+{
+    response->head_bytes += strlen(name) + strlen(value);
+    if (strcasecmp(name, "Content-Type") == 0)
+        response->content_type = arena_strdup(response->arena, value);
+    else if (response->header_count == RESPONSE_HEADERS_MAX)
+        response_mistake(response, "more than %d headers", RESPONSE_HEADERS_MAX);
+    else
+        response->headers[response->header_count++] =
+            (struct http_header){arena_strdup(response->arena, name), arena_strdup(response->arena, value)};
+}
+
 void response_header(struct cicada_response *response, const char *name, const char *value)
 {
     if (!is_token(name) || !is_field_value(value))
@@ -97,13 +111,10 @@ void response_header(struct cicada_response *response, const char *name, const c
         response_mistake(response, "header %s belongs to the runtime", name);
     else if (strlen(name) + strlen(value) > RESPONSE_HEADER_MAX_BYTES)
         response_mistake(response, "header %.40s is longer than %d bytes", name, RESPONSE_HEADER_MAX_BYTES);
-    else if (strcasecmp(name, "Content-Type") == 0)
-        response->content_type = arena_strdup(response->arena, value);
-    else if (response->header_count == RESPONSE_HEADERS_MAX)
-        response_mistake(response, "more than %d headers", RESPONSE_HEADERS_MAX);
+    else if (response->head_bytes + strlen(name) + strlen(value) > RESPONSE_HEAD_MAX_BYTES)
+        response_mistake(response, "the headers are longer than %d bytes together", RESPONSE_HEAD_MAX_BYTES);
     else
-        response->headers[response->header_count++] =
-            (struct http_header){arena_strdup(response->arena, name), arena_strdup(response->arena, value)};
+        add_header(response, name, value);
 }
 
 void response_body(struct cicada_response *response, const void *data, size_t len)
@@ -146,6 +157,7 @@ void response_set_problem(struct cicada_response *response, const struct problem
     char seconds[16];
 
     response->header_count = 0;
+    response->head_bytes = 0;
     response->mistake[0] = '\0';
     put_problem(response, problem);
     if (retry_after_s > 0) {

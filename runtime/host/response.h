@@ -21,6 +21,7 @@
 
 #define RESPONSE_HEADERS_MAX      48
 #define RESPONSE_HEADER_MAX_BYTES 8192
+#define RESPONSE_HEAD_MAX_BYTES   24576 /* names and values together: a gateway takes heads up to 32 KiB */
 #define RESPONSE_DEPTH_MAX        64
 
 struct cicada_response {
@@ -30,6 +31,7 @@ struct cicada_response {
     int status;
     struct http_header headers[RESPONSE_HEADERS_MAX]; /* without Content-Type */
     size_t header_count;
+    size_t head_bytes;        /* names and values set so far */
     const char *content_type; /* NULL: by the body */
     struct strbuf body;
     size_t max_bytes;

@@ -33,7 +33,6 @@ static bool begin_value(struct cicada_response *response, const char *name)
     if (!response->writing) { /* a new document replaces any body so far */
         response_clear_body(response);
         response->writing = true;
-        response->content_type = NULL;
         depth = 0;
     }
     in_object = depth > 0 && !response->in_array[depth];

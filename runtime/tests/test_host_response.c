@@ -99,8 +99,11 @@ static void test_a_scalar_is_a_document(void **state)
 static void test_mistakes(void **state)
 {
     struct fixture fixture;
+    char long_value[8001];
 
     (void)state;
+    memset(long_value, 'x', sizeof(long_value) - 1);
+    long_value[sizeof(long_value) - 1] = '\0';
     cicada_write_end(begin(&fixture, 10));
     expect_mistake(&fixture, "without a begin");
     cicada_write_int64(begin(&fixture, 10), "name", 1);
@@ -134,6 +137,10 @@ static void test_mistakes(void **state)
     for (int i = 0; i <= RESPONSE_HEADERS_MAX; i++)
         cicada_response_header(&fixture.response, "X", "1");
     expect_mistake(&fixture, "more than");
+    begin(&fixture, 10);
+    for (int i = 0; i < 4; i++)
+        cicada_response_header(&fixture.response, "X", long_value);
+    expect_mistake(&fixture, "longer than 24576 bytes together");
 }
 
 static void test_size_limit(void **state)
@@ -177,6 +184,26 @@ static void test_problem(void **state)
     end(&fixture);
 }
 
+static void test_content_type(void **state)
+{
+    struct fixture fixture;
+    struct cicada_response *res = begin(&fixture, 1000);
+
+    (void)state;
+    cicada_response_header(res, "Content-Type", "application/geo+json");
+    cicada_write_begin_object(res, NULL);
+    cicada_write_end(res);
+    assert_string_equal(res->content_type, "application/geo+json");
+    /* A problem that the handler thinks better of takes its type along. */
+    (void)cicada_problem(res, 409, "taken", "%s", "");
+    cicada_response_body(res, "x", 1);
+    assert_null(res->content_type);
+    (void)cicada_problem(res, 409, "taken", "%s", "");
+    cicada_write_int64(res, NULL, 7);
+    assert_null(res->content_type);
+    end(&fixture);
+}
+
 static void test_termination_message(void **state)
 {
     char path[] = "/tmp/cicada-termination.XXXXXX";
@@ -204,9 +231,13 @@ static void test_termination_message(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_json),     cmocka_unit_test(test_a_scalar_is_a_document),
-        cmocka_unit_test(test_mistakes), cmocka_unit_test(test_size_limit),
-        cmocka_unit_test(test_problem),  cmocka_unit_test(test_termination_message),
+        cmocka_unit_test(test_json),
+        cmocka_unit_test(test_a_scalar_is_a_document),
+        cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_size_limit),
+        cmocka_unit_test(test_problem),
+        cmocka_unit_test(test_content_type),
+        cmocka_unit_test(test_termination_message),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -524,7 +524,7 @@ static inline void cicada_response_status(struct cicada_response *res, int statu
 {
     cicada_calls_of(res)->response_status(res, (int32_t)status);
 }
-/* Adds a header; Content-Type replaces. Content-Length, Connection, Transfer-Encoding, Date and X-Request-Id are the
+/* Adds a header, at most 48 and 24 KiB together; Content-Type replaces. Content-Length, Connection, Transfer-Encoding, Date and X-Request-Id are the
  * runtime's. */
 static inline void cicada_response_header(struct cicada_response *res, const char *name, const char *value)
 {
