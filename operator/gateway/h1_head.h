@@ -15,11 +15,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define H1_TARGET_BYTES_MAX           8192
-#define H1_REQUEST_HEAD_BYTES_MAX     16384
-#define H1_RESPONSE_HEAD_BYTES_MAX    32768
-#define H1_REQUEST_HEADERS_MAX        56
-#define H1_RESPONSE_HEADERS_MAX       128
+#define H1_TARGET_BYTES_MAX        8192
+#define H1_REQUEST_HEAD_BYTES_MAX  16384
+#define H1_RESPONSE_HEAD_BYTES_MAX 32768
+#define H1_REQUEST_HEADERS_MAX     56
+#define H1_RESPONSE_HEADERS_MAX    128
 
 /* Why a message is refused; H1_FAULT_NONE is 0. */
 enum h1_fault {
@@ -48,7 +48,7 @@ enum h1_name {
     H1_NAME_CONTENT_LENGTH,
     H1_NAME_TRANSFER_ENCODING,
     H1_NAME_CONNECTION,
-    H1_NAME_HOP,       /* Keep-Alive, Proxy-*, TE, Trailer, HTTP2-Settings */
+    H1_NAME_HOP, /* Keep-Alive, Proxy-*, TE, Trailer, HTTP2-Settings */
     H1_NAME_UPGRADE,
     H1_NAME_EXPECT,
     H1_NAME_DATE,
@@ -93,7 +93,8 @@ struct h1_head {
     struct h1_slice host;
 };
 
-/* ---- finding the end ---- */
+/* ---- finding the end (h1_scan.c) ---- */
+size_t h1_headers_max(enum h1_kind kind);
 struct h1_scan {
     enum h1_kind kind;
     uint32_t start;      /* of the head: empty lines before a request are skipped */
