@@ -10,7 +10,8 @@ struct aftermath {
     bool attend;
 };
 void aftermath_init(struct aftermath *aftermath);
-void function_unlock(struct function_state *function, struct aftermath *aftermath); /* unlocks, then does it */
+void function_unlock(struct function_state *function,
+                     struct aftermath *aftermath); /* unlocks, then does it */
 
 /* Brings the integrals up to date: before any change of waiting or in_flight. */
 void function_account(struct function_state *function, int64_t now_us);

@@ -20,8 +20,8 @@ struct loop {
     struct heap timers;
     int64_t now_ms;
     struct post_list deferred;
-    pthread_t thread;     /* written at the start of loop_run(), see running */
-    atomic_bool running;  /* thread is valid */
+    pthread_t thread;    /* written at the start of loop_run(), see running */
+    atomic_bool running; /* thread is valid */
     atomic_bool stopping;
     pthread_mutex_t mu;
     struct post_list posts; /* guarded by mu */
@@ -186,7 +186,8 @@ static void fire_timers(struct loop *loop)
 
 static bool on_own_thread(const struct loop *loop)
 {
-    return atomic_load_explicit(&loop->running, memory_order_acquire) && pthread_equal(loop->thread, pthread_self());
+    return atomic_load_explicit(&loop->running, memory_order_acquire) &&
+           pthread_equal(loop->thread, pthread_self());
 }
 
 static void ring_bell(struct loop *loop)
@@ -265,7 +266,9 @@ void loop_turn(struct loop *loop, int timeout_ms)
     loop->now_ms = clock_monotonic_ms();
     for (int i = 0; i < count; i++) {
         struct loop_watch *watch = events[i].data.ptr;
-        if (watch->fd >= 0 && watch->events != 0) { /* not closed or silenced by an earlier event of this turn; its memory lives until the end of the turn */
+        if (watch->fd >= 0 &&
+            watch->events !=
+                0) { /* not closed or silenced by an earlier event of this turn; its memory lives until the end of the turn */
             watch->ready(watch, events[i].events);
         }
     }

@@ -41,7 +41,7 @@ struct loop_post {
 
 int loop_new(struct loop **ret_loop, struct err *err) MUST_CHECK;
 void loop_free(struct loop *loop);
-void loop_run(struct loop *loop);  /* until loop_stop() */
+void loop_run(struct loop *loop); /* until loop_stop() */
 void loop_stop(struct loop *loop);
 void loop_turn(struct loop *loop, int timeout_ms); /* one turn */
 
@@ -53,12 +53,12 @@ int loop_watch_open(struct loop *loop, struct loop_watch *watch, int fd, uint32_
                     void (*ready)(struct loop_watch *watch, uint32_t events), struct err *err) MUST_CHECK;
 /* No system call if nothing changes. 0: nothing is reported, not even errors. */
 void loop_watch_set(struct loop *loop, struct loop_watch *watch, uint32_t events);
-void loop_watch_close(struct loop *loop, struct loop_watch *watch);                /* nothing if it is closed */
-int loop_watch_detach(struct loop *loop, struct loop_watch *watch);                /* the caller owns the fd */
+void loop_watch_close(struct loop *loop, struct loop_watch *watch); /* nothing if it is closed */
+int loop_watch_detach(struct loop *loop, struct loop_watch *watch); /* the caller owns the fd */
 
 void loop_timer_init(struct loop_timer *timer, void (*fire)(struct loop_timer *timer));
 void loop_timer_set(struct loop *loop, struct loop_timer *timer, int64_t deadline_ms);
-void loop_timer_cancel(struct loop_timer *timer);                  /* cheap; the loop still borrows it */
+void loop_timer_cancel(struct loop_timer *timer);                   /* cheap; the loop still borrows it */
 void loop_timer_close(struct loop *loop, struct loop_timer *timer); /* the loop forgets it */
 
 /* Runs post->run on the loop's thread in this or the next turn; in the order of posting. */

@@ -30,10 +30,10 @@ struct upstream_conn {
     struct loop_timer timer; /* idle limit */
     struct loop_post gone;
     struct worker *worker;
-    struct pod *pod;            /* a reference */
-    unsigned epoch;             /* the pod's when this was opened */
+    struct pod *pod; /* a reference */
+    unsigned epoch;  /* the pod's when this was opened */
     enum upstream_state state;
-    struct exchange *exchange;  /* while connecting or busy */
+    struct exchange *exchange; /* while connecting or busy */
     bool reused;
     struct outbuf out;
     LIST_ENTRY(upstream_conn) all_link, idle_link;
@@ -44,7 +44,8 @@ void upstream_pools_free(struct upstream_pool *pools);
 
 /* An idle connection, now busy; NULL: there is none. careful: one that the pod has just closed is not returned (costs a
  * system call; for requests that can't be sent twice). */
-struct upstream_conn *upstream_take(struct worker *worker, struct pod *pod, struct exchange *exchange, bool careful);
+struct upstream_conn *upstream_take(struct worker *worker, struct pod *pod, struct exchange *exchange,
+                                    bool careful);
 /* A new one, connecting. bound: how many the pod may have of this gateway. */
 int upstream_connect(struct worker *worker, struct pod *pod, const struct sockaddr_in *address, int bound,
                      struct exchange *exchange, struct upstream_conn **ret_conn, struct err *err) MUST_CHECK;
