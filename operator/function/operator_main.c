@@ -45,7 +45,7 @@ struct program {
     struct function_settings settings;
     struct function_reconciler reconciler;
     struct metrics *metrics;
-    struct metric *is_leader, *writes, *reads, *functions;
+    struct metric *is_leader, *writes, *reads, *unreadable, *functions;
     struct http_server *admin;
     struct workqueue *queue;
     struct function_cache *cache;
@@ -91,6 +91,7 @@ static void respond_metrics(struct program *program, struct http_request *req)
                program->cache ? (double)function_cache_count(program->cache, CACHE_FUNCTION) : 0);
     catch_up(program->writes, kube_client_writes(program->client));
     catch_up(program->reads, kube_client_reads(program->client));
+    catch_up(program->unreadable, kube_client_unreadable(program->client));
     if (metrics_render(program->metrics, &text)) {
         respond_plain(req, 500, "too large\n");
     } else {
@@ -229,6 +230,9 @@ static void make_metrics(struct program *program)
                                      "Requests to the API server that write, the Lease included.", NULL));
     program->reads = plain_metric(metrics_counter(metrics, "cicada_operator_api_reads_total",
                                                   "Requests to the API server that read.", NULL));
+    program->unreadable =
+        plain_metric(metrics_counter(metrics, "cicada_operator_api_unreadable_total",
+                                     "Objects taken for absent because their JSON can't be read.", NULL));
 }
 
 static void make_cache(struct program *program)
@@ -359,8 +363,14 @@ static int wait_signal(const sigset_t *signals, int64_t timeout_ms)
 static int wait_for_end(struct program *program, const sigset_t *signals)
 {
     int signal_number;
+    int64_t unreadable = 0;
     while ((signal_number = wait_signal(signals, HEALTH_LOG_MS)) == 0) {
         struct err err = ERR_INIT;
+        if (kube_client_unreadable(program->client) > unreadable) {
+            unreadable = kube_client_unreadable(program->client);
+            log_warn("objects taken for absent because their JSON can't be read: %lld so far",
+                     (long long)unreadable);
+        }
         if (function_cache_failing(program->cache, &err)) {
             log_warn("a watch fails and is tried again: %s", err.msg);
         }

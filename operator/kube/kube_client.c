@@ -64,6 +64,17 @@ int64_t kube_client_reads(const struct kube_client *client)
     return atomic_load(&(client->parent ? client->parent : client)->reads);
 }
 
+void kube_client_count_unreadable(struct kube_client *client, int64_t count)
+{
+    struct kube_client *owner = client->parent ? client->parent : client;
+    atomic_fetch_add_explicit(&owner->unreadable, count, memory_order_relaxed);
+}
+
+int64_t kube_client_unreadable(const struct kube_client *client)
+{
+    return atomic_load(&(client->parent ? client->parent : client)->unreadable);
+}
+
 /* One request with an object as its answer. */
 struct call {
     const char *method;

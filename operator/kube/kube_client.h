@@ -26,7 +26,7 @@ struct kube_resource {
 };
 extern const struct kube_resource kube_functions;   /* cicada.dev/v1alpha1 */
 extern const struct kube_resource kube_deployments; /* apps/v1 */
-extern const struct kube_resource kube_pods, kube_services, kube_secrets, kube_nodes, kube_configmaps;
+extern const struct kube_resource kube_pods, kube_services, kube_nodes;
 extern const struct kube_resource kube_ingresses; /* networking.k8s.io/v1 */
 extern const struct kube_resource kube_leases;    /* coordination.k8s.io/v1 */
 extern const struct kube_resource kube_events;    /* core v1 Events */
@@ -108,5 +108,7 @@ int kube_watch(struct kube_client *client, const struct kube_resource *resource,
 /* Requests sent so far, by verb class: for metrics and the zero-writes check. */
 int64_t kube_client_writes(const struct kube_client *client);
 int64_t kube_client_reads(const struct kube_client *client);
+/* Objects in lists and watches that were taken for absent because their JSON can't be read (kube_object.h). */
+int64_t kube_client_unreadable(const struct kube_client *client);
 
 #endif

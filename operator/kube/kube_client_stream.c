@@ -46,9 +46,18 @@ static void query_int(struct kube_path *path, const char *key, int value)
     kube_path_query(path, key, text);
 }
 
+struct list_reading {
+    struct kube_client *client;
+    struct kube_list_scanner *scanner;
+};
+
 static int feed_list(void *arg, const char *data, size_t len, struct err *err)
 {
-    return kube_list_scanner_feed(arg, data, len, err);
+    struct list_reading *reading = arg;
+    int64_t before = reading->scanner->unreadable;
+    int rc = kube_list_scanner_feed(reading->scanner, data, len, err);
+    kube_client_count_unreadable(reading->client, reading->scanner->unreadable - before);
+    return rc;
 }
 
 int kube_list(struct kube_client *client, const struct kube_resource *resource, const char *namespace,
@@ -66,14 +75,24 @@ int kube_list(struct kube_client *client, const struct kube_resource *resource, 
         return -1;
     CLEANUP(kube_list_scanner_release) struct kube_list_scanner scanner;
     kube_list_scanner_init(&scanner, on_item, arg);
-    if (stream(client, &path, atomic_load(&client->timeout_ms), feed_list, &scanner, err) != 0)
+    struct list_reading reading = {.client = client, .scanner = &scanner};
+    if (stream(client, &path, atomic_load(&client->timeout_ms), feed_list, &reading, err) != 0)
         return -1;
     return kube_list_scanner_finish(&scanner, ret_meta, err);
 }
 
+struct watch_reading {
+    struct kube_client *client;
+    struct kube_watch_decoder *decoder;
+};
+
 static int feed_watch(void *arg, const char *data, size_t len, struct err *err)
 {
-    return kube_watch_decoder_feed(arg, data, len, err);
+    struct watch_reading *reading = arg;
+    int64_t before = reading->decoder->unreadable;
+    int rc = kube_watch_decoder_feed(reading->decoder, data, len, err);
+    kube_client_count_unreadable(reading->client, reading->decoder->unreadable - before);
+    return rc;
 }
 
 int kube_watch(struct kube_client *client, const struct kube_resource *resource, const char *namespace,
@@ -91,5 +110,6 @@ int kube_watch(struct kube_client *client, const struct kube_resource *resource,
         return -1;
     CLEANUP(kube_watch_decoder_release) struct kube_watch_decoder decoder;
     kube_watch_decoder_init(&decoder, on_event, arg);
-    return stream(client, &path, (int64_t)timeout_seconds * 1000 + WATCH_GRACE_MS, feed_watch, &decoder, err);
+    struct watch_reading reading = {.client = client, .decoder = &decoder};
+    return stream(client, &path, (int64_t)timeout_seconds * 1000 + WATCH_GRACE_MS, feed_watch, &reading, err);
 }

@@ -97,11 +97,22 @@ static int end_of_member(struct kube_list_scanner *scanner, struct err *err)
     return 0;
 }
 
+static int leave_out_item(struct kube_list_scanner *scanner, struct err *err)
+{
+    CLEANUP_JSON cJSON *stub = kube_object_stub(scanner->value.buf, scanner->value.len, /* member= */ NULL);
+    if (!stub)
+        return err_wrap(err, "list item");
+    err_clear(err);
+    scanner->unreadable++;
+    scanner->state = KUBE_LIST_AFTER_ITEM;
+    return 0;
+}
+
 static int end_of_item(struct kube_list_scanner *scanner, struct err *err)
 {
     cJSON *object = NULL;
     if (json_parse(scanner->value.buf, scanner->value.len, JSON_DEPTH_MAX, &object, err) != 0)
-        return err_wrap(err, "list item");
+        return leave_out_item(scanner, err);
     if (!cJSON_IsObject(object)) {
         cJSON_Delete(object);
         return err_set(err, ERR_INVALID, "list: item is no object");

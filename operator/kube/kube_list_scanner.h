@@ -1,7 +1,7 @@
 /* kube_list_scanner.h - the bytes of a list answer in, its items out one by one: memory stays at one object.
  *
  * The scanner only finds where values end; every value is then checked and parsed strictly on its own. Items are objects of
- * at most KUBE_ITEM_MAX_BYTES, without metadata.managedFields.
+ * at most KUBE_ITEM_MAX_BYTES, without metadata.managedFields. One that can't be read is left out (kube_object.h).
  *
  * Threads: one owner at a time.
  */
@@ -11,7 +11,8 @@
 #include "operator/kube/kube_client.h"
 #include "runtime/base/strbuf.h"
 
-#define KUBE_ITEM_MAX_BYTES (4u << 20)
+/* etcd's limit of 1.5 MiB, each byte of it written as \u003c. */
+#define KUBE_ITEM_MAX_BYTES (12u << 20)
 
 enum kube_list_state {
     KUBE_LIST_START,
@@ -35,6 +36,7 @@ struct kube_list_scanner {
     bool in_string, escaped;
     enum { KUBE_LIST_MEMBER_OTHER, KUBE_LIST_MEMBER_ITEMS, KUBE_LIST_MEMBER_METADATA } member;
     struct kube_list_meta meta;
+    int64_t unreadable; /* items left out */
 };
 
 void kube_list_scanner_init(struct kube_list_scanner *scanner, kube_item_fn *on_item, void *arg);

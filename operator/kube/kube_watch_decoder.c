@@ -9,6 +9,7 @@ void kube_watch_decoder_init(struct kube_watch_decoder *decoder, kube_watch_fn *
 {
     decoder->on_event = on_event;
     decoder->arg = arg;
+    decoder->unreadable = 0;
     strbuf_init(&decoder->tail, KUBE_WATCH_LINE_MAX_BYTES);
 }
 
@@ -34,6 +35,17 @@ static bool type_of(const char *text, enum kube_watch_type *ret_type)
     return false;
 }
 
+static int decode_unreadable(struct kube_watch_decoder *decoder, const char *line, size_t len,
+                             struct err *err)
+{
+    cJSON *stub = kube_object_stub(line, len, "object");
+    if (!stub)
+        return err_wrap(err, "watch");
+    err_clear(err);
+    decoder->unreadable++;
+    return decoder->on_event(decoder->arg, KUBE_WATCH_DELETED, stub, err);
+}
+
 static int decode_line(struct kube_watch_decoder *decoder, const char *line, size_t len, struct err *err)
 {
     if (len > 0 && line[len - 1] == '\r')
@@ -44,7 +56,7 @@ static int decode_line(struct kube_watch_decoder *decoder, const char *line, siz
         return err_set(err, ERR_TOO_LARGE, "watch: line above %u bytes", KUBE_WATCH_LINE_MAX_BYTES);
     CLEANUP_JSON cJSON *event = NULL;
     if (json_parse(line, len, JSON_DEPTH_MAX, &event, err) != 0)
-        return err_wrap(err, "watch");
+        return decode_unreadable(decoder, line, len, err);
     const char *type_text = json_string(event, "type");
     if (!type_text || !json_object(event, "object"))
         return err_set(err, ERR_INVALID, "watch: event without type or object");

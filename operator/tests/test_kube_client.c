@@ -295,6 +295,30 @@ static void test_watch(void **state)
     }
 }
 
+static void test_unreadable_objects_are_counted(void **state)
+{
+    struct fixture *fixture = *state;
+    struct kube_list_options options = {0};
+    struct kube_list_meta meta = {0};
+    CLEANUP_STRBUF struct strbuf names;
+    strbuf_init(&names, 4096);
+    struct err err = ERR_INIT;
+    answer(fixture, "GET /api/v1/pods ", 200,
+           "{\"metadata\":{},\"items\":[{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\",\"x\":"
+           "\"\\u0000\"}}]}");
+    assert_int_equal(
+        kube_list(fixture->client, &kube_pods, NULL, &options, collect_names, &names, &meta, &err), 0);
+    assert_int_equal(kube_client_unreadable(fixture->client), 1);
+    answer(fixture, "watch=true", 200,
+           "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\",\"x\":"
+           "\"\\u0000\"}}}\n");
+    assert_int_equal(
+        kube_watch(fixture->client, &kube_pods, NULL, &options, 300, collect_events, &names, &err), 0);
+    assert_string_equal(names.buf, "2:a;");
+    assert_int_equal(kube_client_unreadable(fixture->client), 2);
+    kube_list_meta_release(&meta);
+}
+
 static void *set_stop_later(void *arg)
 {
     struct fixture *fixture = arg;
@@ -375,6 +399,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_list_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(test_list_failures, setup, teardown),
         cmocka_unit_test_setup_teardown(test_watch, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_unreadable_objects_are_counted, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stop_ends_a_silent_watch_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_derived_client_has_its_own_time_limit, setup, teardown),
         cmocka_unit_test(test_nobody_listens),

@@ -99,6 +99,28 @@ static void test_braces_and_quotes_in_strings(void **state)
            "a}\"]\\;b;", "1", "none");
 }
 
+/* The API server keeps such objects; whoever may write one must not end the list of all. */
+static void test_an_item_that_no_parser_of_ours_reads_is_left_out(void **state)
+{
+    (void)state;
+    expect(
+        "{\"items\":[{\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\"}},"
+        "{\"metadata\":{\"annotations\":{\"x\":\"\\u0000}\\\"\"},\"name\":\"b\",\"resourceVersion\":\"2\"}},"
+        "{\"metadata\":{\"name\":\"c\",\"resourceVersion\":\"3\"}}],\"metadata\":{\"resourceVersion\":"
+        "\"4\"}}",
+        "a;c;", "4", "none");
+    CLEANUP_STRBUF struct strbuf text;
+    strbuf_init(&text, 1 << 20);
+    strbuf_append_str(&text, "{\"items\":[{\"spec\":");
+    for (int i = 0; i < 5000; i++)
+        strbuf_append_str(&text, "{\"a\":[");
+    for (int i = 0; i < 5000; i++)
+        strbuf_append_str(&text, "]}");
+    strbuf_append_str(&text, ",\"metadata\":{\"resourceVersion\":\"2\",\"name\":\"deep\"}},"
+                             "{\"metadata\":{\"name\":\"c\"}}],\"metadata\":{\"resourceVersion\":\"4\"}}");
+    expect(text.buf, "c;", "4", "none");
+}
+
 static void test_what_is_no_list(void **state)
 {
     (void)state;
@@ -127,6 +149,10 @@ static void test_what_is_no_list(void **state)
         "{\"items\":[{]]}",
         "{\"\\x\":1}",
         "{\"items\":[{\"a\":01}]}",
+        "{\"items\":[{\"metadata\":{\"name\":\"\\u0000\",\"resourceVersion\":\"1\"}}]}",
+        "{\"items\":[{\"metadata\":{\"name\":\"a\"},\"a\":01}]}",
+        "{\"items\":[{\"metadata\":[\"name\"],\"a\":01}]}",
+        "{\"items\":[{\"metadata\":{\"name\":{},\"resourceVersion\":\"1\"},\"a\":01}]}",
         "{{}:1}",
         "{\"a\":1:2}",
         "{\"items\":[}]}",
@@ -184,6 +210,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lists),
         cmocka_unit_test(test_braces_and_quotes_in_strings),
+        cmocka_unit_test(test_an_item_that_no_parser_of_ours_reads_is_left_out),
         cmocka_unit_test(test_what_is_no_list),
         cmocka_unit_test(test_every_cut_is_noticed),
         cmocka_unit_test(test_the_callback_can_end_it),

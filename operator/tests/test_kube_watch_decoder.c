@@ -113,6 +113,21 @@ static void test_what_is_no_event(void **state)
     expect("{\"type\":\"ADDED\",\"object\":{\"a\":1,\"a\":2}}\n", "", ERR_INVALID);
 }
 
+static void test_an_object_that_no_parser_of_ours_reads_is_gone(void **state)
+{
+    (void)state;
+    expect(EVENT("ADDED", "a",
+                 "1") "{\"type\":\"MODIFIED\",\"object\":{\"spec\":{\"x\":\"\\u0000\"},\"metadata\":{"
+                      "\"name\":\"a\",\"resourceVersion\":\"2\"}}}\n" EVENT("ADDED", "b", "3"),
+           "ADDED a@1;DELETED a@2;ADDED b@3;", ERR_NONE);
+    expect("{\"object\" : { \"metadata\" :{ \"resourceVersion\" : \"2\" , \"name\" : \"a\" } , \"x\" : "
+           "[1e999]} ,"
+           " \"type\" : \"DELETED\"}\n",
+           "DELETED a@2;", ERR_NONE);
+    expect("{\"type\":\"ERROR\",\"object\":{\"message\":\"\\u0000\",\"metadata\":{},\"code\":410}}\n", "",
+           ERR_INVALID);
+}
+
 static void test_the_callback_can_end_it(void **state)
 {
     (void)state;
@@ -181,6 +196,7 @@ int main(void)
         cmocka_unit_test(test_a_line_without_its_end_is_no_event),
         cmocka_unit_test(test_error_events),
         cmocka_unit_test(test_what_is_no_event),
+        cmocka_unit_test(test_an_object_that_no_parser_of_ours_reads_is_gone),
         cmocka_unit_test(test_the_callback_can_end_it),
         cmocka_unit_test(test_lines_have_a_limit),
         cmocka_unit_test(test_a_line_that_never_ends_is_refused),
