@@ -15,8 +15,8 @@
 #include "runtime/base/err.h"
 #include "runtime/base/strbuf.h"
 #include "runtime/host/arena.h"
-#include "runtime/host/problem.h"
 #include "runtime/http/http_server.h"
+#include "runtime/http/problem.h"
 #include "runtime/sdk/cicada/function.h"
 
 #define RESPONSE_HEADERS_MAX      48

@@ -191,6 +191,7 @@ static int start_service(struct runtime *runtime, struct err *err)
         .listen = runtime->options->listen,
         .threads = 2 * runtime->spec.concurrency + 8,
         .max_body_bytes = runtime->spec.body_max_bytes,
+        .component = "runtime",
         .header_timeout_ms = HEADER_TIMEOUT_MS,
         .keep_alive_timeout_ms = KEEP_ALIVE_TIMEOUT_MS,
         .close_when_busy = true,

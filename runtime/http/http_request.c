@@ -1,16 +1,18 @@
 #include <civetweb.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/strbuf.h"
+#include "runtime/base/text.h"
 #include "runtime/http/http_guard.h"
 #include "runtime/http/http_message.h"
 #include "runtime/http/http_server_internal.h"
+#include "runtime/http/problem.h"
 
 #define RESPONSE_HEAD_MAX_BYTES 65536
-#define PROBLEM_MAX_BYTES       4096
 /* Up to here head and body, or a chunk, go out by one write. */
 #define ONE_WRITE_MAX_BYTES 65536
 #define BODY_STEP_BYTES     16384
@@ -174,7 +176,6 @@ int http_request_respond(struct http_request *req, int status, const struct http
     if (write_all(req, out.buf, out.len, err) < 0) {
         return -1;
     }
-    /* Too large for one write, or behind a head so large that the buffer was full. */
     return together ? 0 : write_all(req, body, body_len, err);
 }
 
@@ -251,20 +252,21 @@ void http_request_close_after(struct http_request *req)
     req->close = true;
 }
 
-static const struct http_header problem_headers[] = {{"Content-Type", "application/problem+json"}};
+static const struct http_header problem_headers[] = {{"Content-Type", PROBLEM_CONTENT_TYPE}};
 
-/* RFC 9457; the code is the status text without its spaces. */
-static void append_problem(struct strbuf *out, int status, const char *detail)
+/* The code is the status text: bad_request. */
+static void append_problem(const struct http_server *server, struct strbuf *out, int status,
+                           const char *detail)
 {
-    strbuf_appendf(out, "{\"title\":\"%s\",\"status\":%d,\"code\":\"", http_status_text(status), status);
-    for (const char *p = http_status_text(status); *p; p++) {
-        if (*p != ' ') {
-            strbuf_append_char(out, *p);
-        }
+    char code[48];
+    snprintf(code, sizeof(code), "%s", http_status_text(status));
+    ascii_lower(code);
+    for (char *p = code; *p; p++) {
+        *p = *p == ' ' ? '_' : *p;
     }
-    strbuf_append_str(out, "\",\"detail\":");
-    strbuf_append_json_string(out, detail, strlen(detail));
-    strbuf_append_str(out, "}\n");
+    struct problem problem = {
+        .status = status, .code = code, .detail = detail, .component = server->settings.component};
+    problem_print(&problem, /* request_id= */ NULL, out);
 }
 
 /* An answer of this layer itself; it ends the connection. */
@@ -272,13 +274,14 @@ static void refuse(struct http_request *req, int status, const char *detail)
 {
     CLEANUP_STRBUF struct strbuf body;
     strbuf_init(&body, PROBLEM_MAX_BYTES);
-    append_problem(&body, status, detail);
+    append_problem(req->server, &body, status, detail);
     struct err err = ERR_INIT;
     http_request_close_after(req);
     (void)!http_request_respond(req, status, problem_headers, 1, body.buf, body.len, &err);
 }
 
-void http_connection_refuse(struct mg_connection *connection, int status, const char *detail)
+void http_connection_refuse(const struct http_server *server, struct mg_connection *connection, int status,
+                            const char *detail)
 {
     if (http_guard_expired()) {
         status = 408;
@@ -288,7 +291,7 @@ void http_connection_refuse(struct mg_connection *connection, int status, const 
     CLEANUP_STRBUF struct strbuf body, out;
     strbuf_init(&body, PROBLEM_MAX_BYTES);
     strbuf_init(&out, RESPONSE_HEAD_MAX_BYTES);
-    append_problem(&body, status, detail);
+    append_problem(server, &body, status, detail);
     struct http_response_head head = {.status = status, .framing = HTTP_FRAMING_LENGTH, .length = body.len};
     if (http_response_head_append(&out, &head, problem_headers, 1, &err) == 0) {
         strbuf_append(&out, body.buf, body.len);
@@ -475,10 +478,6 @@ static void serve(struct http_request *req)
     if (!req->framing.chunked && req->framing.content_length == 0) {
         req->body_state = BODY_COMPLETE;
         req->expects_continue = false;
-    }
-    if (req->framing.content_length > server->settings.max_body_bytes) {
-        refuse(req, 413, "the request body is above the limit");
-        return;
     }
     server->settings.handler(server->settings.handler_arg, req);
     if (req->answer == ANSWER_STREAMING) {

@@ -42,7 +42,9 @@ static int on_begin_request(struct mg_connection *connection)
 /* CivetWeb's own page is no JSON, and is made with gmtime(), which is not safe with threads. */
 static int on_error(struct mg_connection *connection, int status, const char *message)
 {
-    http_connection_refuse(connection, status == 411 ? 400 : status, message); /* 411: Content-Length: abc */
+    http_connection_refuse(server_of(connection), connection,
+                           status == 411 ? 400 : status, /* Content-Length: abc */
+                           message);
     return 0;
 }
 

@@ -6,8 +6,8 @@
  * exact deadlines and a prompt stop).
  *
  * Strictness that CivetWeb 1.15 lacks is added before the handler runs: Transfer-Encoding together with
- * Content-Length, repeated or malformed Content-Length, more than 64 headers, missing Host under HTTP/1.1: 400; a body above
- * max_body_bytes: 413; the connection is closed after either. `Expect: 100-continue` is answered before the body is read.
+ * Content-Length, repeated or malformed Content-Length, more than 64 headers, missing Host under HTTP/1.1: 400, and the
+ * connection is closed. A body above max_body_bytes is not read: the handler learns it from http_request_body(). `Expect: 100-continue` is answered before the body is read.
  *
  * Threads: the handler runs on CivetWeb's worker threads, many at once; one worker belongs to one connection until
  * it closes. Ownership: struct http_request is valid during the handler call only.
@@ -67,6 +67,7 @@ struct http_server_settings {
     const char *listen; /* "0.0.0.0:8080", IPv4 only; borrowed for the start; port 0 picks a free one */
     int threads;        /* worker threads = connections served at once */
     int64_t max_body_bytes;
+    const char *component;         /* in errors of this layer, "runtime"; borrowed; NULL: none */
     int64_t header_timeout_ms;     /* whole request line and headers */
     int64_t keep_alive_timeout_ms; /* idle between requests */
     bool close_when_busy;          /* answers carry Connection: close when fewer than 2 workers are free */

@@ -26,6 +26,7 @@ struct http_server {
 /* Checks the request, has the handler serve it, and leaves the connection as the answer said. */
 void http_request_serve(struct http_server *server, struct mg_connection *connection);
 /* Answers a request that CivetWeb could not read; CivetWeb closes the connection then. */
-void http_connection_refuse(struct mg_connection *connection, int status, const char *detail);
+void http_connection_refuse(const struct http_server *server, struct mg_connection *connection, int status,
+                            const char *detail);
 
 #endif

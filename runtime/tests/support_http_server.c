@@ -172,6 +172,7 @@ struct http_server_settings served_settings(void)
     return (struct http_server_settings){.listen = "127.0.0.1:0",
                                          .threads = 8,
                                          .max_body_bytes = BODY_MAX_BYTES,
+                                         .component = "test",
                                          .header_timeout_ms = 300,
                                          .keep_alive_timeout_ms = 700,
                                          .handler = handler};

@@ -177,7 +177,7 @@ static void misuse_is_refused_not_sent(void **state)
     assert_true(served_still_open(fd));
     CLEANUP_FREE char *silent = socket_exchange(served_port, GET("/silent"));
     assert_status(silent, 500);
-    assert_non_null(strstr(silent, "\"code\":\"InternalServerError\""));
+    assert_non_null(strstr(silent, "\"code\":\"internal_server_error\""));
 }
 
 static void handlers_have_a_whole_stack(void **state)

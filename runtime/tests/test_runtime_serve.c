@@ -149,7 +149,7 @@ static void test_body_limit(void **state)
     http_expect(port, "POST", "/things/1", body, 202, "\"bodyBytes\":1000");
     body[1000] = ' ';
     body[1001] = '\0';
-    http_expect(port, "POST", "/things/1", body, 413, "413");
+    http_expect(port, "POST", "/things/1", body, 413, "\"code\":\"body_too_large\"");
 }
 
 static void test_types_of_columns(void **state)

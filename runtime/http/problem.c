@@ -1,4 +1,4 @@
-#include "runtime/host/problem.h"
+#include "runtime/http/problem.h"
 
 #include <string.h>
 
@@ -6,6 +6,9 @@
 
 static void append_member(struct strbuf *out, const char *name, const char *value)
 {
+    if (!value) {
+        return;
+    }
     strbuf_appendf(out, ",\"%s\":", name);
     strbuf_append_json_string(out, value, strlen(value));
 }
@@ -16,8 +19,7 @@ void problem_print(const struct problem *problem, const char *request_id, struct
     append_member(out, "title", http_status_text(problem->status));
     strbuf_appendf(out, ",\"status\":%d", problem->status);
     append_member(out, "code", problem->code);
-    if (problem->detail != NULL)
-        append_member(out, "detail", problem->detail);
+    append_member(out, "detail", problem->detail);
     append_member(out, "component", problem->component);
     append_member(out, "requestId", request_id);
     strbuf_append_str(out, "}\n");

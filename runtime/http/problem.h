@@ -1,6 +1,6 @@
 /* problem.h - error answers: application/problem+json (RFC 9457). */
-#ifndef CICADA_HOST_PROBLEM_H
-#define CICADA_HOST_PROBLEM_H
+#ifndef CICADA_HTTP_PROBLEM_H
+#define CICADA_HTTP_PROBLEM_H
 
 #include "runtime/base/strbuf.h"
 
@@ -11,9 +11,10 @@ struct problem {
     int status;
     const char *code;      /* for programs: "out_of_stock" */
     const char *detail;    /* for people; NULL: left out */
-    const char *component; /* "runtime" or "function" */
+    const char *component; /* "runtime" or "function"; NULL: left out */
 };
 
+/* request_id NULL: left out. */
 void problem_print(const struct problem *problem, const char *request_id, struct strbuf *out);
 
 #endif
