@@ -127,7 +127,7 @@ static bool is_draining(const struct exchange *exchange)
     return atomic_load_explicit(&exchange->worker->gateway->draining, memory_order_relaxed);
 }
 
-void exchange_reject(struct exchange *exchange, const struct problem *problem)
+void exchange_reject(struct exchange *exchange, const struct gateway_problem *problem)
 {
     struct worker *worker = exchange->worker;
     assert(!exchange->answer_begun);
@@ -140,7 +140,7 @@ void exchange_reject(struct exchange *exchange, const struct problem *problem)
                                  .server_timing = "",
                                  .date = worker_date(worker)};
     strbuf_clear(&worker->build);
-    problem_write(&worker->build, problem, exchange->head_only, &facts);
+    gateway_problem_write(&worker->build, problem, exchange->head_only, &facts);
     struct iovec iov = {.iov_base = worker->build.buf, .iov_len = worker->build.len};
     if (client_conn_write(exchange->client, &iov, 1) < 0) {
         client_conn_close(exchange->client);
@@ -173,11 +173,11 @@ static void reject_refused(struct exchange *exchange)
     const struct waiter *waiter = &exchange->waiter;
     bool busy = strcmp(waiter->refused_code, "queue_full") == 0 ||
                 strcmp(waiter->refused_code, "hold_bytes_full") == 0;
-    struct problem problem = {.status = 503,
-                              .code = waiter->refused_code,
-                              .detail = busy ? "As many requests wait for this function as may."
-                                             : "The function can't serve; its status says more.",
-                              .retry_after_seconds = busy ? RETRY_AFTER_BUSY_S : RETRY_AFTER_LATER_S};
+    struct gateway_problem problem = {.status = 503,
+                                      .code = waiter->refused_code,
+                                      .detail = busy ? "As many requests wait for this function as may."
+                                                     : "The function can't serve; its status says more.",
+                                      .retry_after_seconds = busy ? RETRY_AFTER_BUSY_S : RETRY_AFTER_LATER_S};
     exchange_reject(exchange, &problem);
 }
 
@@ -248,10 +248,11 @@ static void go(struct exchange *exchange)
     }
     if (err.sys_errno == EMFILE || err.sys_errno == ENFILE || err.sys_errno == ENOMEM ||
         err.sys_errno == ENOBUFS) {
-        struct problem problem = {.status = 503,
-                                  .code = "gateway_overloaded",
-                                  .detail = "The gateway has no descriptor left for another connection.",
-                                  .retry_after_seconds = RETRY_AFTER_BUSY_S};
+        struct gateway_problem problem = {.status = 503,
+                                          .code = "gateway_overloaded",
+                                          .detail =
+                                              "The gateway has no descriptor left for another connection.",
+                                          .retry_after_seconds = RETRY_AFTER_BUSY_S};
         exchange_reject(exchange, &problem); /* no fault of the pod's */
     } else {
         exchange_connect_failed(exchange);
@@ -310,10 +311,10 @@ static void ask_again(struct exchange *exchange)
 
 static void reject_hold_timeout(struct exchange *exchange)
 {
-    struct problem problem = {.status = 503,
-                              .code = "hold_timeout",
-                              .detail = "No replica could take the request within holdSeconds.",
-                              .retry_after_seconds = RETRY_AFTER_LATER_S};
+    struct gateway_problem problem = {.status = 503,
+                                      .code = "hold_timeout",
+                                      .detail = "No replica could take the request within holdSeconds.",
+                                      .retry_after_seconds = RETRY_AFTER_LATER_S};
     exchange_reject(exchange, &problem);
 }
 
@@ -346,7 +347,7 @@ void exchange_pod_failed(struct exchange *exchange, bool may_retry, const char *
         return;
     }
     metric_add(failures, 1);
-    struct problem problem = {
+    struct gateway_problem problem = {
         .status = 502, .code = code, .detail = "The function's answer could not be read."};
     exchange_reject(exchange, &problem);
 }
@@ -355,10 +356,10 @@ void exchange_pod_failed(struct exchange *exchange, bool may_retry, const char *
 
 void exchange_deadline(struct exchange *exchange)
 {
-    struct problem late = {.status = 504,
-                           .code = "function_timeout",
-                           .detail = "The function did not begin to answer within timeoutSeconds."};
-    struct problem slow = {
+    struct gateway_problem late = {.status = 504,
+                                   .code = "function_timeout",
+                                   .detail = "The function did not begin to answer within timeoutSeconds."};
+    struct gateway_problem slow = {
         .status = 408, .code = "request_timeout", .detail = "The request's body came too slowly."};
     switch (exchange->state) {
     case EXCHANGE_HELD:

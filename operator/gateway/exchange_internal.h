@@ -15,7 +15,7 @@ void exchange_set_state(struct exchange *exchange, enum exchange_state state);
 void exchange_progress(struct exchange *exchange);
 
 /* Answers with a problem of ours; nothing of an answer has been sent yet. The exchange is over afterwards. */
-void exchange_reject(struct exchange *exchange, const struct problem *problem);
+void exchange_reject(struct exchange *exchange, const struct gateway_problem *problem);
 /* The answer can't be completed: the client must see that. The exchange is over afterwards. */
 void exchange_cut(struct exchange *exchange);
 /* The answer is complete. pod_clean: the connection to the pod may be used again. */

@@ -73,53 +73,54 @@ static void write_allow(const struct function_spec *spec, char out[ALLOW_SIZE])
     }
 }
 
-static bool has_route_problem(enum route_result result, struct problem *ret_problem)
+static bool has_route_problem(enum route_result result, struct gateway_problem *ret_problem)
 {
     switch (result) {
     case ROUTE_FOUND:
         return false;
     case ROUTE_NONE:
-        *ret_problem = (struct problem){
+        *ret_problem = (struct gateway_problem){
             .status = 404, .code = "no_route", .detail = "No function has this host and path."};
         return true;
     case ROUTE_BARE_NAME:
-        *ret_problem =
-            (struct problem){.status = 404,
-                             .code = "namespace_missing",
-                             .detail = "Call a function by <name>.<namespace>: the gateway does not know "
-                                       "the caller's namespace."};
+        *ret_problem = (struct gateway_problem){
+            .status = 404,
+            .code = "namespace_missing",
+            .detail = "Call a function by <name>.<namespace>: the gateway does not know "
+                      "the caller's namespace."};
         return true;
     case ROUTE_BAD_PATH:
-        *ret_problem = (struct problem){.status = 400,
-                                        .code = "dot_segments",
-                                        .detail = "The path has \".\" or \"..\" among its elements."};
+        *ret_problem = (struct gateway_problem){.status = 400,
+                                                .code = "dot_segments",
+                                                .detail = "The path has \".\" or \"..\" among its elements."};
         return true;
     }
     return false;
 }
 
 static bool has_request_problem(const struct exchange *exchange, const struct h1_head *head,
-                                char allow[ALLOW_SIZE], struct problem *ret_problem)
+                                char allow[ALLOW_SIZE], struct gateway_problem *ret_problem)
 {
     const struct function_spec *spec = exchange->spec;
     bool too_large = (head->framing == H1_BODY_LENGTH && head->content_length > (uint64_t)spec->body_bytes) ||
                      exchange->upload_bytes > (uint64_t)spec->body_bytes;
     if (!is_method_allowed(spec, head)) {
         write_allow(spec, allow);
-        *ret_problem = (struct problem){.status = 405,
-                                        .code = "method_not_allowed",
-                                        .detail = "The function does not take this method.",
-                                        .allow = allow};
+        *ret_problem = (struct gateway_problem){.status = 405,
+                                                .code = "method_not_allowed",
+                                                .detail = "The function does not take this method.",
+                                                .allow = allow};
     } else if (too_large) {
-        *ret_problem = (struct problem){.status = 413,
-                                        .code = "body_too_large",
-                                        .detail = "The body is larger than the function's limits.bodyBytes."};
+        *ret_problem =
+            (struct gateway_problem){.status = 413,
+                                     .code = "body_too_large",
+                                     .detail = "The body is larger than the function's limits.bodyBytes."};
     } else if (head->expect_other) {
-        *ret_problem = (struct problem){.status = 417,
-                                        .code = "expectation_failed",
-                                        .detail = "The only expectation understood is 100-continue."};
+        *ret_problem = (struct gateway_problem){.status = 417,
+                                                .code = "expectation_failed",
+                                                .detail = "The only expectation understood is 100-continue."};
     } else if (head->upgrade_websocket) {
-        *ret_problem = (struct problem){
+        *ret_problem = (struct gateway_problem){
             .status = 501, .code = "upgrade_not_supported", .detail = "WebSocket is not supported."};
     } else {
         return false;
@@ -180,7 +181,7 @@ static void take_head(struct exchange *exchange, const struct h1_head *head)
 
 static void reject_fault(struct exchange *exchange, enum h1_fault fault)
 {
-    struct problem problem = {
+    struct gateway_problem problem = {
         .status = h1_fault_status(fault), .code = h1_fault_code(fault), .detail = h1_fault_detail(fault)};
     exchange->upload.complete = false; /* where this request ends is not known */
     exchange_reject(exchange, &problem);
@@ -198,7 +199,7 @@ bool exchange_start(struct client_conn *client, const struct h1_head *head, char
     struct exchange *exchange = exchange_new(client);
     struct identity identity;
     struct request_facts facts;
-    struct problem problem;
+    struct gateway_problem problem;
     char allow[ALLOW_SIZE];
     identify(worker, client, head, &identity, &facts);
     exchange->request_id = facts.request_id;
@@ -232,7 +233,7 @@ bool exchange_start(struct client_conn *client, const struct h1_head *head, char
 
 /* ---- requests whose head never became one ---- */
 
-static void refuse(struct client_conn *client, const struct problem *problem)
+static void refuse(struct client_conn *client, const struct gateway_problem *problem)
 {
     struct exchange *exchange = exchange_new(client);
     char request_id[REQUEST_ID_HEX];
@@ -243,14 +244,14 @@ static void refuse(struct client_conn *client, const struct problem *problem)
 
 void exchange_refuse_fault(struct client_conn *client, enum h1_fault fault)
 {
-    struct problem problem = {
+    struct gateway_problem problem = {
         .status = h1_fault_status(fault), .code = h1_fault_code(fault), .detail = h1_fault_detail(fault)};
     refuse(client, &problem);
 }
 
 void exchange_refuse_timeout(struct client_conn *client)
 {
-    struct problem problem = {
+    struct gateway_problem problem = {
         .status = 408, .code = "header_timeout", .detail = "The request's head came too slowly."};
     client->arrived_us = clock_monotonic_us();
     refuse(client, &problem);
@@ -258,7 +259,7 @@ void exchange_refuse_timeout(struct client_conn *client)
 
 void exchange_refuse_unrouted(struct client_conn *client)
 {
-    struct problem problem = {
+    struct gateway_problem problem = {
         .status = 503,
         .code = "catalog_incomplete",
         .detail = "The gateway has not read all functions yet, and knows none for this request.",

@@ -36,7 +36,7 @@ static int frame_piece(struct iovec *iov, int count, bool chunked, bool last, ch
 
 /* ---- the request's body ---- */
 
-static void reject_upload(struct exchange *exchange, const struct problem *problem)
+static void reject_upload(struct exchange *exchange, const struct gateway_problem *problem)
 {
     if (exchange->answer_begun) {
         exchange_cut(exchange);
@@ -50,16 +50,17 @@ static void forward_upload(struct exchange *exchange, char *data, size_t len)
     size_t body_len, taken;
     enum h1_fault fault = h1_body_feed(&exchange->upload, data, len, &body_len, &taken);
     if (fault != H1_FAULT_NONE) {
-        struct problem problem = {
+        struct gateway_problem problem = {
             .status = h1_fault_status(fault), .code = h1_fault_code(fault), .detail = h1_fault_detail(fault)};
         reject_upload(exchange, &problem);
         return;
     }
     exchange->upload_bytes += body_len;
     if (exchange->upload_bytes > (uint64_t)exchange->spec->body_bytes) {
-        struct problem problem = {.status = 413,
-                                  .code = "body_too_large",
-                                  .detail = "The body is larger than the function's limits.bodyBytes."};
+        struct gateway_problem problem = {.status = 413,
+                                          .code = "body_too_large",
+                                          .detail =
+                                              "The body is larger than the function's limits.bodyBytes."};
         exchange->upload.complete = false;
         reject_upload(exchange, &problem);
         return;

@@ -236,7 +236,8 @@ static const char *status_text(int status)
     return "Error";
 }
 
-static void problem_body(struct strbuf *body, const struct problem *problem, struct h1_slice request_id)
+static void gateway_problem_body(struct strbuf *body, const struct gateway_problem *problem,
+                                 struct h1_slice request_id)
 {
     strbuf_appendf(body, "{\"type\":\"about:blank\",\"title\":\"%s\",\"status\":%d,\"code\":",
                    status_text(problem->status), problem->status);
@@ -251,13 +252,13 @@ static void problem_body(struct strbuf *body, const struct problem *problem, str
     strbuf_append_str(body, "}\n");
 }
 
-void problem_write(struct strbuf *out, const struct problem *problem, bool head_only,
-                   const struct answer_facts *facts)
+void gateway_problem_write(struct strbuf *out, const struct gateway_problem *problem, bool head_only,
+                           const struct answer_facts *facts)
 {
     char storage[1024];
     struct strbuf body;
     strbuf_init_fixed(&body, storage, sizeof(storage));
-    problem_body(&body, problem, facts->request_id);
+    gateway_problem_body(&body, problem, facts->request_id);
     strbuf_appendf(out, "HTTP/1.1 %d %s\r\nContent-Type: application/problem+json\r\n", problem->status,
                    status_text(problem->status));
     append_length(out, body.len);

@@ -41,7 +41,7 @@ struct answer_facts {
 /* head: the pod's, with framing decided. */
 void answer_write(struct strbuf *out, const struct h1_head *head, const struct answer_facts *facts);
 
-struct problem {
+struct gateway_problem {
     int status;
     const char *code;        /* stable: people branch on it */
     const char *detail;      /* a sentence; NULL: none */
@@ -49,7 +49,7 @@ struct problem {
     const char *allow;       /* for 405; NULL: none */
 };
 /* An answer of the gateway's own, body included unless head_only. */
-void problem_write(struct strbuf *out, const struct problem *problem, bool head_only,
-                   const struct answer_facts *facts);
+void gateway_problem_write(struct strbuf *out, const struct gateway_problem *problem, bool head_only,
+                           const struct answer_facts *facts);
 
 #endif
