@@ -12,6 +12,7 @@ struct execution {
     const struct function_world *world;
     const char *namespace, *name;
     char *deployment_version; /* newest known; NULL: none */
+    char *made_uid;           /* of the Deployment, if this plan made it */
 };
 
 static enum cache_kind kind_of(const struct kube_resource *resource)
@@ -39,6 +40,9 @@ static void note_answer(struct execution *execution, const struct kube_resource 
 {
     enum cache_kind kind = kind_of(resource);
     function_cache_wrote(execution->sources->cache, kind, version_seen(execution->world, kind), answer);
+    if (kind == CACHE_DEPLOYMENT && !execution->deployment_version) {
+        execution->made_uid = xstrdup_or_null(json_string(json_object(answer, "metadata"), "uid"));
+    }
     if (kind == CACHE_DEPLOYMENT) {
         free(execution->deployment_version);
         execution->deployment_version =
@@ -46,14 +50,30 @@ static void note_answer(struct execution *execution, const struct kube_resource 
     }
 }
 
-int function_execute_scale(struct kube_client *client, const char *namespace, const char *name,
-                           const char *resource_version, int replicas, struct err *err)
+/* If the Deployment's metadata still has `value` as its member `precondition`. */
+static int write_scale(struct kube_client *client, const char *namespace, const char *name,
+                       const char *precondition, const char *value, int replicas, struct err *err)
 {
     CLEANUP_JSON cJSON *patch = cJSON_CreateObject();
-    json_add_string(json_add_object(patch, "metadata"), "resourceVersion", resource_version);
+    json_add_string(json_add_object(patch, "metadata"), precondition, value);
     json_add_int64(json_add_object(patch, "spec"), "replicas", replicas);
     return kube_merge_patch(client, &kube_deployments, namespace, name, "scale", MANAGER_CHILDREN, patch,
                             NULL, err);
+}
+
+int function_execute_scale(struct kube_client *client, const char *namespace, const char *name,
+                           const char *resource_version, int replicas, struct err *err)
+{
+    return write_scale(client, namespace, name, "resourceVersion", resource_version, replicas, err);
+}
+
+/* Nobody has decided anything about a Deployment that was made a moment ago, but its controller may have written to it already. */
+static int execute_scale(struct execution *execution, const struct plan_action *action, struct err *err)
+{
+    bool made = execution->made_uid != NULL;
+    return write_scale(execution->sources->client, execution->namespace, execution->name,
+                       made ? "uid" : "resourceVersion",
+                       made ? execution->made_uid : execution->deployment_version, action->replicas, err);
 }
 
 static int execute_write(struct execution *execution, const struct plan_action *action, struct err *err)
@@ -85,8 +105,7 @@ static int execute_action(struct execution *execution, const struct plan_action 
     case PLAN_ANNOTATE:
         return execute_write(execution, action, err);
     case PLAN_SCALE:
-        return function_execute_scale(client, execution->namespace, execution->name,
-                                      execution->deployment_version, action->replicas, err);
+        return execute_scale(execution, action, err);
     case PLAN_DELETE:
         if (kube_delete(client, action->resource, execution->namespace, execution->name, action->uid, err)) {
             if (err->code != ERR_NOT_FOUND) {
@@ -120,6 +139,7 @@ int function_execute_actions(const struct function_sources *sources, const struc
         }
     }
     free(execution.deployment_version);
+    free(execution.made_uid);
     return result;
 }
 
@@ -127,7 +147,8 @@ int function_execute_status(const struct function_sources *sources, const struct
                             const struct function_plan *plan, struct err *err)
 {
     const struct cached_object *function = &world->function->base;
-    CLEANUP_JSON cJSON *intent = function_status_intent(&plan->status, function->namespace, function->name);
+    CLEANUP_JSON cJSON *intent =
+        function_status_intent(&plan->status, function->namespace, function->name, function->uid);
     CLEANUP_JSON cJSON *answer = NULL;
     if (kube_apply(sources->client, &kube_functions, function->namespace, function->name, "status",
                    MANAGER_STATUS, intent, &answer, err)) {

@@ -12,7 +12,9 @@ enum plan_verb {
     PLAN_APPLY,        /* body is the intent */
     PLAN_APPLY_STATUS, /* body is the intent of the object's status */
     PLAN_ANNOTATE,     /* body is a merge patch of the object's metadata */
-    PLAN_SCALE, /* of the Deployment to `replicas`, if it is still the version that was seen (or was just written) */
+    /* Of the Deployment to `replicas`, if it is still the version that was seen or just written; if this plan made it, whatever
+     * its version. */
+    PLAN_SCALE,
     PLAN_DELETE, /* if it still has `uid` */
 };
 

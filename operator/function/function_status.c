@@ -149,7 +149,8 @@ bool function_status_equal(const struct function_status *a, const struct functio
            a->desired_replicas == b->desired_replicas;
 }
 
-cJSON *function_status_intent(const struct function_status *status, const char *namespace, const char *name)
+cJSON *function_status_intent(const struct function_status *status, const char *namespace, const char *name,
+                              const char *uid)
 {
     cJSON *tree = cJSON_CreateObject();
     json_add_string(tree, "apiVersion", FUNCTION_API_VERSION);
@@ -157,6 +158,7 @@ cJSON *function_status_intent(const struct function_status *status, const char *
     cJSON *metadata = json_add_object(tree, "metadata");
     json_add_string(metadata, "name", name);
     json_add_string(metadata, "namespace", namespace);
+    json_add_string(metadata, "uid", uid);
     cJSON *out = json_add_object(tree, "status");
     json_add_int64(out, "observedGeneration", status->observed_generation);
     json_add_string(out, "url", status->url);

@@ -1,6 +1,6 @@
 /* kube_object.h - what is done to every object that comes from the API.
  *
- * The API server stores JSON that our strict parser refuses: "\\u0000" in an annotation, a hundred nested objects where unknown
+ * The API server stores JSON that our strict parser refuses: "\u0000" in an annotation, a hundred nested objects where unknown
  * fields are kept. Whoever may write one such object must not bring down the list and the watch of its whole kind, so an object
  * that can't be read counts as absent: all that is taken from it is which one it is.
  *

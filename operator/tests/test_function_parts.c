@@ -33,7 +33,7 @@ static void test_status_is_read_as_it_was_written(void **state)
     struct function_status status, none = {.replicas = 0}, read;
     fill_status(&status);
     function_status_stamp(&status, &none, 7, 1767225600999);
-    CLEANUP_JSON cJSON *intent = function_status_intent(&status, "b", "a");
+    CLEANUP_JSON cJSON *intent = function_status_intent(&status, "b", "a", "u");
     assert_int_equal(cJSON_GetArraySize(json_array(json_object(intent, "status"), "conditions")), 2);
     function_status_parse(intent, &read);
     assert_true(function_status_equal(&status, &read));

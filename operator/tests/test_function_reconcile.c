@@ -155,6 +155,8 @@ static void test_a_new_function_is_made(void **state)
     expect_request(&fixture, PATCH_DEPLOYMENT, "application/apply-patch+yaml");
     expect_request(&fixture, PATCH_STATUS, "fieldManager=cicada-operator-status");
     expect_request(&fixture, PATCH_STATUS, "\"reason\":\"Deploying\"");
+    /* Not for another Function that was made under this name meanwhile. */
+    expect_request(&fixture, PATCH_STATUS, "\"namespace\":\"shop\",\"uid\":\"f1\"}");
 
     /* What was written is seen at once, long before the watch tells. */
     answer(&fixture, PATCH_STATUS, 200, answered_status(&fixture, PATCH_STATUS));
@@ -186,6 +188,23 @@ static void test_replicas_follow_the_apply(void **state)
     start(&fixture, "{replicas: 3}", (struct operator_lists){.deployments = NULL});
     answer(&fixture, PATCH_DEPLOYMENT, 201,
            applied_deployment(&fixture, "{uid: d1, resourceVersion: \"200\"}"));
+    operator_fixture_answer(&fixture.base, PATCH_SCALE, 200, NULL);
+    answer(&fixture, PATCH_SERVICE, 201, applied_service(&fixture));
+    operator_fixture_answer(&fixture.base, PATCH_STATUS, 200, fixture.function_text);
+    expect_reconciled(&fixture);
+    /* Its controller may have written to it in between: any version of it will do. */
+    expect_request(&fixture, PATCH_SCALE, "{\"metadata\":{\"uid\":\"d1\"},\"spec\":{\"replicas\":3}}");
+    finish(&fixture);
+}
+
+static void test_replicas_of_a_known_deployment_go_by_its_version(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    CLEANUP_SPEC struct function_spec *spec = support_spec("{replicas: 3}");
+    CLEANUP_FREE char *deployment =
+        applied(function_deployment_build(spec, &settings), "{uid: d1, resourceVersion: \"200\"}");
+    start(&fixture, "{replicas: 3}", (struct operator_lists){.deployments = deployment});
     operator_fixture_answer(&fixture.base, PATCH_SCALE, 200, NULL);
     answer(&fixture, PATCH_SERVICE, 201, applied_service(&fixture));
     operator_fixture_answer(&fixture.base, PATCH_STATUS, 200, fixture.function_text);
@@ -446,6 +465,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_new_function_is_made),
         cmocka_unit_test(test_replicas_follow_the_apply),
+        cmocka_unit_test(test_replicas_of_a_known_deployment_go_by_its_version),
         cmocka_unit_test(test_a_moved_scale_is_tried_again),
         cmocka_unit_test(test_a_refused_deployment_is_an_invalid_spec),
         cmocka_unit_test(test_a_forbidden_write_is_shown),
