@@ -217,8 +217,11 @@ static void test_drain_decisions(void **state)
         struct drain_view view;
         enum drain_decision decision;
     } cases[] = {
-        {{.elapsed_ms = 0, .limit_ms = 1000, .idle_ms = 60000, .acknowledged = true}, DRAIN_DONE},
-        {{.elapsed_ms = 0, .limit_ms = 1000, .idle_ms = 60000, .acknowledged = true, .busy = true},
+        {{.elapsed_ms = 50, .limit_ms = 1000, .idle_ms = 60000, .acknowledged = true}, DRAIN_DONE},
+        {{.elapsed_ms = 3, .limit_ms = 1000, .idle_ms = 60000, .acknowledged = true},
+         DRAIN_WAIT}, /* a request may have been sent just before the acknowledgement */
+        {{.elapsed_ms = 500, .limit_ms = 1000, .idle_ms = 49, .acknowledged = true}, DRAIN_WAIT},
+        {{.elapsed_ms = 50, .limit_ms = 1000, .idle_ms = 60000, .acknowledged = true, .busy = true},
          DRAIN_WAIT},
         {{.elapsed_ms = 1999, .limit_ms = 30000, .idle_ms = 60000},
          DRAIN_WAIT}, /* quiet counts from the signal on */
