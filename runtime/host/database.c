@@ -79,26 +79,31 @@ static int refuse(struct database *database, const char *message)
     return -1;
 }
 
-/* PostgreSQL's text form of one parameter; NULL is SQL NULL. */
-static const char *param_text(struct arena *arena, const struct cicada_param *param)
+/* PostgreSQL's text form of one parameter; NULL is SQL NULL. False: a kind that only a newer runtime knows. */
+static bool param_text(struct arena *arena, const struct cicada_param *param, const char **ret_text)
 {
     char *text;
 
     switch (param->kind) {
+    case CICADA_PARAM_NULL:
+        *ret_text = NULL;
+        return true;
     case CICADA_PARAM_TEXT:
-        return param->text;
+        *ret_text = param->text;
+        return true;
     case CICADA_PARAM_INT64:
-        text = arena_alloc(arena, 24);
+        *ret_text = text = arena_alloc(arena, 24);
         snprintf(text, 24, "%" PRId64, param->integer);
-        return text;
+        return true;
     case CICADA_PARAM_DOUBLE:
-        text = arena_alloc(arena, 32);
+        *ret_text = text = arena_alloc(arena, 32);
         snprintf(text, 32, "%.17g", param->number);
-        return text;
+        return true;
     case CICADA_PARAM_BOOL:
-        return param->integer ? "t" : "f";
+        *ret_text = param->integer ? "t" : "f";
+        return true;
     default:
-        return NULL;
+        return false;
     }
 }
 
@@ -118,7 +123,8 @@ int database_query(struct database *database, const struct cicada_calls *calls, 
     if (param_count > CICADA_PARAMS_MAX || strlen(sql) > DATABASE_SQL_MAX_BYTES)
         return refuse(database, "the statement is too long or has too many parameters");
     for (size_t i = 0; i < param_count; i++) {
-        texts[i] = param_text(database->arena, &params[i]);
+        if (!param_text(database->arena, &params[i], &texts[i]))
+            return refuse(database, "a parameter has a kind that this runtime does not know");
         bytes += texts[i] ? strlen(texts[i]) : 0;
     }
     if (bytes > DATABASE_PARAM_MAX_BYTES)

@@ -151,6 +151,40 @@ static void test_outcomes(void **state)
     stop_release(&plan.release);
 }
 
+/* As a function built with a newer header might: to bind it as NULL would store what nobody said. */
+static int binds_unknown_kind(struct cicada_request *req, struct cicada_context *ctx,
+                              struct cicada_response *res)
+{
+    struct cicada_param param = cicada_int64(7);
+
+    (void)req, (void)res;
+    param.kind = 99;
+    return cicada_execute(ctx, "SELECT $1", &param, 1);
+}
+
+static void test_unknown_kinds_of_parameters_are_refused(void **state)
+{
+    static const struct cicada_function function = {.name = "f", .handle = binds_unknown_kind};
+    const struct pg_pool_settings settings = {
+        .url = "postgresql://nobody@127.0.0.1:1/none", .size = 1, .connect_timeout_ms = 100};
+    struct invocation_target target = {.function = &function,
+                                       .name = "f",
+                                       .namespace = "n",
+                                       .success_status = 200,
+                                       .response_max_bytes = 1000};
+    struct invocation *invocation;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(pg_pool_new(&settings, &target.pool, &err), 0);
+    invocation = invocation_new(&target, "id-1", clock_monotonic_ms() + 100);
+    invocation_run(invocation);
+    assert_int_equal(invocation->response.status, 500);
+    assert_non_null(strstr(invocation->response.body.buf, "\"code\":\"statement_refused\""));
+    invocation_unref(invocation);
+    pg_pool_free(target.pool);
+}
+
 static void test_late_handler_is_given_up(void **state)
 {
     struct plan plan = {.result = CICADA_OK, .status = 200};
@@ -198,6 +232,7 @@ int main(void)
         cmocka_unit_test(test_loads),
         cmocka_unit_test(test_load_failures_tell_why),
         cmocka_unit_test(test_outcomes),
+        cmocka_unit_test(test_unknown_kinds_of_parameters_are_refused),
         cmocka_unit_test(test_late_handler_is_given_up),
         cmocka_unit_test(test_race_at_the_deadline),
     };
