@@ -18,18 +18,18 @@ static void copy_text(char *ret_text, size_t size, const char *text)
     ret_text[len] = '\0';
 }
 
-/* invalid input syntax for type integer: "4111 1111" -> invalid input syntax for type integer: "" */
-static void drop_quoted(char *text)
+/* invalid input syntax for type integer: "4111 1111" -> invalid input syntax for type integer: ""
+ * From the first quote to the last, since the value may hold quotes too; other languages quote in other ways. */
+static void copy_without_values(char *ret_text, size_t size, const char *text)
 {
-    char *out = text;
-    bool inside = false;
-    for (const char *p = text; *p; p++) {
-        if (*p == '"')
-            inside = !inside;
-        if (*p == '"' || !inside)
-            *out++ = *p;
-    }
-    *out = '\0';
+    const char *first = strchr(text, '"'), *last = strrchr(text, '"');
+    bool ascii = true;
+    int kept = (int)(first ? first - text : (ptrdiff_t)strlen(text));
+    (void)snprintf(ret_text, size, "%.*s%s%s", kept, text, first ? "\"\"" : "", last ? last + 1 : "");
+    for (const char *p = ret_text; *p; p++)
+        ascii = ascii && (unsigned char)*p < 0x80;
+    if (!ascii)
+        (void)snprintf(ret_text, size, "data exception");
 }
 
 void pg_error_set(struct pg_error *error, enum pg_failure failure, const char *format, ...)
@@ -48,8 +48,11 @@ void pg_error_set_result(struct pg_error *error, enum pg_failure failure, const 
     const char *constraint = pq.PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME);
     *error = (struct pg_error){.failure = failure};
     copy_text(error->sqlstate, sizeof(error->sqlstate), sqlstate ? sqlstate : "");
-    copy_text(error->message, sizeof(error->message), message ? message : "the database reported an error");
-    copy_text(error->constraint, sizeof(error->constraint), constraint ? constraint : "");
+    if (!message)
+        message = "the database reported an error";
     if (str_starts_with(error->sqlstate, "22"))
-        drop_quoted(error->message);
+        copy_without_values(error->message, sizeof(error->message), message);
+    else
+        copy_text(error->message, sizeof(error->message), message);
+    copy_text(error->constraint, sizeof(error->constraint), constraint ? constraint : "");
 }

@@ -316,6 +316,8 @@ static void test_messages_hold_no_values(void **state)
         const char *sql, *sqlstate, *message;
     } cases[] = {
         {"SELECT 's3cret'::int", "22P02", "invalid input syntax for type integer: \"\""},
+        {"SELECT 'a\"s3cret\"b'::int", "22P02", "invalid input syntax for type integer: \"\""},
+        {"DO $$ BEGIN RAISE 'Wert »s3cret«' USING ERRCODE = '22P02'; END $$", "22P02", "data exception"},
         {"SELECT '99999999999'::int", "22003", "value \"\" is out of range for type integer"},
         {"INSERT INTO test_tx.item VALUES (-1, 's3cret')", "23514",
          "new row for relation \"item\" violates check constraint \"item_id_check\""},
