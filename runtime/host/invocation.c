@@ -137,10 +137,21 @@ static bool enter_state(struct invocation *invocation, enum invocation_state sta
     return entered;
 }
 
+/* JSON is parsed here and not by the connection's thread: a document takes many times the memory of its text, and only so
+ * many invocations are at work at once. */
+static int call_handler(struct invocation *invocation)
+{
+    struct err err = ERR_INIT;
+
+    if (request_parse_declared_json(&invocation->request, &err) != 0)
+        return CICADA_FAIL; /* settle() tells the caller */
+    return invocation->target->function->handle(&invocation->request, &invocation->context,
+                                                &invocation->response);
+}
+
 void invocation_run(struct invocation *invocation)
 {
-    int result = invocation->target->function->handle(&invocation->request, &invocation->context,
-                                                      &invocation->response);
+    int result = call_handler(invocation);
 
     if (!enter_state(invocation, INVOCATION_ENDING)) {
         (void)database_end(&invocation->database, /* commit= */ false);

@@ -102,11 +102,20 @@ void request_release(struct cicada_request *request)
     json_doc_free(steal_ptr(&request->json));
 }
 
+static int parse_json(struct cicada_request *request, struct err *err)
+{
+    if (json_reader_parse(request->body, request->body_len, REQUEST_JSON_DEPTH_MAX, &request->json, err) == 0)
+        return 0;
+    request->json_malformed = true;
+    request->json_error = *err;
+    return -1;
+}
+
 int request_parse_declared_json(struct cicada_request *request, struct err *err)
 {
     if (request->body_kind != BODY_JSON)
         return 0;
-    return json_reader_parse(request->body, request->body_len, REQUEST_JSON_DEPTH_MAX, &request->json, err);
+    return parse_json(request, err);
 }
 
 const char *request_method(const struct cicada_request *request)
@@ -155,9 +164,10 @@ const char *request_body(const struct cicada_request *request, size_t *ret_len)
 
 const struct cicada_json_node *request_json(struct cicada_request *request)
 {
+    struct err err = ERR_INIT;
+
     if (request->json == NULL && request->body_kind == BODY_MAYBE && !request->json_malformed)
-        request->json_malformed = json_reader_parse(request->body, request->body_len, REQUEST_JSON_DEPTH_MAX,
-                                                    &request->json, &request->json_error) != 0;
+        (void)parse_json(request, &err); /* the request knows that it is malformed, and why */
     /* The SDK's node is the reader's node under a name of its own. */
     return request->json ? (const struct cicada_json_node *)(const void *)json_doc_root(request->json) : NULL;
 }

@@ -19,9 +19,9 @@
 #define REQUEST_ID_MAX         128
 
 enum body_kind {
+    BODY_NO_JSON, /* multipart, a form, or empty */
     BODY_JSON,    /* declared, or nothing is: parsed before the handler runs */
     BODY_MAYBE,   /* another type: parsed when the handler asks for JSON */
-    BODY_NO_JSON, /* multipart, a form, or empty */
 };
 
 struct cicada_request {
@@ -33,7 +33,7 @@ struct cicada_request {
     size_t body_len;
     enum body_kind body_kind;
     struct json_doc *json; /* NULL: not parsed, or no JSON */
-    bool json_malformed;   /* and the handler asked for it */
+    bool json_malformed;   /* and its type says JSON, or the handler asked for it */
     struct err json_error; /* why */
 };
 

@@ -169,10 +169,6 @@ static bool read_request(struct service *service, struct invocation *invocation,
         set_problem(invocation, 404, "unknown_path", "the path does not match the function's pathTemplate");
         return false;
     }
-    if (request_parse_declared_json(request, &err) != 0) {
-        set_problem(invocation, 400, "malformed_json", err.msg);
-        return false;
-    }
     traceparent = request_header(request, "traceparent");
     invocation->context.traceparent = traceparent ? traceparent : "";
     return true;
