@@ -341,19 +341,22 @@ static void report(const struct runtime_options *options, const struct failure *
 
 int runtime_run(const struct runtime_options *options, const sigset_t *signals, bool *ret_abandoned)
 {
-    struct runtime runtime = {.options = options};
+    struct runtime *runtime = xcalloc(1, sizeof(*runtime));
     struct failure failure = {0};
     bool at_rest = true;
 
-    lifecycle_init(&runtime.lifecycle);
-    runtime.metrics = metrics_new();
-    runtime.host_metrics = host_metrics_new(runtime.metrics);
-    if (start(&runtime, &failure) == 0) {
-        serve(&runtime, signals, &failure);
-        at_rest = !failure.at_once && drain(&runtime, signals, &failure);
+    runtime->options = options;
+    lifecycle_init(&runtime->lifecycle);
+    runtime->metrics = metrics_new();
+    runtime->host_metrics = host_metrics_new(runtime->metrics);
+    if (start(runtime, &failure) == 0) {
+        serve(runtime, signals, &failure);
+        at_rest = !failure.at_once && drain(runtime, signals, &failure);
     }
     if (failure.reason != NULL)
         report(options, &failure);
-    *ret_abandoned = !stop(&runtime, at_rest);
+    *ret_abandoned = !stop(runtime, at_rest);
+    if (!*ret_abandoned) /* else threads are still at work with it */
+        free(runtime);
     return failure.reason != NULL;
 }
