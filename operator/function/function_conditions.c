@@ -76,7 +76,10 @@ static bool deployed_no_pods_made(const struct function_world *world, const stru
         facts->ready > 0) {
         return false;
     }
-    condition_set(condition, CONDITION_FALSE, "QuotaExceeded", "%s", world->deployment->replica_failure);
+    /* Nothing but the text tells a quota from a policy, or from a ServiceAccount that is not there. */
+    const char *failure = world->deployment->replica_failure;
+    condition_set(condition, CONDITION_FALSE,
+                  strstr(failure, "exceeded quota") ? "QuotaExceeded" : "ReplicaFailure", "%s", failure);
     return true;
 }
 
