@@ -32,7 +32,7 @@ static void plan_in_turn(struct function_reconciler *reconciler, struct function
         return;
     }
     if (rollout_gate_enter(reconciler->gate, function->namespace, function->name,
-                           world->deployment->replicas > 0, world->now_ms)) {
+                           world->deployment->replicas > 0, clock_monotonic_ms())) {
         function_plan_release(plan);
         world->may_roll = true;
         function_plan_compute(world, plan);

@@ -88,7 +88,7 @@ cJSON *function_service_build_ingress(const struct function_spec *spec, const bo
     return intent;
 }
 
-static bool is_ip(const char *text)
+bool function_service_is_ip(const char *text)
 {
     unsigned char storage[16];
     return inet_pton(AF_INET, text, storage) == 1 || inet_pton(AF_INET6, text, storage) == 1;
@@ -105,7 +105,8 @@ cJSON *function_service_build_ingress_status(const struct function_spec *spec, c
     json_add_string(metadata, "namespace", spec->namespace);
     cJSON *list = json_add_array(json_add_object(json_add_object(tree, "status"), "loadBalancer"), "ingress");
     for (size_t i = 0; i < address_count; i++) {
-        json_add_string(json_append_object(list), is_ip(addresses[i]) ? "ip" : "hostname", addresses[i]);
+        json_add_string(json_append_object(list), function_service_is_ip(addresses[i]) ? "ip" : "hostname",
+                        addresses[i]);
     }
     return tree;
 }

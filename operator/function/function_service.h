@@ -19,6 +19,7 @@ cJSON *function_service_build_ingress(const struct function_spec *spec, const bo
 /* status.loadBalancer of an Ingress of class `cicada`, to be applied to /status. */
 cJSON *function_service_build_ingress_status(const struct function_spec *spec, const char *const *addresses,
                                              size_t address_count);
+bool function_service_is_ip(const char *text);
 /* Hash of the list of addresses, in the order given. */
 void function_service_hash_addresses(const char *const *addresses, size_t count, char out[INTENT_HASH_SIZE]);
 

@@ -35,6 +35,7 @@
 #define SIGNAL_LEASE_LOST       SIGUSR1
 #define EXIT_LEASE_LOST         1
 #define EXIT_USAGE              2
+#define LEASE_LOST              (-1) /* of run(), which returns exit codes otherwise */
 
 struct program {
     struct operator_options options;
@@ -193,11 +194,8 @@ static int check_options(struct program *program, struct err *err)
     struct operator_options *options = &program->options;
     program->namespaces = operator_options_split(options->watch_namespaces, &program->namespace_count);
     program->addresses = operator_options_split(options->publish_addresses, &program->address_count);
-    for (size_t i = 0; i < program->namespace_count; i++) {
-        if (!is_dns_label(program->namespaces[i])) {
-            return err_set(err, ERR_INVALID, "--watch-namespaces: \"%s\" is no namespace",
-                           program->namespaces[i]);
-        }
+    if (operator_options_check(options, program->namespaces, program->addresses, err)) {
+        return -1;
     }
     if (!options->identity) {
         char host[64] = "", random[9];
@@ -411,7 +409,7 @@ static int serve(struct program *program, const sigset_t *signals)
     signal_number = wait_for_end(program, signals);
     if (signal_number == SIGNAL_LEASE_LOST) {
         log_error("the lease is lost");
-        return EXIT_LEASE_LOST; /* without ceremony: nothing more may be written */
+        return LEASE_LOST;
     }
     log_info("stopping");
     stop_all(program, /* serving= */ true);
@@ -464,5 +462,11 @@ int main(int argc, char **argv)
     http_client_global_init();
     stop_init(&program.stop);
     pthread_mutex_init(&program.mu, NULL);
-    return run(&program, &signals);
+    int status = run(&program, &signals);
+    if (status == LEASE_LOST) {
+        /* Without ceremony: nothing more may be written, and exit() would take libcurl and OpenSSL down under the threads that still
+         * use them. */
+        _exit(EXIT_LEASE_LOST);
+    }
+    return status;
 }

@@ -2,7 +2,9 @@
 
 #include <string.h>
 
+#include "operator/function/function_service.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/text.h"
 #include "runtime/base/version.h"
 
 #define FIELD(name) .offset = offsetof(struct operator_options, name)
@@ -108,4 +110,32 @@ char **operator_options_split(const char *text, size_t *ret_count)
     }
     *ret_count = count;
     return parts;
+}
+
+static bool is_host_or_ip(const char *text)
+{
+    return is_dns_subdomain(text) || function_service_is_ip(text);
+}
+
+static int check_each(const char *option, char *const *parts, bool (*is_fine)(const char *text),
+                      const char *what, struct err *err)
+{
+    for (size_t i = 0; parts[i]; i++) {
+        if (!is_fine(parts[i])) {
+            return err_set(err, ERR_INVALID, "--%s: \"%.100s\" is no %s", option, parts[i], what);
+        }
+    }
+    return 0;
+}
+
+int operator_options_check(const struct operator_options *options, char *const *namespaces,
+                           char *const *addresses, struct err *err)
+{
+    char *const domains[] = {options->cluster_domain, options->domain, NULL}; /* the second may be NULL */
+    if (check_each("watch-namespaces", namespaces, is_dns_label, "namespace", err) ||
+        check_each("publish-addresses", addresses, is_host_or_ip, "address or host name", err) ||
+        check_each("cluster-domain or --domain", domains, is_dns_subdomain, "DNS name", err)) {
+        return -1;
+    }
+    return 0;
 }

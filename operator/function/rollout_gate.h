@@ -20,7 +20,7 @@ struct rollout_gate;
 
 struct rollout_gate *rollout_gate_new(void);
 void rollout_gate_free(struct rollout_gate *gate); /* NULL is fine */
-/* Whether the Function may roll now; while awake it then holds a place until rollout_gate_leave(). */
+/* Whether the Function may roll now; while awake it then holds a place until rollout_gate_leave(). now_ms: monotonic. */
 bool rollout_gate_enter(struct rollout_gate *gate, const char *namespace, const char *name, bool awake,
                         int64_t now_ms);
 /* Its rollout is complete, or it is gone. Nothing if it holds no place. */

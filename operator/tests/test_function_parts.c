@@ -313,6 +313,14 @@ static void test_projections_of_odd_objects(void **state)
 
 /* ---- options ---- */
 
+static void free_parts(char **parts)
+{
+    for (size_t i = 0; parts[i]; i++) {
+        free(parts[i]);
+    }
+    free(parts);
+}
+
 static void test_lists_of_options(void **state)
 {
     (void)state;
@@ -330,10 +338,39 @@ static void test_lists_of_options(void **state)
         if (count) {
             assert_string_equal(parts[count - 1], rows[i].last);
         }
-        for (size_t j = 0; j < count; j++) {
-            free(parts[j]);
-        }
-        free(parts);
+        free_parts(parts);
+    }
+}
+
+static void test_options_that_the_api_server_would_refuse(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *cluster_domain, *domain, *namespaces, *addresses, *complaint;
+    } rows[] = {
+        {"cluster.local", NULL, NULL, NULL, ""},
+        {"a.b", "fn.example.com", "shop,market", "10.0.0.1,fe80::1,lb.example.com", ""},
+        {"a.b", NULL, "shop,Market", NULL, "--watch-namespaces: \"Market\" is no namespace"},
+        {"a.b", NULL, NULL, "LB.example.com",
+         "--publish-addresses: \"LB.example.com\" is no address or host name"},
+        {"a.b", NULL, NULL, "10.0.0.1:80", "--publish-addresses: \"10.0.0.1:80\" is no address or host name"},
+        {"a_b", NULL, NULL, NULL, "--cluster-domain or --domain: \"a_b\" is no DNS name"},
+        {"a.b", "*.a", NULL, NULL, "--cluster-domain or --domain: \"*.a\" is no DNS name"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct operator_options options = {.cluster_domain = xstrdup(rows[i].cluster_domain),
+                                           .domain = xstrdup_or_null(rows[i].domain)};
+        size_t count;
+        char **namespaces = operator_options_split(rows[i].namespaces, &count);
+        char **addresses = operator_options_split(rows[i].addresses, &count);
+        struct err err = ERR_INIT;
+        int result = operator_options_check(&options, namespaces, addresses, &err);
+        assert_string_equal(err.msg, rows[i].complaint);
+        assert_int_equal(result, rows[i].complaint[0] ? -1 : 0);
+        free_parts(namespaces);
+        free_parts(addresses);
+        free(options.cluster_domain);
+        free(options.domain);
     }
 }
 
@@ -372,6 +409,7 @@ int main(void)
         cmocka_unit_test(test_urls),
         cmocka_unit_test(test_projections_of_odd_objects),
         cmocka_unit_test(test_lists_of_options),
+        cmocka_unit_test(test_options_that_the_api_server_would_refuse),
         cmocka_unit_test(test_options_of_the_program),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
