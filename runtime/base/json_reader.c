@@ -56,11 +56,7 @@ static bool read_hex4(struct scanner *s, uint32_t *ret_unit)
     }
     uint32_t unit = 0;
     for (int i = 0; i < 4; i++) {
-        char c = s->at[i];
-        int digit = c >= '0' && c <= '9'   ? c - '0'
-                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                           : -1;
+        int digit = hex_digit_value(s->at[i]);
         if (digit < 0) {
             return false;
         }

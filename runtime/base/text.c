@@ -100,6 +100,17 @@ void ascii_lower(char *text)
     }
 }
 
+int hex_digit_value(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+    if (c >= 'a' && c <= 'f') {
+        return c - 'a' + 10;
+    }
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
 static bool is_label_char(char c)
 {
     return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');

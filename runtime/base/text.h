@@ -22,6 +22,8 @@ void ascii_lower(char *text);
 bool is_dns_label(const char *text);     /* at most 63 */
 bool is_dns_subdomain(const char *text); /* at most 253 */
 
+int hex_digit_value(char c); /* -1: it is none */
+
 bool is_valid_utf8(const char *text, size_t len);
 /* Length of the UTF-8 sequence at the start of text, 1 to 4; 0 if there is none that is valid. */
 size_t utf8_sequence_len(const char *text, size_t len);

@@ -65,21 +65,6 @@ void response_status(struct cicada_response *response, int32_t status)
         response->status = status;
 }
 
-static bool is_token(const char *name)
-{
-    size_t len =
-        strspn(name, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
-    return len > 0 && name[len] == '\0';
-}
-
-static bool is_field_value(const char *value)
-{
-    for (const unsigned char *p = (const unsigned char *)value; *p != '\0'; p++)
-        if ((*p < ' ' && *p != '\t') || *p == 0x7f)
-            return false;
-    return true;
-}
-
 static bool is_ours(const char *name)
 {
     static const char *const names[] = {"Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive",
@@ -104,7 +89,7 @@ static void add_header(struct cicada_response *response, const char *name, const
 
 void response_header(struct cicada_response *response, const char *name, const char *value)
 {
-    if (!is_token(name) || !is_field_value(value))
+    if (!http_header_is_valid(name, value))
         response_mistake(response, "header \"%.40s\": name or value has a character that is not allowed",
                          name);
     else if (is_ours(name))

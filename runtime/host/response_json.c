@@ -4,10 +4,10 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "runtime/base/json.h"
+#include "runtime/base/text.h"
 #include "runtime/host/database.h"
 
 /* Types whose text form is a JSON value already, by PostgreSQL's fixed OIDs. */
@@ -102,22 +102,14 @@ void response_write_int64(struct cicada_response *response, const char *name, in
     write_text(response, name, text, (size_t)len);
 }
 
-/* The shortest text that reads back as the same double. */
 void response_write_double(struct cicada_response *response, const char *name, double value)
 {
-    char text[32];
-    int len = 0;
+    char text[FORMAT_DOUBLE_SIZE];
 
-    if (!isfinite(value)) {
+    if (isfinite(value))
+        write_text(response, name, text, format_double(value, text));
+    else
         response_write_null(response, name);
-        return;
-    }
-    for (int digits = 15; digits <= 17; digits++) {
-        len = snprintf(text, sizeof(text), "%.*g", digits, value);
-        if (strtod(text, NULL) == value)
-            break;
-    }
-    write_text(response, name, text, (size_t)len);
 }
 
 void response_write_bool(struct cicada_response *response, const char *name, bool value)

@@ -4,17 +4,6 @@
 
 #include "runtime/base/text.h"
 
-static int hex_value(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 int url_decode(struct arena *arena, const char *text, size_t len, bool plus_is_space,
                const char **ret_decoded, struct err *err)
 {
@@ -24,8 +13,8 @@ int url_decode(struct arena *arena, const char *text, size_t len, bool plus_is_s
     for (size_t i = 0; i < len; i++) {
         char c = text[i];
         if (c == '%') {
-            int high = i + 1 < len ? hex_value(text[i + 1]) : -1;
-            int low = i + 2 < len ? hex_value(text[i + 2]) : -1;
+            int high = i + 1 < len ? hex_digit_value(text[i + 1]) : -1;
+            int low = i + 2 < len ? hex_digit_value(text[i + 2]) : -1;
             if (high < 0 || low < 0)
                 return err_set(err, ERR_INVALID, "'%%' is not followed by two hexadecimal digits");
             c = (char)(high * 16 + low);

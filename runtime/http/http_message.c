@@ -116,6 +116,11 @@ static bool is_field_value(const char *text)
     return true;
 }
 
+bool http_header_is_valid(const char *name, const char *value)
+{
+    return is_token(name) && is_field_value(value);
+}
+
 static bool is_servers_own(const char *name)
 {
     static const char *const names[] = {"Connection", "Content-Length",    "Date",
@@ -135,7 +140,7 @@ static int check_head(const struct http_response_head *head, const struct http_h
         return err_set(err, ERR_INVALID, "HTTP status %d is not within 200 to 599", head->status);
     }
     for (size_t i = 0; i < count; i++) {
-        if (!is_token(headers[i].name) || !is_field_value(headers[i].value)) {
+        if (!http_header_is_valid(headers[i].name, headers[i].value)) {
             return err_set(err, ERR_INVALID,
                            "response header \"%.64s\" has a name or value that HTTP does not allow",
                            headers[i].name);

@@ -87,6 +87,8 @@ void http_server_drain(struct http_server *server);
  * takes some 10 ms. */
 void http_server_stop(struct http_server *server);
 
+/* A name and a value as HTTP allows them: nothing in them ends the header. */
+bool http_header_is_valid(const char *name, const char *value);
 /* Reason phrase of RFC 9110, "Unknown" for others. */
 const char *http_status_text(int status);
 

@@ -106,17 +106,6 @@ static int parse_pairs(const char *text, char *values[], struct err *err)
 
 /* ---- URI ---- */
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Percent-decoded copy of [start, end), or NULL with err filled. */
 static char *decode(const char *start, const char *end, struct err *err)
 {
@@ -127,7 +116,7 @@ static char *decode(const char *start, const char *end, struct err *err)
             continue;
         }
         bool complete = end - p > 2;
-        int high = complete ? hex_digit(p[1]) : -1, low = complete ? hex_digit(p[2]) : -1;
+        int high = complete ? hex_digit_value(p[1]) : -1, low = complete ? hex_digit_value(p[2]) : -1;
         if (high < 0 || low < 0 || (high == 0 && low == 0)) {
             free(text);
             (void)err_set(err, ERR_INVALID, "database URL: a wrong percent escape");

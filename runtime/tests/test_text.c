@@ -44,6 +44,16 @@ static void parses_integers(void **state)
     assert_int_equal(value, 123);
 }
 
+static void reads_hexadecimal_digits(void **state)
+{
+    (void)state;
+    static const char digits[] = "0123456789abcdef";
+    for (int c = -128; c < 128; c++) {
+        const char *at = c ? strchr(digits, c >= 'A' && c <= 'F' ? c + ('a' - 'A') : c) : NULL;
+        assert_int_equal(hex_digit_value((char)c), at ? (int)(at - digits) : -1);
+    }
+}
+
 static void compares_strings(void **state)
 {
     (void)state;
@@ -296,6 +306,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parses_integers),
+        cmocka_unit_test(reads_hexadecimal_digits),
         cmocka_unit_test(compares_strings),
         cmocka_unit_test(checks_dns_names),
         cmocka_unit_test(checks_utf8),
