@@ -150,6 +150,12 @@ static void tell_if_foreign(void *arg, struct cached_object *object)
     }
 }
 
+static void queue_function(void *arg, struct cached_object *object)
+{
+    struct program *program = arg;
+    workqueue_add(program->queue, object->namespace, object->name);
+}
+
 static void lead(void *arg)
 {
     struct program *program = arg;
@@ -157,6 +163,9 @@ static void lead(void *arg)
     bool start = !program->stopping && !program->leading;
     program->leading = program->leading || start;
     if (start) {
+        /* Opened first: what changes from here on is queued by the caches. */
+        workqueue_open(program->queue);
+        function_cache_each(program->cache, CACHE_FUNCTION, queue_function, program);
         controller_start(program->controller);
         function_scaler_start(program->scaler);
     }
@@ -254,6 +263,7 @@ static void make_parts(struct program *program)
     const struct operator_options *options = &program->options;
     make_metrics(program);
     program->queue = workqueue_new(&clock_system, MAX_BACKOFF_MS);
+    workqueue_close(program->queue); /* until this one leads */
     make_cache(program);
     program->recorder = event_recorder_new(program->client, "cicada-operator", program->metrics);
     program->settings = (struct function_settings){.system_namespace = options->namespace,

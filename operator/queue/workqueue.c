@@ -36,7 +36,7 @@ struct workqueue {
     size_t ready_count;     /* guarded by mu */
     struct heap delayed;    /* guarded by mu */
     int64_t bucket_full_ms; /* guarded by mu; when the bucket would be full again */
-    bool shut_down;         /* guarded by mu */
+    bool closed, shut_down; /* guarded by mu */
 };
 
 void object_key_release(struct object_key *key)
@@ -162,6 +162,23 @@ static void move_due(struct workqueue *queue)
     }
 }
 
+static void set_closed(struct workqueue *queue, bool closed)
+{
+    pthread_mutex_lock(&queue->mu);
+    queue->closed = closed;
+    pthread_mutex_unlock(&queue->mu);
+}
+
+void workqueue_close(struct workqueue *queue)
+{
+    set_closed(queue, true);
+}
+
+void workqueue_open(struct workqueue *queue)
+{
+    set_closed(queue, false);
+}
+
 void workqueue_add(struct workqueue *queue, const char *namespace, const char *name)
 {
     workqueue_add_after(queue, namespace, name, 0);
@@ -170,7 +187,7 @@ void workqueue_add(struct workqueue *queue, const char *namespace, const char *n
 void workqueue_add_after(struct workqueue *queue, const char *namespace, const char *name, int64_t delay_ms)
 {
     pthread_mutex_lock(&queue->mu);
-    if (!queue->shut_down)
+    if (!queue->shut_down && !queue->closed)
         delay_item(queue, item_find_or_add(queue, namespace, name), delay_ms);
     pthread_mutex_unlock(&queue->mu);
 }
@@ -199,7 +216,7 @@ static int64_t bucket_wait_ms(struct workqueue *queue)
 void workqueue_add_backoff(struct workqueue *queue, const char *namespace, const char *name)
 {
     pthread_mutex_lock(&queue->mu);
-    if (!queue->shut_down) {
+    if (!queue->shut_down && !queue->closed) {
         struct item *item = item_find_or_add(queue, namespace, name);
         int64_t item_ms = item_backoff_ms(queue, item);
         int64_t bucket_ms = bucket_wait_ms(queue);

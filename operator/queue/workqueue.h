@@ -1,7 +1,8 @@
 /* workqueue.h - keys waiting to be reconciled.
  *
  * A key is in the queue at most once. A key being processed is never handed to a second worker; if it is added
- * meanwhile it is queued again when workqueue_done() is called. Adding after workqueue_shutdown() does nothing.
+ * meanwhile it is queued again when workqueue_done() is called. Adding after workqueue_shutdown() does nothing, nor does it while
+ * the queue is closed: a program whose turn to work has not come would fill it for ever.
  * Failures back off per key: 5 ms * 2^n up to 1000 s (ceiling configurable), and an overall bucket of 10/s, burst 100; the longer wait applies.
  * After client-go util/workqueue.
  *
@@ -25,7 +26,9 @@ void object_key_release(struct object_key *key);
 
 struct workqueue;
 struct workqueue *workqueue_new(const struct clock *clock, int64_t max_backoff_ms);
-void workqueue_free(struct workqueue *queue); /* NULL is fine; no worker may still be inside */
+void workqueue_free(struct workqueue *queue);  /* NULL is fine; no worker may still be inside */
+void workqueue_close(struct workqueue *queue); /* a new one is open */
+void workqueue_open(struct workqueue *queue);
 void workqueue_add(struct workqueue *queue, const char *namespace, const char *name);
 void workqueue_add_after(struct workqueue *queue, const char *namespace, const char *name, int64_t delay_ms);
 void workqueue_add_backoff(struct workqueue *queue, const char *namespace, const char *name);

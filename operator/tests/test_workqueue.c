@@ -84,6 +84,21 @@ static void test_a_key_in_progress_waits_for_done(void **state)
     assert_int_equal(workqueue_depth(queue), 0);
 }
 
+static void test_a_closed_queue_takes_nothing(void **state)
+{
+    (void)state;
+    CLEANUP_QUEUE struct workqueue *queue = workqueue_new(&clock_system, MAX_BACKOFF_MS);
+    struct object_key key;
+    workqueue_close(queue);
+    workqueue_add(queue, "shop", "a");
+    workqueue_add_backoff(queue, "shop", "a");
+    assert_int_equal(workqueue_depth(queue), 0);
+    workqueue_open(queue);
+    workqueue_add(queue, "shop", "b");
+    expect_next(queue, "shop", "b", &key);
+    finish(queue, &key);
+}
+
 static void test_the_earlier_delay_wins(void **state)
 {
     (void)state;
@@ -471,6 +486,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_key_is_queued_once_in_order),
         cmocka_unit_test(test_a_key_in_progress_waits_for_done),
+        cmocka_unit_test(test_a_closed_queue_takes_nothing),
         cmocka_unit_test(test_the_earlier_delay_wins),
         cmocka_unit_test(test_failures_double_up_to_the_ceiling),
         cmocka_unit_test(test_the_bucket_limits_all_keys_together),
