@@ -211,7 +211,7 @@ struct function_cache *function_cache_new(const struct function_cache_settings *
     struct function_cache *cache = xcalloc(1, sizeof *cache);
     cache->settings = *settings;
     cache->informers_per_kind = settings->namespace_count ? settings->namespace_count : 1;
-    cache->written = written_objects_new();
+    cache->written = written_objects_new(&clock_system);
     for (int kind = 0; kind < CACHE_KIND_COUNT; kind++) {
         struct kind_watch *watch = &cache->watches[kind];
         watch->cache = cache;
@@ -384,6 +384,10 @@ void function_cache_wrote(struct function_cache *cache, enum cache_kind kind, co
     bool unchanged = informer && str_equal_or_both_null(now ? now->resource_version : NULL, based_on);
     if (seen || !unchanged) {
         free(written_objects_forget(cache->written, (int)kind, object->namespace, object->name));
+    } else {
+        /* Should the watch never tell of it, somebody must look again. */
+        workqueue_add_after(cache->settings.queue, object->namespace, object->name,
+                            WRITTEN_OBJECTS_MAX_AGE_MS + 1);
     }
     if (seen) {
         accept_content(kind, now);

@@ -10,16 +10,19 @@ struct entry {
     struct entry *next;
     int kind;
     struct cached_object *object;
+    int64_t put_ms; /* monotonic */
 };
 
 struct written_objects {
+    const struct clock *clock;
     pthread_mutex_t mu;
     struct entry *entries; /* guarded by mu */
 };
 
-struct written_objects *written_objects_new(void)
+struct written_objects *written_objects_new(const struct clock *clock)
 {
     struct written_objects *objects = xcalloc(1, sizeof *objects);
+    objects->clock = clock;
     pthread_mutex_init(&objects->mu, NULL);
     return objects;
 }
@@ -63,6 +66,7 @@ void written_objects_put(struct written_objects *objects, int kind, struct cache
         (*at)->kind = kind;
     }
     (*at)->object = cached_object_ref(object);
+    (*at)->put_ms = objects->clock->monotonic_ms(objects->clock);
     pthread_mutex_unlock(&objects->mu);
     cached_object_unref(replaced);
     free(fresh);
@@ -73,7 +77,9 @@ struct cached_object *written_objects_get(struct written_objects *objects, int k
 {
     pthread_mutex_lock(&objects->mu);
     struct entry *entry = *find(objects, kind, namespace, name);
-    struct cached_object *object = entry ? cached_object_ref(entry->object) : NULL;
+    int64_t now_ms = objects->clock->monotonic_ms(objects->clock);
+    bool counts = entry && now_ms - entry->put_ms <= WRITTEN_OBJECTS_MAX_AGE_MS;
+    struct cached_object *object = counts ? cached_object_ref(entry->object) : NULL;
     pthread_mutex_unlock(&objects->mu);
     return object;
 }

@@ -10,6 +10,7 @@
 #include "operator/function/function_objects.h"
 #include "operator/function/operator_options.h"
 #include "operator/function/rollout_gate.h"
+#include "operator/function/written_objects.h"
 #include "operator/tests/support_function.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
@@ -311,6 +312,46 @@ static void test_projections_of_odd_objects(void **state)
     }
 }
 
+/* ---- what was written ---- */
+
+struct fake_clock {
+    struct clock base;
+    int64_t now_ms;
+};
+
+static int64_t fake_now(const struct clock *self)
+{
+    return ((const struct fake_clock *)(const void *)self)->now_ms; /* base is its first member */
+}
+
+static void test_what_no_watch_tells_of_counts_for_a_minute(void **state)
+{
+    (void)state;
+    struct fake_clock clock = {.base = {.monotonic_ms = fake_now, .wall_ms = fake_now}, .now_ms = 5};
+    CLEANUP_JSON cJSON *tree =
+        support_yaml("{metadata: {namespace: shop, name: a, uid: u, resourceVersion: \"7\"}}");
+    struct cached_object *object = function_objects_project_child(NULL, tree);
+    struct written_objects *objects = written_objects_new(&clock.base);
+    written_objects_put(objects, 1, object);
+    assert_null(written_objects_get(objects, 2, "shop", "a"));
+    clock.now_ms += WRITTEN_OBJECTS_MAX_AGE_MS;
+    struct cached_object *read = written_objects_get(objects, 1, "shop", "a");
+    assert_ptr_equal(read, object);
+    cached_object_unref(read);
+    clock.now_ms++;
+    assert_null(written_objects_get(objects, 1, "shop", "a"));
+    written_objects_put(objects, 1, object);
+    read = written_objects_get(objects, 1, "shop", "a");
+    assert_ptr_equal(read, object);
+    cached_object_unref(read);
+    CLEANUP_FREE char *version = written_objects_forget(objects, 1, "shop", "a");
+    assert_string_equal(version, "7");
+    assert_null(written_objects_get(objects, 1, "shop", "a"));
+    assert_null(written_objects_forget(objects, 1, "shop", "a"));
+    written_objects_free(objects);
+    cached_object_unref(object);
+}
+
 /* ---- options ---- */
 
 static void free_parts(char **parts)
@@ -408,6 +449,7 @@ int main(void)
         cmocka_unit_test(test_the_operators_defaults_are_apart),
         cmocka_unit_test(test_urls),
         cmocka_unit_test(test_projections_of_odd_objects),
+        cmocka_unit_test(test_what_no_watch_tells_of_counts_for_a_minute),
         cmocka_unit_test(test_lists_of_options),
         cmocka_unit_test(test_options_that_the_api_server_would_refuse),
         cmocka_unit_test(test_options_of_the_program),
