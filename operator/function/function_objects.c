@@ -22,6 +22,14 @@ static char *dup_member(const cJSON *object, const char *name)
     return xstrdup_or_null(json_string(object, name));
 }
 
+/* Wall; 0: it has none. */
+static int64_t read_created_ms(const cJSON *metadata)
+{
+    const char *text = json_string(metadata, "creationTimestamp");
+    int64_t created_ms = 0;
+    return text && parse_rfc3339(text, &created_ms) ? created_ms : 0;
+}
+
 /* ---- children ---- */
 
 static const cJSON *controlling_owner(const cJSON *metadata)
@@ -209,6 +217,7 @@ struct cached_object *function_objects_project_deployment(void *arg, const cJSON
     deployment->spec_template = dup_member(annotations, ANNOTATION_SPEC_TEMPLATE);
     deployment->proven = dup_member(annotations, ANNOTATION_PROVEN);
     deployment->replicas = (int)json_int64(spec, "replicas", 1);
+    deployment->created_ms = read_created_ms(metadata);
     deployment->generation = json_int64(metadata, "generation", 0);
     deployment->observed_generation = json_int64(status, "observedGeneration", 0);
     deployment->status_replicas = (int)json_int64(status, "replicas", 0);
@@ -305,6 +314,7 @@ struct cached_object *function_objects_project_pod(void *arg, const cJSON *tree)
     const cJSON *metadata = json_object(tree, "metadata"), *status = json_object(tree, "status");
     pod->function = dup_member(json_object(metadata, "labels"), LABEL_FUNCTION);
     pod->template = dup_member(json_object(metadata, "annotations"), ANNOTATION_TEMPLATE);
+    pod->created_ms = read_created_ms(metadata);
     pod->deleting = json_string(metadata, "deletionTimestamp") != NULL;
     pod->phase = dup_member(status, "phase");
     pod->ip = dup_member(status, "podIP");

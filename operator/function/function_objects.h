@@ -48,7 +48,7 @@ struct cached_deployment {
     char *spec_template;
     char *proven;
     int replicas; /* spec */
-    int64_t generation, observed_generation;
+    int64_t created_ms, generation, observed_generation;
     int status_replicas, updated_replicas, ready_replicas, available_replicas;
     char *replica_failure;  /* message of the condition, if it is True */
     char *progress_failure; /* message of Progressing, if it is False with ProgressDeadlineExceeded */
@@ -75,6 +75,7 @@ struct cached_pod {
     char *function; /* label */
     char *template; /* annotation */
     char *phase, *ip;
+    int64_t created_ms;
     bool deleting, ready;
     int restarts;
     char *waiting_reason, *waiting_message;

@@ -32,12 +32,20 @@ static bool is_failure_of_pods(const char *reason)
     return false;
 }
 
+/* Made by a Deployment of the same name that was deleted since, for the same spec, and about to go. (One that orphans it leaves its
+ * pods to the next, which then counts them itself.) */
+static bool is_left_over(const struct cached_pod *pod, const struct cached_deployment *deployment)
+{
+    return pod->created_ms < deployment->created_ms && deployment->ready_replicas == 0;
+}
+
 static void find_pods(const struct function_world *world, struct function_facts *facts)
 {
     const char *image = function_deployment_image(world->function->spec, world->settings);
     for (size_t i = 0; i < world->pod_count; i++) {
         const struct cached_pod *pod = world->pods[i];
-        if (!pod->template || !str_equal_or_both_null(pod->template, world->deployment->template)) {
+        if (!pod->template || !str_equal_or_both_null(pod->template, world->deployment->template) ||
+            is_left_over(pod, world->deployment)) {
             continue;
         }
         if (pod->ready && !pod->deleting) {
