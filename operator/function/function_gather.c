@@ -11,11 +11,11 @@ static const struct cached_child *as_child(struct cached_object *object)
     return object ? container_of(object, struct cached_child, head.base) : NULL;
 }
 
-/* Looks past the label selector of the caches. */
-static int find_unlabelled(const struct function_sources *sources, const struct kube_resource *resource,
-                           struct cached_object *(*project)(void *arg, const cJSON *tree),
-                           const char *namespace, const char *name, struct cached_object **ret_object,
-                           struct err *err)
+/* Looks past the label selector of the caches, and past a watch that is behind: an apply with force would take over what it finds. */
+static int find_uncached(const struct function_sources *sources, const struct kube_resource *resource,
+                         struct cached_object *(*project)(void *arg, const cJSON *tree),
+                         const char *namespace, const char *name, struct cached_object **ret_object,
+                         struct err *err)
 {
     CLEANUP_JSON cJSON *tree = NULL;
     if (kube_get(sources->client, resource, namespace, name, &tree, err)) {
@@ -47,17 +47,22 @@ static int gather_children(const struct function_sources *sources, struct functi
         return 0;
     }
     if (!gathered->deployment &&
-        find_unlabelled(sources, &kube_deployments, function_objects_project_deployment, namespace, name,
-                        &gathered->deployment, err)) {
+        find_uncached(sources, &kube_deployments, function_objects_project_deployment, namespace, name,
+                      &gathered->deployment, err)) {
         return -1;
     }
-    if (!gathered->service && find_unlabelled(sources, &kube_services, function_objects_project_child,
-                                              namespace, name, &gathered->service, err)) {
+    if (!gathered->service && find_uncached(sources, &kube_services, function_objects_project_child,
+                                            namespace, name, &gathered->service, err)) {
         return -1;
     }
     if (!gathered->endpoints && function_names_is_foreign_class(spec) &&
-        find_unlabelled(sources, &function_endpoints_resource, function_objects_project_child, namespace,
-                        name, &gathered->endpoints, err)) {
+        find_uncached(sources, &function_endpoints_resource, function_objects_project_child, namespace, name,
+                      &gathered->endpoints, err)) {
+        return -1;
+    }
+    if (!gathered->ingress && spec->host_count > 0 &&
+        find_uncached(sources, &kube_ingresses, function_objects_project_child, namespace, name,
+                      &gathered->ingress, err)) {
         return -1;
     }
     return 0;

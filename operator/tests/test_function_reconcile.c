@@ -300,6 +300,24 @@ static void test_a_strangers_deployment_is_left_alone(void **state)
     finish(&fixture);
 }
 
+static void test_a_strangers_ingress_that_no_watch_told_of_is_left_alone(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    start(&fixture, "{http: {hosts: [shop.example.com]}}", (struct operator_lists){.deployments = NULL});
+    answer(&fixture, PATCH_DEPLOYMENT, 201,
+           applied_deployment(&fixture, "{uid: d1, resourceVersion: \"200\"}"));
+    answer(&fixture, PATCH_SERVICE, 201, applied_service(&fixture));
+    operator_fixture_answer(
+        &fixture.base, "GET /apis/networking.k8s.io/v1/namespaces/shop/ingresses/create-order", 200,
+        "{\"metadata\":{\"name\":\"create-order\",\"namespace\":\"shop\",\"uid\":\"x\"}}");
+    operator_fixture_answer(&fixture.base, PATCH_STATUS, 200, fixture.function_text);
+    expect_reconciled(&fixture);
+    assert_int_equal(count(&fixture, "PATCH /apis/networking.k8s.io"), 0);
+    expect_request(&fixture, PATCH_STATUS, "\"message\":\"Ingress shop/create-order exists");
+    finish(&fixture);
+}
+
 static void test_a_child_that_lost_its_labels_gets_them_back(void **state)
 {
     (void)state;
@@ -471,6 +489,7 @@ int main(void)
         cmocka_unit_test(test_a_forbidden_write_is_shown),
         cmocka_unit_test(test_an_outage_writes_no_status),
         cmocka_unit_test(test_a_strangers_deployment_is_left_alone),
+        cmocka_unit_test(test_a_strangers_ingress_that_no_watch_told_of_is_left_alone),
         cmocka_unit_test(test_a_child_that_lost_its_labels_gets_them_back),
         cmocka_unit_test(test_a_change_by_somebody_else_is_undone),
         cmocka_unit_test(test_a_function_that_is_gone_is_nothing),

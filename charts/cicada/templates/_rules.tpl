@@ -30,10 +30,10 @@
 - apiGroups: [""]
   resources: [endpoints]
   verbs: [get, list, watch, create, patch, delete]
-# The Ingress of each Function with hosts, deleted with the last host; the address of those of class cicada.
+# The Ingress of each Function with hosts, deleted with the last host; the address of those of class cicada. get as above.
 - apiGroups: [networking.k8s.io]
   resources: [ingresses]
-  verbs: [list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [networking.k8s.io]
   resources: [ingresses/status]
   verbs: [patch]
