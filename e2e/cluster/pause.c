@@ -7,15 +7,15 @@
 
 static void end(int signal_number)
 {
-        (void)signal_number;
-        _exit(0);
+    (void)signal_number;
+    _exit(0);
 }
 
 int main(void)
 {
-        signal(SIGTERM, end);
-        signal(SIGINT, end);
-        signal(SIGCHLD, SIG_IGN); /* children that it inherits are reaped by the kernel */
-        for (;;)
-                pause();
+    signal(SIGTERM, end);
+    signal(SIGINT, end);
+    signal(SIGCHLD, SIG_IGN); /* children that it inherits are reaped by the kernel */
+    for (;;)
+        pause();
 }

@@ -5,7 +5,8 @@
 #include <time.h>
 
 /* Works for ?ms= milliseconds, and says 500 if another call was at work in this process meanwhile. */
-static int handle_exclusive(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+static int handle_exclusive(struct cicada_request *req, struct cicada_context *ctx,
+                            struct cicada_response *res)
 {
     static atomic_int at_work;
     const char *text = cicada_request_query(req, "ms");
@@ -36,7 +37,8 @@ static int crash(struct cicada_context *ctx, void **ret_state)
     return CICADA_FAIL;
 }
 
-static int handle_crash_at_start(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+static int handle_crash_at_start(struct cicada_request *req, struct cicada_context *ctx,
+                                 struct cicada_response *res)
 {
     (void)req;
     (void)ctx;

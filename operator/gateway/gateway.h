@@ -27,21 +27,22 @@ struct gateway_waker {
 };
 
 struct gateway_settings {
-    const char *public_listen;     /* "0.0.0.0:8080" */
-    const char *internal_listen;   /* "0.0.0.0:8081"; NULL: none */
-    int loops;                     /* 0: one per core (sched_getaffinity) */
-    const char *domain;            /* "<name>.<namespace>.<domain>"; NULL: no such routes */
-    const char *cluster_domain;    /* "cluster.local" */
-    const char *identity;          /* pod name, for /statz */
-    int64_t client_header_timeout_ms;  /* 10000: whole request head */
-    int64_t client_idle_timeout_ms;    /* 75000: between requests */
-    int64_t upstream_idle_timeout_ms;  /* 50000: shorter than the runtime's 60000 */
-    int max_connections;           /* clients; 0: nine tenths of RLIMIT_NOFILE */
-    struct metrics *metrics;       /* borrowed */
+    const char *public_listen;        /* "0.0.0.0:8080" */
+    const char *internal_listen;      /* "0.0.0.0:8081"; NULL: none */
+    int loops;                        /* 0: one per core (sched_getaffinity) */
+    const char *domain;               /* "<name>.<namespace>.<domain>"; NULL: no such routes */
+    const char *cluster_domain;       /* "cluster.local" */
+    const char *identity;             /* pod name, for /statz */
+    int64_t client_header_timeout_ms; /* 10000: whole request head */
+    int64_t client_idle_timeout_ms;   /* 75000: between requests */
+    int64_t upstream_idle_timeout_ms; /* 50000: shorter than the runtime's 60000 */
+    int max_connections;              /* clients; 0: nine tenths of RLIMIT_NOFILE */
+    struct metrics *metrics;          /* borrowed */
     struct gateway_waker waker;
 };
 
-int gateway_new(const struct gateway_settings *settings, struct gateway **ret_gateway, struct err *err) MUST_CHECK;
+int gateway_new(const struct gateway_settings *settings, struct gateway **ret_gateway,
+                struct err *err) MUST_CHECK;
 int gateway_start(struct gateway *gateway, struct err *err) MUST_CHECK; /* binds and starts the loops */
 int gateway_public_port(const struct gateway *gateway);
 int gateway_internal_port(const struct gateway *gateway);
@@ -55,7 +56,7 @@ void gateway_function_remove(struct gateway *gateway, const char *namespace, con
 void gateway_catalog_synced(struct gateway *gateway);
 
 enum gateway_pod_state {
-    GATEWAY_POD_PENDING,     /* exists; probe its address if it has one; usable once a probe or an announcement says so */
+    GATEWAY_POD_PENDING, /* exists; probe its address if it has one; usable once a probe or an announcement says so */
     GATEWAY_POD_READY,       /* the platform calls it ready: usable */
     GATEWAY_POD_TERMINATING, /* nothing new goes there */
 };
@@ -63,9 +64,10 @@ struct gateway_pod {
     const char *namespace, *function;
     const char *name, *uid;
     bool has_address;
-    struct sockaddr_in address;      /* function port */
+    struct sockaddr_in address; /* function port */
     enum gateway_pod_state state;
-    const char *failure_code;        /* NULL, or why it can't start: "ImagePullBackOff", "CreateContainerConfigError", "ContainerExited", ... */
+    const char *
+        failure_code; /* NULL, or why it can't start: "ImagePullBackOff", "CreateContainerConfigError", "ContainerExited", ... */
 };
 void gateway_pod_set(struct gateway *gateway, const struct gateway_pod *pod); /* adds or replaces, by uid */
 void gateway_pod_remove(struct gateway *gateway, const char *uid);
@@ -74,7 +76,8 @@ bool gateway_pod_announced(struct gateway *gateway, const char *uid, const struc
 /* Says goodbye: nothing new goes there, idle connections to it are closed before this returns (at most 200 ms). False: unknown. */
 bool gateway_pod_goodbye(struct gateway *gateway, const char *uid);
 /* Why the Deployment makes no pods (ReplicaFailure: quota ...): waiters get 503 with this code at once while no pod is usable; NULL clears. */
-void gateway_function_blocked(struct gateway *gateway, const char *namespace, const char *name, const char *code);
+void gateway_function_blocked(struct gateway *gateway, const char *namespace, const char *name,
+                              const char *code);
 /* How many gateways share the pods (>= 1): a share of a pod is ceil(concurrency / gateways). */
 void gateway_peers_set(struct gateway *gateway, int gateways);
 
