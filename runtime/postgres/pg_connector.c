@@ -47,7 +47,6 @@ static bool open_one(struct pg_pool *pool)
     if (pool->outage_since_ms == 0)
         pool->outage_since_ms = clock_monotonic_ms();
     pool->outage = outage;
-    pool->authentication_failed |= outage.authentication;
     pool->connect_failures++;
     pg_pool_wake_waiters_locked(pool);
     return false;

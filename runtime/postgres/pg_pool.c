@@ -283,7 +283,7 @@ const char *pg_pool_outage(struct pg_pool *pool)
 bool pg_pool_authentication_failed(struct pg_pool *pool)
 {
     (void)pthread_mutex_lock(&pool->lock);
-    bool failed = pool->authentication_failed;
+    bool failed = is_out_of_reach(pool) && pool->outage.authentication;
     (void)pthread_mutex_unlock(&pool->lock);
     return failed;
 }

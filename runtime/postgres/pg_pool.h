@@ -60,7 +60,6 @@ struct pg_pool {
     struct pg_outage
         outage; /* of the last attempt to connect; reason NULL: it succeeded, or there was none */
     int64_t outage_since_ms;
-    bool authentication_failed;
     int64_t connects, connect_failures;
     int64_t commits, rollbacks, failures, commit_unknown;
 };

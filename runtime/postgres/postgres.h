@@ -65,7 +65,8 @@ struct pg_pool_stats {
 void pg_pool_stats(struct pg_pool *pool, struct pg_pool_stats *ret);
 /* The last connection failure while none is open: "refused", "timeout", "authentication", ...; NULL if fine or not tried. */
 const char *pg_pool_outage(struct pg_pool *pool);
-/* True once the server has rejected the password or role; the host exits so that its restart reads the Secret anew. */
+/* True while the server rejects the password or role and no connection is open; the host exits so that its restart reads the
+ * Secret anew. */
 bool pg_pool_authentication_failed(struct pg_pool *pool);
 
 /* No connection is taken before the first statement. deadline_ms: monotonic, of the whole invocation. */

@@ -401,6 +401,29 @@ static void check_authentication(const char *url)
     pg_pool_free(pool);
 }
 
+/* A server that rejects new connections only (its rules were just changed) ends nobody who still has one. */
+static void check_rejected_while_open(struct pg_pool *pool)
+{
+    struct pg_transaction *first = begin(pool, 5000), *second = begin(pool, 300);
+    char sql[128];
+    (void)snprintf(sql, sizeof(sql), "SELECT pg_terminate_backend(%s)",
+                   pgtest_value(first, "SELECT pg_backend_pid()"));
+    pgtest_exec("ALTER ROLE test_pool_role PASSWORD 'changed'");
+    (void)pgtest_query_fails(second, "SELECT 1", PG_FAILURE_DEADLINE);
+    pg_transaction_free(second);
+    assert_false(pg_pool_authentication_failed(pool));
+    pg_transaction_free(first);
+
+    pgtest_exec(sql);
+    struct pg_transaction *third = begin(pool, 5000);
+    struct pg_error error;
+    struct pg_result *result = NULL;
+    assert_int_equal(pg_query(third, "SELECT 1", 0, NULL, &result, &error), -1);
+    pg_transaction_free(third);
+    pgtest_wait_outage(pool, "authentication");
+    assert_true(pg_pool_authentication_failed(pool));
+}
+
 static void test_rejected_role_and_password(void **state)
 {
     (void)state;
@@ -432,9 +455,10 @@ static void test_rejected_role_and_password(void **state)
     check_authentication(url); /* no password at all */
     (void)snprintf(url, sizeof(url), "postgresql://test_pool_role:right@127.0.0.1:%d/postgres",
                    pgtest_port());
-    struct pg_pool *pool = pgtest_pool(url, 1);
+    struct pg_pool *pool = pgtest_pool(url, 2);
     (void)backend_after(pool, NULL);
     assert_false(pg_pool_authentication_failed(pool));
+    check_rejected_while_open(pool);
     pg_pool_free(pool);
 
     file = fopen(path, "w");
