@@ -9,7 +9,9 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
-#define MAX_BACKOFF_MS   30000
+#define MAX_BACKOFF_MS 30000
+/* Who changes a child against us may do so again at once, and for ever: one round a second is enough. */
+#define DRIFT_DELAY_MS   1000
 #define GATEWAY_SELECTOR "app.kubernetes.io/name=cicada,app.kubernetes.io/component=gateway"
 
 /* The argument of one kind's handlers. */
@@ -113,11 +115,13 @@ static void on_child(void *arg, struct cached_object *old, struct cached_object 
     struct kind_watch *watch = arg;
     const struct cached_object *any = new ? new : old;
     CLEANUP_FREE char *written_version = forget_written(watch, any);
+    int64_t delay_ms = 0;
     if (new) {
-        inherit_accepted(old ? container_of(old, struct child_head, base) : NULL,
-                         container_of(new, struct child_head, base), written_version);
+        struct child_head *head = container_of(new, struct child_head, base);
+        inherit_accepted(old ? container_of(old, struct child_head, base) : NULL, head, written_version);
+        delay_ms = child_head_drifted(head) ? DRIFT_DELAY_MS : 0;
     }
-    workqueue_add(watch->cache->settings.queue, any->namespace, any->name);
+    workqueue_add_after(watch->cache->settings.queue, any->namespace, any->name, delay_ms);
     if (watch->kind == CACHE_INGRESS && new && watch->cache->settings.on_foreign_ingress) {
         const struct cached_child *ingress = container_of(new, const struct cached_child, head.base);
         if (function_cache_is_foreign_ingress(ingress)) {
