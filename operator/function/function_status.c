@@ -23,16 +23,6 @@ static const char *const status_names[] = {
     [CONDITION_UNKNOWN] = "Unknown",
 };
 
-const char *condition_type_name(enum condition_type type)
-{
-    return type_names[type];
-}
-
-const char *condition_status_name(enum condition_status status)
-{
-    return status_names[status];
-}
-
 void condition_set(struct condition *condition, enum condition_status status, const char *reason,
                    const char *format, ...)
 {

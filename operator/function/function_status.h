@@ -39,9 +39,6 @@ struct function_status {
     struct condition conditions[CONDITION_COUNT];
 };
 
-const char *condition_type_name(enum condition_type type);
-const char *condition_status_name(enum condition_status status);
-
 /* Replaces status, reason and message; the message is cut at CONDITION_MESSAGE_MAX bytes. */
 void condition_set(struct condition *condition, enum condition_status status, const char *reason,
                    const char *format, ...) __attribute__((format(printf, 4, 5)));

@@ -191,47 +191,44 @@ int kube_update(struct kube_client *client, const struct kube_resource *resource
     return perform_at(client, &call, &path, ret_object, err);
 }
 
-int kube_apply(struct kube_client *client, const struct kube_resource *resource, const char *namespace,
-               const char *name, const char *subresource, const char *field_manager, const cJSON *intent,
-               cJSON **ret_object, struct err *err)
+static int send_patch(struct kube_client *client, const struct call *call,
+                      const struct kube_resource *resource, const char *namespace, const char *name,
+                      const char *subresource, const char *field_manager, cJSON **ret_object, struct err *err)
 {
     CLEANUP_PATH struct kube_path path;
     kube_path_init(&path);
     if (kube_path_set(&path, resource, namespace, name, subresource, err) != 0)
         return -1;
     kube_path_query(&path, "fieldManager", field_manager);
-    kube_path_query(&path, "force", "true");
+    kube_path_query(&path, "force", call->body_is_yaml ? "true" : NULL); /* of an apply only */
+    return perform_at(client, call, &path, ret_object, err);
+}
+
+int kube_apply(struct kube_client *client, const struct kube_resource *resource, const char *namespace,
+               const char *name, const char *subresource, const char *field_manager, const cJSON *intent,
+               cJSON **ret_object, struct err *err)
+{
     struct call call = {.method = "PATCH",
                         .content_type = "application/apply-patch+yaml",
                         .body = intent,
                         .body_is_yaml = true};
-    return perform_at(client, &call, &path, ret_object, err);
+    return send_patch(client, &call, resource, namespace, name, subresource, field_manager, ret_object, err);
 }
 
 int kube_json_patch(struct kube_client *client, const struct kube_resource *resource, const char *namespace,
                     const char *name, const char *subresource, const char *field_manager, const cJSON *patch,
                     cJSON **ret_object, struct err *err)
 {
-    CLEANUP_PATH struct kube_path path;
-    kube_path_init(&path);
-    if (kube_path_set(&path, resource, namespace, name, subresource, err) != 0)
-        return -1;
-    kube_path_query(&path, "fieldManager", field_manager);
     struct call call = {.method = "PATCH", .content_type = "application/json-patch+json", .body = patch};
-    return perform_at(client, &call, &path, ret_object, err);
+    return send_patch(client, &call, resource, namespace, name, subresource, field_manager, ret_object, err);
 }
 
 int kube_merge_patch(struct kube_client *client, const struct kube_resource *resource, const char *namespace,
                      const char *name, const char *subresource, const char *field_manager, const cJSON *patch,
                      cJSON **ret_object, struct err *err)
 {
-    CLEANUP_PATH struct kube_path path;
-    kube_path_init(&path);
-    if (kube_path_set(&path, resource, namespace, name, subresource, err) != 0)
-        return -1;
-    kube_path_query(&path, "fieldManager", field_manager);
     struct call call = {.method = "PATCH", .content_type = "application/merge-patch+json", .body = patch};
-    return perform_at(client, &call, &path, ret_object, err);
+    return send_patch(client, &call, resource, namespace, name, subresource, field_manager, ret_object, err);
 }
 
 int kube_scale_get(struct kube_client *client, const struct kube_resource *resource, const char *namespace,
