@@ -47,6 +47,8 @@ def test_deleting_everything_leaves_nothing():
     kubectl('delete', 'namespace', harness.SHOP, timeout=120)
     clock.lap('namespace of the functions')
     run('helm', 'uninstall', 'cicada', '-n', SYSTEM, '--wait', '--timeout', '120s', timeout=200)
+    # A namespace that is deleted with pods still in it looks at them again only after half their grace period.
+    until('our pods are gone', 60, lambda: not harness.pods('app.kubernetes.io/name=cicada', SYSTEM))
     kubectl('delete', 'namespace', SYSTEM, timeout=120)
     clock.lap('chart and system namespace')
     kubectl('delete', 'crd', 'functions.cicada.dev', timeout=120)
