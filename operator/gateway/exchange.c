@@ -289,8 +289,8 @@ static void ask_for_slot(struct exchange *exchange, bool front)
         go(exchange);
         break;
     case ADMIT_QUEUED:
-        if (exchange->woken_us == 0) {
-            exchange->woken_us = clock_monotonic_us();
+        if (exchange->held_us == 0) {
+            exchange->held_us = clock_monotonic_us();
         }
         exchange_set_state(exchange, EXCHANGE_HELD);
         client_conn_want_read(exchange->client, false);

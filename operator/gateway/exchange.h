@@ -51,7 +51,7 @@ struct exchange {
     bool answer_chunked, close_after, pod_keeps;
     int status;
     uint64_t upload_bytes;
-    int64_t arrived_us, woken_us, handed_us;
+    int64_t arrived_us, held_us, handed_us; /* held_us: the waker had been asked; 0: never held */
 };
 
 /* head is the worker's; data[0..len) is what came after it. Returns false if the request must wait for routes (nothing was

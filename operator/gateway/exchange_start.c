@@ -1,4 +1,5 @@
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "operator/gateway/exchange_internal.h"
@@ -73,7 +74,23 @@ static void write_allow(const struct function_spec *spec, char out[ALLOW_SIZE])
     }
 }
 
-static bool has_route_problem(enum route_result result, struct gateway_problem *ret_problem)
+#define DETAIL_SIZE 512
+/* Names what to call instead. */
+static const char *bare_name_detail(struct h1_slice host, char out[DETAIL_SIZE])
+{
+    const char *end = memchr(host.at, ':', host.len);
+    size_t len = end ? (size_t)(end - host.at) : host.len;
+    while (len > 0 && host.at[len - 1] == '.') {
+        len--;
+    }
+    snprintf(out, DETAIL_SIZE,
+             "Call it by %.*s.<namespace>: the gateway does not know the caller's namespace.", (int)len,
+             host.at);
+    return out;
+}
+
+static bool has_route_problem(enum route_result result, struct h1_slice host, char detail[DETAIL_SIZE],
+                              struct gateway_problem *ret_problem)
 {
     switch (result) {
     case ROUTE_FOUND:
@@ -84,10 +101,7 @@ static bool has_route_problem(enum route_result result, struct gateway_problem *
         return true;
     case ROUTE_BARE_NAME:
         *ret_problem = (struct gateway_problem){
-            .status = 404,
-            .code = "namespace_missing",
-            .detail = "Call a function by <name>.<namespace>: the gateway does not know "
-                      "the caller's namespace."};
+            .status = 404, .code = "namespace_missing", .detail = bare_name_detail(host, detail)};
         return true;
     case ROUTE_BAD_PATH:
         *ret_problem = (struct gateway_problem){.status = 400,
@@ -200,7 +214,7 @@ bool exchange_start(struct client_conn *client, const struct h1_head *head, char
     struct identity identity;
     struct request_facts facts;
     struct gateway_problem problem;
-    char allow[ALLOW_SIZE];
+    char allow[ALLOW_SIZE], detail[DETAIL_SIZE];
     identify(worker, client, head, &identity, &facts);
     exchange->request_id = facts.request_id;
     take_head(exchange, head);
@@ -214,7 +228,8 @@ bool exchange_start(struct client_conn *client, const struct h1_head *head, char
         exchange->function = function_state_ref(match.function);
         exchange->spec = function_spec_ref(match.spec);
     }
-    if (has_route_problem(result, &problem) || has_request_problem(exchange, head, allow, &problem)) {
+    if (has_route_problem(result, head->host, detail, &problem) ||
+        has_request_problem(exchange, head, allow, &problem)) {
         exchange_reject(exchange, &problem);
         return true;
     }

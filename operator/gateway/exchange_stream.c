@@ -113,11 +113,16 @@ void exchange_upload_broken(struct exchange *exchange)
 
 /* ---- the answer ---- */
 
+static int64_t between_us(int64_t time_us, int64_t first_us, int64_t last_us)
+{
+    return time_us < first_us ? first_us : time_us > last_us ? last_us : time_us;
+}
+
 void exchange_server_timing(struct exchange *exchange, char out[SERVER_TIMING_SIZE])
 {
     int64_t now_us = clock_monotonic_us();
     double handler_ms = (double)(now_us - exchange->handed_us) / 1e3;
-    if (exchange->woken_us == 0) {
+    if (exchange->held_us == 0) {
         snprintf(out, SERVER_TIMING_SIZE, "handler;dur=%.2f", handler_ms);
         return;
     }
@@ -126,14 +131,15 @@ void exchange_server_timing(struct exchange *exchange, char out[SERVER_TIMING_SI
                  (double)(exchange->handed_us - exchange->arrived_us) / 1e3, handler_ms);
         return;
     }
-    int64_t reachable_us = exchange->waiter.reachable_us;
-    if (reachable_us < exchange->woken_us) {
-        reachable_us = exchange->woken_us;
-    }
+    /* Somebody else woke it, or it was awake already: what this gateway did for it ended when it had asked. */
+    bool woken = exchange->waiter.woken_us >= exchange->arrived_us;
+    int64_t woken_us = between_us(woken ? exchange->waiter.woken_us : exchange->held_us, exchange->arrived_us,
+                                  exchange->handed_us);
+    int64_t usable_us = between_us(exchange->waiter.usable_us, woken_us, exchange->handed_us);
     double phases_us[COLD_PHASES] = {
-        [COLD_DECIDE] = (double)(exchange->woken_us - exchange->arrived_us),
-        [COLD_START] = (double)(reachable_us - exchange->woken_us),
-        [COLD_PROBE] = (double)(exchange->handed_us - reachable_us),
+        [COLD_DECIDE] = (double)(woken_us - exchange->arrived_us),
+        [COLD_START] = (double)(usable_us - woken_us),
+        [COLD_PROBE] = (double)(exchange->handed_us - usable_us),
         [COLD_HANDLER] = (double)(now_us - exchange->handed_us),
     };
     for (int i = 0; i < COLD_PHASES; i++) {

@@ -58,6 +58,7 @@ void function_set_usable(struct function_state *function, struct pod *pod, bool 
     if (usable) {
         assert(pod->has_address);
         swap_pods(function, pod->index, function->usable_count++);
+        pod->usable_us = clock_monotonic_us();
     } else {
         swap_pods(function, pod->index, --function->usable_count);
     }
@@ -110,6 +111,13 @@ void function_set_blocked(struct function_state *function, const char *code)
     function_unlock(function, &aftermath);
 }
 
+void function_woken(struct function_state *function, int64_t now_us)
+{
+    pthread_mutex_lock(&function->mu);
+    function->woken_us = now_us;
+    pthread_mutex_unlock(&function->mu);
+}
+
 void function_add_pod(struct function_state *function, struct pod *pod)
 {
     pthread_mutex_lock(&function->mu);
@@ -137,7 +145,6 @@ static bool set_address(struct function_state *function, struct pod *pod, const 
     function_set_usable(function, pod, false);
     pod->address = *address;
     pod->has_address = true;
-    pod->reachable_us = clock_monotonic_us();
     return true;
 }
 

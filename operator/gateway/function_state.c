@@ -127,7 +127,8 @@ static void grant(struct function_state *function, struct waiter *waiter, struct
     waiter->state = WAITER_GRANTED;
     waiter->pod = pod_ref(pod);
     waiter->address = pod->address;
-    waiter->reachable_us = pod->reachable_us;
+    waiter->woken_us = function->woken_us;
+    waiter->usable_us = pod->usable_us;
 }
 
 static void unqueue(struct function_state *function, struct waiter *waiter)
@@ -220,10 +221,10 @@ static enum admission enqueue(struct function_state *function, struct waiter *wa
     const char *code = refusal(function, waiter, front);
     bool asleep = function->usable_count == 0 && function->spec && function->spec->replicas != 0;
     int64_t now_ms = clock_monotonic_ms();
-    if (asleep && (function->waiting == 0 || now_ms - function->woken_ms >= GATEWAY_WAKE_PERIOD_MS)) {
+    if (asleep && (function->waiting == 0 || now_ms - function->asked_ms >= GATEWAY_WAKE_PERIOD_MS)) {
         /* Also when refused: what blocked the function may be gone, and nobody else would try. */
         *ret_wake = true;
-        function->woken_ms = now_ms;
+        function->asked_ms = now_ms;
     }
     if (code) {
         refuse(waiter, code);
@@ -309,9 +310,9 @@ bool function_wake_due(struct function_state *function, int64_t now_ms, bool *re
     pthread_mutex_lock(&function->mu);
     bool asleep = function->waiting > 0 && function->usable_count == 0 && function->spec &&
                   function->spec->replicas != 0;
-    bool due = asleep && (function->wake_at_once || now_ms - function->woken_ms >= GATEWAY_WAKE_PERIOD_MS);
+    bool due = asleep && (function->wake_at_once || now_ms - function->asked_ms >= GATEWAY_WAKE_PERIOD_MS);
     if (due) {
-        function->woken_ms = now_ms;
+        function->asked_ms = now_ms;
         function->wake_at_once = false;
     }
     pthread_mutex_unlock(&function->mu);

@@ -54,9 +54,9 @@ struct pod {
     bool removed;
     char failure_code[GATEWAY_CODE_SIZE]; /* empty: none */
     int in_flight;
-    size_t index;         /* in function->pods */
-    int64_t seen_ms;      /* first heard of */
-    int64_t reachable_us; /* address first known, or announced; 0: not yet */
+    size_t index;      /* in function->pods */
+    int64_t seen_ms;   /* first heard of */
+    int64_t usable_us; /* when it last became usable; 0: never yet */
 };
 
 struct pod *pod_ref(struct pod *pod);
@@ -68,14 +68,14 @@ enum waiter_state { WAITER_NONE, WAITER_QUEUED, WAITER_GRANTED, WAITER_REFUSED }
 
 struct waiter {
     TAILQ_ENTRY(waiter) link;
-    enum waiter_state state;    /* guarded by mu while queued */
-    bool counted;               /* has been counted as an arrival */
-    bool cold;                  /* waited while no pod was usable */
-    size_t bytes;               /* held in memory for it */
-    struct pod *pod;            /* GRANTED: a reference */
-    struct sockaddr_in address; /* GRANTED: the pod's */
-    int64_t reachable_us;       /* GRANTED: since when the pod could be tried */
-    char *refused_code;         /* REFUSED (with status 503): the waiter's owner frees it */
+    enum waiter_state state;     /* guarded by mu while queued */
+    bool counted;                /* has been counted as an arrival */
+    bool cold;                   /* waited while no pod was usable */
+    size_t bytes;                /* held in memory for it */
+    struct pod *pod;             /* GRANTED: a reference */
+    struct sockaddr_in address;  /* GRANTED: the pod's */
+    int64_t woken_us, usable_us; /* GRANTED: the function's and the pod's */
+    char *refused_code;          /* REFUSED (with status 503): the waiter's owner frees it */
     void (*settled)(struct waiter *waiter);
 };
 TAILQ_HEAD(waiter_queue, waiter);
@@ -104,7 +104,8 @@ struct function_state {
     int waiting, in_flight;
     size_t held_bytes;
     uint64_t random;
-    int64_t woken_ms;  /* when the waker was last called; 0: never */
+    int64_t asked_ms;  /* when the waker was last called; 0: never */
+    int64_t woken_us;  /* when it last brought the function from zero to one; 0: never */
     bool wake_at_once; /* the last pod went */
     /* figures */
     int64_t changed_us; /* integrals are up to date until then */
@@ -123,6 +124,7 @@ void function_set_spec(struct function_state *function, struct function_spec *sp
                        int gateways); /* NULL: removed */
 void function_set_gateways(struct function_state *function, int gateways);
 void function_set_blocked(struct function_state *function, const char *code);
+void function_woken(struct function_state *function, int64_t now_us);
 /* Adds the pod to the function: takes over the reference. */
 void function_add_pod(struct function_state *function, struct pod *pod);
 /* pools: taken over. */

@@ -380,6 +380,11 @@ void gateway_function_blocked(struct gateway *gateway, const char *namespace, co
     registry_set_blocked(gateway->registry, namespace, name, code);
 }
 
+void gateway_function_woken(struct gateway *gateway, const char *namespace, const char *name)
+{
+    registry_function_woken(gateway->registry, namespace, name);
+}
+
 void gateway_peers_set(struct gateway *gateway, int gateways)
 {
     registry_set_gateways(gateway->registry, gateways);

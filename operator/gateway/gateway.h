@@ -78,6 +78,8 @@ bool gateway_pod_goodbye(struct gateway *gateway, const char *uid);
 /* Why the Deployment makes no pods (ReplicaFailure: quota ...): waiters get 503 with this code at once while no pod is usable; NULL clears. */
 void gateway_function_blocked(struct gateway *gateway, const char *namespace, const char *name,
                               const char *code);
+/* The waker's call brought the function from zero to one, a moment ago: the phase `decide` of its held requests ends here. */
+void gateway_function_woken(struct gateway *gateway, const char *namespace, const char *name);
 /* How many gateways share the pods (>= 1): a share of a pod is ceil(concurrency / gateways). */
 void gateway_peers_set(struct gateway *gateway, int gateways);
 

@@ -332,7 +332,7 @@ static int start(struct program *program, struct err *err)
     if (make_gateway(program, err) < 0 || gateway_start(program->gateway, err) < 0) {
         return -1;
     }
-    kube_waker_start(program->waker);
+    kube_waker_start(program->waker, program->gateway);
     start_catalog(program);
     if (start_announce(program, err) < 0 || start_admin(program, err) < 0) {
         return -1;

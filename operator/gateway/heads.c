@@ -41,6 +41,17 @@ static void copy_header(struct strbuf *out, const struct h1_header *header)
     strbuf_advance(out, len);
 }
 
+/* The runtime's CivetWeb refuses a request with a tab anywhere; a space means the same. */
+static void copy_header_to_pod(struct strbuf *out, const struct h1_header *header)
+{
+    size_t start = out->len;
+    copy_header(out, header);
+    char *tab = out->buf + start;
+    while (out->len > start && (tab = memchr(tab, '\t', (size_t)(out->buf + out->len - tab)))) {
+        *tab++ = ' ';
+    }
+}
+
 static void append_length(struct strbuf *out, uint64_t length)
 {
     char text[48];
@@ -107,7 +118,7 @@ struct h1_slice head_traceparent(const struct h1_head *head)
     }
     /* Version 00 ends here; a later one may go on after another dash. */
     bool ends = header->value.len == TRACEPARENT_BYTES || (!zero_version && at[TRACEPARENT_BYTES] == '-');
-    return ends ? header->value : none;
+    return ends && !memchr(at, '\t', header->value.len) ? header->value : none;
 }
 
 /* ---- requests ---- */
@@ -140,7 +151,7 @@ size_t request_write(struct strbuf *out, const struct h1_head *head, const struc
     }
     for (size_t i = 0; i < head->header_count; i++) {
         if (is_forwarded_to_pod(&head->headers[i], facts)) {
-            copy_header(out, &head->headers[i]);
+            copy_header_to_pod(out, &head->headers[i]);
         }
     }
     append_header(out, "X-Request-Id: ", facts->request_id);

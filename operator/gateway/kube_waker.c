@@ -24,6 +24,7 @@ static const char *const result_names[] = {"woken", "awake", "absent", "failed"}
 
 struct kube_waker {
     struct kube_client *client;
+    struct gateway *gateway;
     struct workqueue *queue;
     cJSON *patch; /* read-only once made */
     struct metric *results[ARRAY_SIZE(result_names)];
@@ -108,6 +109,9 @@ static void wake(struct kube_waker *waker, const struct object_key *key)
     struct err err = ERR_INIT;
     int64_t start_us = clock_monotonic_us();
     enum wake_result result = wake_once(waker, key, &err);
+    if (result == WAKE_DONE) {
+        gateway_function_woken(waker->gateway, key->namespace, key->name);
+    }
     int64_t took_us = clock_monotonic_us() - start_us;
     metric_observe(metric_family_get(waker->duration, NULL), (double)took_us / 1e6);
     metric_add(waker->results[result], 1);
@@ -151,8 +155,9 @@ static void *run_warm(void *arg)
     return NULL;
 }
 
-void kube_waker_start(struct kube_waker *waker)
+void kube_waker_start(struct kube_waker *waker, struct gateway *gateway)
 {
+    waker->gateway = gateway;
     waker->warm_thread = thread_start("api-warm", run_warm, waker);
     for (int i = 0; i < WORKERS; i++) {
         waker->workers[i] = thread_start("waker", run_worker, waker);

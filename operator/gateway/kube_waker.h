@@ -8,6 +8,7 @@
 #ifndef CICADA_GATEWAY_KUBE_WAKER_H
 #define CICADA_GATEWAY_KUBE_WAKER_H
 
+#include "operator/gateway/gateway.h"
 #include "operator/kube/kube_client.h"
 #include "runtime/base/metrics.h"
 
@@ -15,7 +16,8 @@
 
 struct kube_waker;
 struct kube_waker *kube_waker_new(struct kube_client *client, struct metrics *metrics); /* both borrowed */
-void kube_waker_start(struct kube_waker *waker);
+/* gateway: is told what was woken; borrowed until kube_waker_stop(). */
+void kube_waker_start(struct kube_waker *waker, struct gateway *gateway);
 /* arg: the waker; fits struct gateway_waker. */
 void kube_waker_wake(void *arg, const char *namespace, const char *name);
 /* Joins the workers; wakes from now on do nothing. A patch under way is finished, or ended by the client's stop. */

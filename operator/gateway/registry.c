@@ -123,6 +123,17 @@ void registry_set_blocked(struct registry *registry, const char *namespace, cons
     pthread_mutex_unlock(&registry->mu);
 }
 
+void registry_function_woken(struct registry *registry, const char *namespace, const char *name)
+{
+    int64_t now_us = clock_monotonic_us();
+    pthread_mutex_lock(&registry->mu);
+    struct function_state *function = find_function(registry, namespace, name);
+    if (function) {
+        function_woken(function, now_us);
+    }
+    pthread_mutex_unlock(&registry->mu);
+}
+
 void registry_set_gateways(struct registry *registry, int gateways)
 {
     pthread_mutex_lock(&registry->mu);

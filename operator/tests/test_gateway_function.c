@@ -279,7 +279,7 @@ static void test_blocked(void **state)
     function_set_blocked(line.function, "QuotaExceeded");
     assert_string_equal(line.told[0].waiter.refused_code, "QuotaExceeded");
     /* Refused, and yet the function is to be woken: the quota may be gone. Once a second is enough. */
-    line.function->woken_ms = 0;
+    line.function->asked_ms = 0;
     assert_int_equal(function_admit(line.function, &line.told[1].waiter, false, &wake), ADMIT_REFUSED);
     assert_true(wake);
     function_set_blocked(line.function, NULL);
@@ -384,7 +384,7 @@ static void test_wakes(void **state)
     assert_int_equal(line.attended, attended + 1);
     assert_int_equal(function_admit(line.function, &line.told[1].waiter, false, &wake), ADMIT_QUEUED);
     assert_false(wake);
-    now_ms = line.function->woken_ms;
+    now_ms = line.function->asked_ms;
     assert_false(function_wake_due(line.function, now_ms + GATEWAY_WAKE_PERIOD_MS - 1, &again));
     assert_true(again);
     assert_true(function_wake_due(line.function, now_ms + GATEWAY_WAKE_PERIOD_MS, &again));

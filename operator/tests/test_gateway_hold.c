@@ -149,6 +149,50 @@ static void test_server_timing_names_the_phases(void **state)
     stop(&world);
 }
 
+static void read_phases(struct test_client *client, double *ret_phases)
+{
+    struct test_answer answer;
+    char timing[512];
+    read_status(client, 200, NULL, &answer);
+    test_answer_header(&answer, "Server-Timing", timing);
+    if (sscanf(timing, "decide;dur=%lf, start;dur=%lf, probe;dur=%lf, handler;dur=%lf", &ret_phases[0],
+               &ret_phases[1], &ret_phases[2], &ret_phases[3]) != 4) {
+        fail_msg("Server-Timing: %s", timing);
+    }
+    test_answer_release(&answer);
+}
+
+/* The call that wakes a function takes 100 ms here, its pod as long to start, and its address is known early. */
+static void test_decide_ends_when_the_function_was_woken(void **state)
+{
+    (void)state;
+    struct world world;
+    struct test_client first, second;
+    double phases[4];
+    start(&world, "\"concurrency\":2,\"http\":{}");
+    test_upstream_refuse(world.upstream);
+    int64_t start_ms = clock_monotonic_ms();
+    open_and_send(&world, &first, TEST_REQUEST("GET", "/x"));
+    assert_false(test_client_readable(&first, 100));
+    gateway_function_woken(world.test.gateway, "shop", "f");
+    gateway_function_woken(world.test.gateway, "shop", "nobody");
+    open_and_send(&world, &second, TEST_REQUEST("GET", "/x"));
+    test_gateway_pod(&world.test, "f-1", "uid-1", &world.address, GATEWAY_POD_PENDING, NULL);
+    assert_false(test_client_readable(&first, 100));
+    test_upstream_listen(world.upstream);
+    assert_true(gateway_pod_announced(world.test.gateway, "uid-1", &world.address));
+    read_phases(&first, phases);
+    double total = (double)elapsed_ms(start_ms) + 1;
+    assert_true(phases[0] >= 99 && phases[1] >= 99);
+    assert_true(phases[2] >= 0 && phases[3] >= 0 && phases[0] + phases[1] + phases[2] + phases[3] <= total);
+    /* This one came when it had been woken: there was nothing left to decide. */
+    read_phases(&second, phases);
+    assert_true(phases[0] < 90 && phases[1] >= 90);
+    test_client_close(&first);
+    test_client_close(&second);
+    stop(&world);
+}
+
 static bool woken_again(void *arg)
 {
     struct world *world = arg;
@@ -506,6 +550,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_held_until_announced_first_come_first_served),
         cmocka_unit_test(test_server_timing_names_the_phases),
+        cmocka_unit_test(test_decide_ends_when_the_function_was_woken),
         cmocka_unit_test(test_wakes_at_once_and_each_second),
         cmocka_unit_test(test_a_pod_is_found_by_probing),
         cmocka_unit_test(test_nobody_waits_nobody_probes_much),

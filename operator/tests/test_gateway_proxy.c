@@ -389,6 +389,41 @@ static void test_problems(void **state)
     stop(&world);
 }
 
+static void test_a_bare_name_is_answered_with_the_whole(void **state)
+{
+    (void)state;
+    static const char *const hosts[] = {"create-order", "Create-Order.:8081", "f[\"", "-"};
+    struct world world;
+    struct test_answer answer;
+    start(&world, "\"http\":{}");
+    for (size_t i = 0; i < ARRAY_SIZE(hosts); i++) {
+        CLEANUP_FREE char *text = xasprintf("GET / HTTP/1.1\r\nHost: %s\r\n\r\n", hosts[i]);
+        CLEANUP_FREE char *name = xasprintf("\"Call it by %.*s.<namespace>: ", i < 2 ? 12 : 1, hosts[i]);
+        test_call(world.test.internal_port, text, i == 2 ? 400 : 404, &answer);
+        assert_int_equal(test_answer_has(&answer, name), i != 2);
+        test_answer_release(&answer);
+    }
+    stop(&world);
+}
+
+/* CivetWeb would refuse them. */
+static void test_tabs_become_spaces(void **state)
+{
+    (void)state;
+    struct world world;
+    struct test_answer answer;
+    start(&world, "\"http\":{}");
+    test_call(world.test.port,
+              "GET /head HTTP/1.1\r\nHost:\tf.shop.fn.test\t\r\nA:\t\tb\tc \td\t\r\nCookie: e\tf\r\n"
+              "traceparent: 01-0123456789abcdef0123456789abcdef-0123456789abcdef-01-\tx\r\n\r\n",
+              200, &answer);
+    assert_true(test_answer_has(&answer, "\r\nA: b c  d\r\n"));
+    assert_true(test_answer_has(&answer, "\r\nCookie: e f\r\n"));
+    assert_false(test_answer_has(&answer, "\t"));
+    test_answer_release(&answer);
+    stop(&world);
+}
+
 static void test_head_limits(void **state)
 {
     (void)state;
@@ -533,6 +568,8 @@ int main(void)
         cmocka_unit_test(test_close_of_the_pod_closes_one_connection),
         cmocka_unit_test(test_methods),
         cmocka_unit_test(test_problems),
+        cmocka_unit_test(test_a_bare_name_is_answered_with_the_whole),
+        cmocka_unit_test(test_tabs_become_spaces),
         cmocka_unit_test(test_head_limits),
         cmocka_unit_test(test_chunked_body_over_the_limit),
         cmocka_unit_test(test_continue_is_answered_on_hand_over),

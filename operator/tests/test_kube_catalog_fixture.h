@@ -146,6 +146,11 @@ bool gateway_pod_goodbye(struct gateway *gateway, const char *uid)
     return core_knows_pods(gateway);
 }
 
+void gateway_function_woken(struct gateway *gateway, const char *namespace, const char *name)
+{
+    record(gateway, "function %s/%s woken", namespace, name);
+}
+
 void gateway_function_blocked(struct gateway *gateway, const char *namespace, const char *name,
                               const char *code)
 {

@@ -26,7 +26,7 @@ static struct waking begin(void)
     fake_apiserver_answer(waking.fixture->server,
                           &(struct fake_answer){.match = "GET /version", .body = "{}", .times = -1});
     waking.waker = kube_waker_new(waking.fixture->client, waking.metrics);
-    kube_waker_start(waking.waker);
+    kube_waker_start(waking.waker, &waking.fixture->gateway);
     return waking;
 }
 
@@ -71,6 +71,7 @@ static void asleep_is_woken(void **state)
     assert_non_null(strstr(request, "[{\"op\":\"test\",\"path\":\"/spec\",\"value\":{}},"
                                     "{\"op\":\"add\",\"path\":\"/spec/replicas\",\"value\":1}]"));
     assert_int_equal(fake_apiserver_count(waking.fixture->server, READ), 0);
+    await_record(&waking.fixture->gateway, "function shop/create-order woken");
     end(&waking);
 }
 
@@ -83,6 +84,7 @@ static void awake_is_left_alone(void **state)
     fake_apiserver_answer(waking.fixture->server, &(struct fake_answer){.match = READ, .body = AWAKE});
     kube_waker_wake(waking.waker, "shop", "create-order");
     await_wakes(&waking, "awake", 1);
+    assert_int_equal(recorded(&waking.fixture->gateway, "function shop/create-order woken"), 0);
     end(&waking);
 }
 
