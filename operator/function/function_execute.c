@@ -147,8 +147,8 @@ int function_execute_status(const struct function_sources *sources, const struct
                             const struct function_plan *plan, struct err *err)
 {
     const struct cached_object *function = &world->function->base;
-    CLEANUP_JSON cJSON *intent =
-        function_status_intent(&plan->status, function->namespace, function->name, function->uid);
+    CLEANUP_JSON cJSON *intent = function_status_intent(&plan->status, function->namespace, function->name,
+                                                        function->resource_version);
     CLEANUP_JSON cJSON *answer = NULL;
     if (kube_apply(sources->client, &kube_functions, function->namespace, function->name, "status",
                    MANAGER_STATUS, intent, &answer, err)) {

@@ -12,7 +12,7 @@
 int function_execute_actions(const struct function_sources *sources, const struct function_world *world,
                              const struct function_plan *plan, const struct plan_action **ret_failed,
                              struct err *err) MUST_CHECK;
-/* Writes the plan's status. A Function that is gone meanwhile is no error. */
+/* Writes the plan's status. A Function that is gone meanwhile is no error; ERR_CONFLICT: it changed meanwhile. */
 int function_execute_status(const struct function_sources *sources, const struct function_world *world,
                             const struct function_plan *plan, struct err *err) MUST_CHECK;
 

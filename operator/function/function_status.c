@@ -140,7 +140,7 @@ bool function_status_equal(const struct function_status *a, const struct functio
 }
 
 cJSON *function_status_intent(const struct function_status *status, const char *namespace, const char *name,
-                              const char *uid)
+                              const char *resource_version)
 {
     cJSON *tree = cJSON_CreateObject();
     json_add_string(tree, "apiVersion", FUNCTION_API_VERSION);
@@ -148,7 +148,7 @@ cJSON *function_status_intent(const struct function_status *status, const char *
     cJSON *metadata = json_add_object(tree, "metadata");
     json_add_string(metadata, "name", name);
     json_add_string(metadata, "namespace", namespace);
-    json_add_string(metadata, "uid", uid);
+    json_add_string(metadata, "resourceVersion", resource_version);
     cJSON *out = json_add_object(tree, "status");
     json_add_int64(out, "observedGeneration", status->observed_generation);
     json_add_string(out, "url", status->url);

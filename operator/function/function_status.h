@@ -51,8 +51,9 @@ void function_status_release(struct function_status *status);
 void function_status_stamp(struct function_status *status, const struct function_status *old,
                            int64_t generation, int64_t now_ms);
 bool function_status_equal(const struct function_status *a, const struct function_status *b);
-/* The apply intent, for the Function of that uid only: not for a new one of the same name. The caller frees. */
+/* The apply intent, for that version of the Function only: not for another spec, nor for a new Function of the same name, which the
+ * uid would not tell (the API server takes metadata from what is stored when a status is written). The caller frees. */
 cJSON *function_status_intent(const struct function_status *status, const char *namespace, const char *name,
-                              const char *uid);
+                              const char *resource_version);
 
 #endif
