@@ -231,7 +231,7 @@ static cJSON *show(const struct scene *scene, const struct function_plan *plan)
                     json_append_object(actions));
     }
     if (plan->write_status) {
-        CLEANUP_JSON cJSON *intent = function_status_intent(&plan->status, "shop", "create-order", "f1");
+        CLEANUP_JSON cJSON *intent = function_status_intent(&plan->status, "shop", "create-order", "1");
         json_add_copy(out, "status", json_object(intent, "status"));
     }
     if (plan->event.reason) {

@@ -156,7 +156,7 @@ static void test_a_new_function_is_made(void **state)
     expect_request(&fixture, PATCH_STATUS, "fieldManager=cicada-operator-status");
     expect_request(&fixture, PATCH_STATUS, "\"reason\":\"Deploying\"");
     /* Not for another Function that was made under this name meanwhile. */
-    expect_request(&fixture, PATCH_STATUS, "\"namespace\":\"shop\",\"uid\":\"f1\"}");
+    expect_request(&fixture, PATCH_STATUS, "\"namespace\":\"shop\",\"resourceVersion\":\"100\"}");
 
     /* What was written is seen at once, long before the watch tells. */
     answer(&fixture, PATCH_STATUS, 200, answered_status(&fixture, PATCH_STATUS));
