@@ -231,15 +231,23 @@ static void build_template(cJSON *template, const struct function_spec *spec,
     json_add_string(annotations, ANNOTATION_TEMPLATE, hash);
 }
 
+/* An empty one asks for nothing, and the API server's defaults make some. */
+static void add_unless_empty(cJSON *inputs, const char *name, const cJSON *value)
+{
+    if (cJSON_GetArraySize(value) > 0) {
+        json_add_copy(inputs, name, value);
+    }
+}
+
 void function_deployment_spec_template(const struct function_spec *spec, char out[INTENT_HASH_SIZE])
 {
     CLEANUP_JSON cJSON *inputs = build_runtime_spec(spec);
     json_add_string(inputs, "image", spec->image);
     json_add_string(inputs, "secret", spec->database_secret);
     json_add_string(inputs, "secretKey", spec->database_key);
-    json_add_copy(inputs, "env", spec->env);
-    json_add_copy(inputs, "envFrom", spec->env_from);
-    json_add_copy(inputs, "template", spec->template);
+    add_unless_empty(inputs, "env", spec->env);
+    add_unless_empty(inputs, "envFrom", spec->env_from);
+    add_unless_empty(inputs, "template", spec->template);
     function_intent_hash(inputs, out);
 }
 

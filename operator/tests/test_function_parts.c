@@ -224,6 +224,7 @@ static void test_what_changes_the_spec_template(void **state)
         {"{http: {}}", true},
         {"{http: {hosts: [a.com], path: /a, methods: [GET]}}", true},
         {"{limits: {holdBytes: 65536}}", true},
+        {"{env: [], envFrom: [], template: {}}", true},
         {"{image: x}", false},
         {"{handler: \"b.so:f\"}", false},
         {"{concurrency: 17}", false},
@@ -245,6 +246,20 @@ static void test_what_changes_the_spec_template(void **state)
             fail_msg("%s: %s", rows[i].spec, rows[i].same ? "differs" : "is the same");
         }
     }
+}
+
+/* A release that computes it otherwise would wake and roll every Function there is, all at once: a new member of the runtime's spec must
+ * be absent where nobody asks for it. */
+static void test_the_spec_template_stays_over_releases(void **state)
+{
+    (void)state;
+    char hash[INTENT_HASH_SIZE];
+    spec_template_of("{}", hash);
+    assert_string_equal(hash, "2dee8e467b99c016");
+    spec_template_of("{image: \"shop:1\", database: {secretRef: {name: shop-db}}, env: [{name: A, value: b}],"
+                     " http: {pathTemplate: \"/{id}\", successStatus: 201}, template: {labels: {a: b}}}",
+                     hash);
+    assert_string_equal(hash, "b761c116bb09496e");
 }
 
 /* An upgrade changes the template, not what the spec asks for. */
@@ -446,6 +461,7 @@ int main(void)
         cmocka_unit_test(test_five_awake_functions_roll_at_a_time),
         cmocka_unit_test(test_sleeping_functions_pass_at_a_rate),
         cmocka_unit_test(test_what_changes_the_spec_template),
+        cmocka_unit_test(test_the_spec_template_stays_over_releases),
         cmocka_unit_test(test_the_operators_defaults_are_apart),
         cmocka_unit_test(test_urls),
         cmocka_unit_test(test_projections_of_odd_objects),
