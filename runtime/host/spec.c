@@ -72,12 +72,18 @@ static int read_object(const cJSON *object, const char *name, const cJSON **ret_
     return 0;
 }
 
-static bool is_file_name(const char *text, size_t len)
+/* Path elements that begin with a letter, a digit or '_', so that none leads out of the function folder; the CRD says the same. */
+static bool is_file_path(const char *text, size_t len)
 {
-    for (size_t i = 0; i < len; i++)
-        if (!isalnum((unsigned char)text[i]) && strchr("._-+", text[i]) == NULL)
+    bool element_start = true;
+
+    for (size_t i = 0; i < len; i++) {
+        if (!isalnum((unsigned char)text[i]) && text[i] != '_' &&
+            (element_start || strchr(".-/", text[i]) == NULL))
             return false;
-    return len > 0 && text[0] != '.' && memmem(text, len, "..", 2) == NULL;
+        element_start = text[i] == '/';
+    }
+    return !element_start;
 }
 
 static bool is_symbol(const char *text)
@@ -99,10 +105,10 @@ static int read_handler(const cJSON *root, struct function_spec *spec, struct er
         return err_set(err, ERR_INVALID, "handler: must be a string such as \"shop.so:handle_user_request\"");
     colon = strchr(handler, ':');
     if (strlen(handler) > SPEC_HANDLER_MAX_BYTES || colon == NULL ||
-        !is_file_name(handler, (size_t)(colon - handler)) || !is_symbol(colon + 1))
+        !is_file_path(handler, (size_t)(colon - handler)) || !is_symbol(colon + 1))
         return err_set(
             err, ERR_INVALID,
-            "handler: \"%.255s\" is not FILE:SYMBOL, a file name without '/' or \"..\" and a C identifier",
+            "handler: \"%.255s\" is not FILE:SYMBOL, a file below the function folder and a C identifier",
             handler);
     spec->handler_file = xstrndup(handler, (size_t)(colon - handler));
     spec->handler_symbol = xstrdup(colon + 1);

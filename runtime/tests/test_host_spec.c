@@ -35,7 +35,7 @@ static void test_defaults(void **state)
 static void test_all_fields_and_unknown_ones(void **state)
 {
     const char *text =
-        "{\"handler\":\"a-b_c.1.so:_f2\",\"timeoutSeconds\":7,\"concurrency\":250,\"drainSeconds\":9,"
+        "{\"handler\":\"eu/a-b_c.1.so:_f2\",\"timeoutSeconds\":7,\"concurrency\":250,\"drainSeconds\":9,"
         "\"limits\":{\"bodyBytes\":0,\"responseBytes\":1024},"
         "\"database\":{\"poolSize\":8,\"isolation\":\"Serializable\",\"new\":1},"
         "\"http\":{\"pathTemplate\":\"/{id}\",\"successStatus\":201},\"fromTheFuture\":[]}";
@@ -67,7 +67,10 @@ static void test_errors_name_the_field(void **state)
         {"{}", "handler: must be a string"},
         {"{\"handler\":7}", "handler: must be a string"},
         {"{\"handler\":\"x.so\"}", "handler: \"x.so\" is not FILE:SYMBOL"},
-        {"{\"handler\":\"x/y.so:f\"}", "handler: "},
+        {"{\"handler\":\"/x.so:f\"}", "handler: "},
+        {"{\"handler\":\"x//y.so:f\"}", "handler: "},
+        {"{\"handler\":\"x/:f\"}", "handler: "},
+        {"{\"handler\":\"x/../y.so:f\"}", "handler: "},
         {"{\"handler\":\"..so:f\"}", "handler: "},
         {"{\"handler\":\".so:f\"}", "handler: "},
         {"{\"handler\":\":f\"}", "handler: "},
