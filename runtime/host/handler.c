@@ -1,7 +1,6 @@
 #include "runtime/host/handler.h"
 
 #include <dlfcn.h>
-#include <string.h>
 
 #include "runtime/base/mem.h"
 #include "runtime/base/version.h"
@@ -34,8 +33,6 @@ static int load(const char *directory, const char *file, const char *symbol,
     const struct cicada_function *function;
     void *object;
 
-    if (strchr(file, '/') != NULL || strstr(file, "..") != NULL)
-        return err_set(err, ERR_INVALID, "the file name must not contain '/' or \"..\"");
     object = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (object == NULL)
         return err_set(err, ERR_INVALID, "%s", loader_error());

@@ -9,7 +9,7 @@
 #include "runtime/base/err.h"
 #include "runtime/sdk/cicada/function.h"
 
-/* `file` is a plain name inside `directory`. ERR_INVALID, with the file, the symbol and the loader's own words. The
+/* `file` is a path below `directory`, as spec_parse() checked it. ERR_INVALID, with the file, the symbol and the loader's own words. The
  * result lives as long as the process. */
 int handler_load(const char *directory, const char *file, const char *symbol,
                  const struct cicada_function **ret_function, struct err *err) MUST_CHECK;

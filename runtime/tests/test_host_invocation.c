@@ -50,8 +50,6 @@ static void test_load_failures_tell_why(void **state)
         {"abi.so", "other_version", "built for ABI version 2, this runtime has 1"},
         {"abi.so", "newer_table", "newer runtime"},
         {"abi.so", "no_handler", "incomplete"},
-        {"../test-functions/probe.so", "probe", "must not contain"},
-        {"..", "probe", "must not contain"},
     };
 
     (void)state;
