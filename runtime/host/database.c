@@ -10,10 +10,21 @@ void database_init(struct database *database, struct pg_pool *pool, struct arena
 {
     memset(database, 0, sizeof(*database));
     database->arena = arena;
+    database->pool = pool;
+    database->deadline_ms = deadline_ms;
     pthread_mutex_init(&database->mutex, NULL);
     pthread_cond_init(&database->cancelled, NULL);
-    if (pool != NULL)
-        database->transaction = pg_transaction_new(pool, /* read_only= */ false, deadline_ms);
+}
+
+void database_begin(struct database *database, bool read_only)
+{
+    database->failed = false;
+    database->error = (struct pg_error){.failure = PG_FAILURE_NONE};
+    if (database->pool == NULL)
+        return;
+    pthread_mutex_lock(&database->mutex);
+    database->transaction = pg_transaction_new(database->pool, read_only, database->deadline_ms);
+    pthread_mutex_unlock(&database->mutex);
 }
 
 void database_release(struct database *database)
@@ -118,7 +129,7 @@ int database_query(struct database *database, const struct cicada_calls *calls, 
     *ret_result = NULL;
     if (database->failed)
         return -1;
-    if (database->transaction == NULL) /* the owner's own read: nobody else changes the pointer */
+    if (database->transaction == NULL) /* its owner's read: nobody else changes it */
         return refuse(database, "this function has no database (spec.database)");
     if (param_count > CICADA_PARAMS_MAX || strlen(sql) > DATABASE_SQL_MAX_BYTES)
         return refuse(database, "the statement is too long or has too many parameters");

@@ -18,12 +18,14 @@
 
 struct database {
     struct arena *arena;
+    struct pg_pool *pool; /* NULL: the Function has none */
+    int64_t deadline_ms;
     bool failed;
     struct pg_error error; /* of the first failure */
     pthread_mutex_t mutex;
     pthread_cond_t cancelled;
     struct pg_transaction
-        *transaction; /* guarded by mutex for others than the owner; NULL: no database, or ended */
+        *transaction; /* guarded by mutex for others than the owner; NULL: no database, or none begun */
     bool cancelling;  /* guarded by mutex: another thread is inside pg_transaction_cancel() */
 };
 
@@ -32,10 +34,12 @@ struct cicada_result {
     struct pg_result *rows;           /* freed with the transaction */
 };
 
-/* pool NULL: the Function has no database. Takes no connection. */
+/* pool NULL: the Function has no database. */
 void database_init(struct database *database, struct pg_pool *pool, struct arena *arena, int64_t deadline_ms);
 void database_release(struct database *database); /* after database_end() */
 
+/* A new transaction, after database_init() or database_end(); forgets an error. Takes no connection. */
+void database_begin(struct database *database, bool read_only);
 /* Ends the transaction: COMMIT if `commit`, else ROLLBACK. Without a statement so far both do nothing. On failure
  * database->error tells why. Results are gone afterwards. */
 int database_end(struct database *database, bool commit);

@@ -12,6 +12,7 @@
 
 #define RETRY_AFTER_S          1
 #define DATABASE_MARGIN_MAX_MS 250
+#define RETRY_PAUSE_MIN_MS     2 /* doubled with each attempt, and jittered */
 
 /* The database gives up a little before the invocation does: then its own answer (503, 504) can still be given, which
  * says more than that the function is late. */
@@ -46,7 +47,6 @@ struct invocation *invocation_new(const struct invocation_target *target, const 
         .namespace = target->namespace,
         .request_id = invocation->request_id,
         .traceparent = "",
-        .state = target->state,
         .deadline_ms = deadline_ms,
         .database = &invocation->database,
     };
@@ -132,35 +132,89 @@ static bool enter_state(struct invocation *invocation, enum invocation_state sta
     entered = invocation->state != INVOCATION_GIVEN_UP;
     if (entered)
         invocation->state = state;
-    pthread_cond_signal(&invocation->changed);
+    pthread_cond_broadcast(&invocation->changed);
     pthread_mutex_unlock(&invocation->mutex);
     return entered;
 }
 
 /* JSON is parsed here and not by the connection's thread: a document takes many times the memory of its text, and only so
  * many invocations are at work at once. */
-static int call_handler(struct invocation *invocation)
+static int invoke(struct invocation *invocation)
 {
+    const struct invocation_target *target = invocation->target;
     struct err err = ERR_INIT;
 
     if (request_parse_declared_json(&invocation->request, &err) != 0)
         return CICADA_FAIL; /* settle() tells the caller */
-    return invocation->target->function->handle(&invocation->request, &invocation->context,
-                                                &invocation->response);
+    database_begin(&invocation->database, target->ops->reads_only(target->invoker, invocation));
+    return target->ops->invoke(target->invoker, invocation);
+}
+
+/* True if the transaction fell victim to others, and the same invocation may well succeed once they are done. */
+static bool is_worth_another(const struct invocation *invocation)
+{
+    const char *sqlstate = invocation->database.error.sqlstate;
+
+    return invocation->target->retryable && invocation->database.failed &&
+           invocation->retries + 1 < INVOCATION_ATTEMPTS_MAX &&
+           (strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0);
+}
+
+/* Gives the others time. False: the invocation was given up, or its time would be. */
+static bool pause_before_retry(struct invocation *invocation)
+{
+    int64_t longest_ms = (int64_t)RETRY_PAUSE_MIN_MS << invocation->retries;
+    int64_t until_ms = clock_monotonic_ms() + 1 + (int64_t)(random_u64() % (uint64_t)longest_ms);
+    bool running;
+
+    if (until_ms >= invocation->deadline_ms)
+        return false;
+    pthread_mutex_lock(&invocation->mutex);
+    while (invocation->state == INVOCATION_RUNNING &&
+           monotonic_cond_wait(&invocation->changed, &invocation->mutex, until_ms))
+        ;
+    running = invocation->state == INVOCATION_RUNNING;
+    pthread_mutex_unlock(&invocation->mutex);
+    return running;
+}
+
+/* One attempt. True: another is due, and the transaction is over. */
+static bool attempt(struct invocation *invocation)
+{
+    int result = invoke(invocation);
+
+    if (is_worth_another(invocation)) {
+        (void)database_end(&invocation->database, /* commit= */ false);
+        return true;
+    }
+    if (!enter_state(invocation, INVOCATION_ENDING)) {
+        (void)database_end(&invocation->database, /* commit= */ false);
+        return false;
+    }
+    if (!settle(invocation, result)) {
+        (void)database_end(&invocation->database, /* commit= */ false);
+        return false;
+    }
+    if (database_end(&invocation->database, /* commit= */ true) == 0)
+        return false;
+    if (is_worth_another(invocation)) /* nothing of it was committed */
+        return enter_state(invocation, INVOCATION_RUNNING);
+    answer_database_error(invocation);
+    return false;
 }
 
 void invocation_run(struct invocation *invocation)
 {
-    int result = call_handler(invocation);
-
-    if (!enter_state(invocation, INVOCATION_ENDING)) {
-        (void)database_end(&invocation->database, /* commit= */ false);
-        return;
+    while (attempt(invocation)) {
+        if (!pause_before_retry(invocation)) {
+            if (enter_state(invocation, INVOCATION_ENDING))
+                answer_database_error(invocation);
+            return;
+        }
+        invocation->retries++;
+        log_debug("attempt %d after %s", invocation->retries + 1, invocation->database.error.sqlstate);
+        response_reset(&invocation->response, invocation->target->success_status);
     }
-    if (!settle(invocation, result))
-        (void)database_end(&invocation->database, /* commit= */ false);
-    else if (database_end(&invocation->database, /* commit= */ true) != 0)
-        answer_database_error(invocation);
 }
 
 void invocation_finish(struct invocation *invocation)
@@ -174,14 +228,15 @@ enum invocation_state invocation_wait(struct invocation *invocation, int64_t gra
     bool in_time = true;
 
     pthread_mutex_lock(&invocation->mutex);
-    while (invocation->state == INVOCATION_RUNNING && in_time)
-        in_time = monotonic_cond_wait(&invocation->changed, &invocation->mutex, invocation->deadline_ms);
+    while (in_time && (invocation->state == INVOCATION_RUNNING || invocation->state == INVOCATION_ENDING)) {
+        bool running = invocation->state == INVOCATION_RUNNING;
+        int64_t until_ms = invocation->deadline_ms + (running ? 0 : grace_ms);
+
+        if (!monotonic_cond_wait(&invocation->changed, &invocation->mutex, until_ms))
+            in_time = running != (invocation->state == INVOCATION_RUNNING); /* it went on just then */
+    }
     if (invocation->state == INVOCATION_RUNNING)
         invocation->state = INVOCATION_GIVEN_UP;
-    in_time = true;
-    while (invocation->state == INVOCATION_ENDING && in_time)
-        in_time =
-            monotonic_cond_wait(&invocation->changed, &invocation->mutex, invocation->deadline_ms + grace_ms);
     state = invocation->state;
     pthread_mutex_unlock(&invocation->mutex);
     return state;

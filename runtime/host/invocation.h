@@ -6,7 +6,11 @@
  * transaction, the connection's thread waits for the result instead: an answer never contradicts the database.
  *
  *     RUNNING --handler returned--> ENDING --transaction ended--> DONE
- *        \-----deadline passed----> GIVEN_UP
+ *      |   ^--serialization failure--'
+ *      `---deadline passed---> GIVEN_UP
+ *
+ * A retryable invocation whose transaction failed with 40001 or 40P01 begins anew, with a fresh response and a new
+ * transaction, as long as there is time and INVOCATION_ATTEMPTS_MAX allows.
  */
 #ifndef CICADA_HOST_INVOCATION_H
 #define CICADA_HOST_INVOCATION_H
@@ -20,13 +24,27 @@
 #include "runtime/host/response.h"
 #include "runtime/host/workers.h"
 
+#define INVOCATION_ATTEMPTS_MAX 5
+
 enum invocation_state { INVOCATION_RUNNING, INVOCATION_ENDING, INVOCATION_DONE, INVOCATION_GIVEN_UP };
+
+struct invocation;
+
+/* Who makes the answers: a handler in C (c_function.h), or SQL. */
+struct invoker_ops {
+    /* Builds invocation->response, with invocation->database; neither commits nor rolls back. On a worker's thread, many
+     * at once. CICADA_FAIL: as from a handler. */
+    int (*invoke)(void *self, struct invocation *invocation);
+    /* Whether the transaction of this request is READ ONLY; before invoke(). */
+    bool (*reads_only)(void *self, const struct invocation *invocation);
+};
 
 /* What the invocations of one function have in common; borrowed. */
 struct invocation_target {
-    const struct cicada_function *function;
-    void *state; /* from init */
+    const struct invoker_ops *ops;
+    void *invoker; /* self of the ops */
     const char *name, *namespace;
+    bool retryable; /* run again after a serialization failure or a deadlock */
     int success_status;
     size_t response_max_bytes;
     struct pg_pool *pool; /* NULL: no database */
@@ -43,6 +61,7 @@ struct invocation {
     struct cicada_context context;
     struct cicada_response response; /* the worker's until DONE */
     struct database database;
+    int retries; /* the worker's until DONE */
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     enum invocation_state state;        /* guarded by mutex */

@@ -20,6 +20,13 @@ void response_init(struct cicada_response *response, const struct cicada_calls *
     strbuf_init(&response->body, max_bytes > PROBLEM_MAX_BYTES ? max_bytes : PROBLEM_MAX_BYTES);
 }
 
+void response_reset(struct cicada_response *response, int success_status)
+{
+    response_release(response);
+    response_init(response, response->calls, response->arena, response->request_id, success_status,
+                  response->max_bytes);
+}
+
 void response_release(struct cicada_response *response)
 {
     strbuf_release(&response->body);

@@ -45,6 +45,7 @@ struct cicada_response {
 
 void response_init(struct cicada_response *response, const struct cicada_calls *calls, struct arena *arena,
                    const char *request_id, int success_status, size_t max_bytes);
+void response_reset(struct cicada_response *response, int success_status); /* as after response_init() */
 void response_release(struct cicada_response *response);
 
 /* ERR_INVALID: a mistake; ERR_TOO_LARGE: the body is above the limit. */

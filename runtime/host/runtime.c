@@ -11,9 +11,8 @@
 #include "runtime/base/mem.h"
 #include "runtime/host/admin.h"
 #include "runtime/host/announcer.h"
-#include "runtime/host/context.h"
+#include "runtime/host/c_function.h"
 #include "runtime/host/drain.h"
-#include "runtime/host/handler.h"
 #include "runtime/host/lifecycle.h"
 #include "runtime/host/service.h"
 #include "runtime/host/spec.h"
@@ -34,9 +33,7 @@ struct runtime {
     struct metrics *metrics;
     struct host_metrics *host_metrics;
     struct admin *admin;
-    const struct cicada_function *function;
-    void *state;      /* what init made */
-    bool initialised; /* so shutdown is due */
+    struct c_function function;
     struct pg_pool *pool;
     struct service *service;
     struct http_server *server;
@@ -127,43 +124,19 @@ static int start_announcer(struct runtime *runtime, struct err *err)
     return 0;
 }
 
-static int run_init(struct runtime *runtime, struct err *err)
-{
-    const struct runtime_options *options = runtime->options;
-    struct arena arena;
-    struct database none;
-    struct cicada_context context = {
-        .calls = &sdk_calls,
-        .function = options->function_name,
-        .namespace = options->function_namespace,
-        .request_id = "",
-        .traceparent = "",
-        .deadline_ms = clock_monotonic_ms() + runtime->spec.timeout_ms,
-        .database = &none,
-    };
-    int rc = CICADA_OK;
-
-    arena_init(&arena);
-    database_init(&none, /* pool= */ NULL, &arena, context.deadline_ms);
-    if (runtime->function->init != NULL)
-        rc = runtime->function->init(&context, &runtime->state);
-    database_release(&none);
-    arena_release(&arena);
-    if (rc != CICADA_OK)
-        return err_set(err, ERR_INVALID, "%s:%s: init failed: %s", runtime->spec.handler_file,
-                       runtime->spec.handler_symbol,
-                       context.last_error[0] ? context.last_error : "it logged no reason");
-    runtime->initialised = true;
-    return 0;
-}
-
 static int load_function(struct runtime *runtime, struct err *err)
 {
+    const struct c_function_settings settings = {
+        .directory = runtime->options->function_dir,
+        .file = runtime->spec.handler_file,
+        .symbol = runtime->spec.handler_symbol,
+        .name = runtime->options->function_name,
+        .namespace = runtime->options->function_namespace,
+        .init_timeout_ms = runtime->spec.timeout_ms,
+    };
     int64_t start_us = clock_monotonic_us();
 
-    if (handler_load(runtime->options->function_dir, runtime->spec.handler_file, runtime->spec.handler_symbol,
-                     &runtime->function, err) != 0 ||
-        run_init(runtime, err) != 0)
+    if (c_function_start(&runtime->function, &settings, err) != 0)
         return -1;
     runtime->load_us = clock_monotonic_us() - start_us;
     host_metrics_start_phase(runtime->host_metrics, "load", runtime->load_us);
@@ -176,8 +149,9 @@ static int start_service(struct runtime *runtime, struct err *err)
         .spec = &runtime->spec,
         .target =
             {
-                .function = runtime->function,
-                .state = runtime->state,
+                .ops = &c_function_ops,
+                .invoker = &runtime->function,
+                .retryable = runtime->spec.retryable,
                 .name = runtime->options->function_name,
                 .namespace = runtime->options->function_namespace,
                 .success_status = runtime->spec.success_status,
@@ -321,8 +295,7 @@ static bool stop(struct runtime *runtime, bool at_rest)
     if (!service_free(runtime->service, deadline_ms))
         return false;
     pg_pool_free(steal_ptr(&runtime->pool));
-    if (runtime->initialised && runtime->function->shutdown != NULL)
-        runtime->function->shutdown(runtime->state);
+    c_function_stop(&runtime->function);
     host_metrics_free(runtime->host_metrics);
     metrics_free(runtime->metrics);
     lifecycle_release(&runtime->lifecycle);

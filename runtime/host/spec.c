@@ -7,6 +7,7 @@
 
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/strbuf.h"
 #include "runtime/base/text.h"
 #include "runtime/host/path_template.h"
 
@@ -101,6 +102,8 @@ static int read_handler(const cJSON *root, struct function_spec *spec, struct er
     const char *handler = json_string(root, "handler");
     const char *colon;
 
+    if (handler == NULL && json_string(root, "sql") != NULL)
+        return 0;
     if (handler == NULL)
         return err_set(err, ERR_INVALID, "handler: must be a string such as \"shop.so:handle_user_request\"");
     colon = strchr(handler, ':');
@@ -115,56 +118,75 @@ static int read_handler(const cJSON *root, struct function_spec *spec, struct er
     return 0;
 }
 
-static int read_isolation(const cJSON *database, enum pg_isolation *ret_isolation, struct err *err)
+/* One of the names in `choices`, whose place is the value; absent: the first. */
+static int read_choice(const cJSON *object, const char *path, const char *name, const char *const *choices,
+                       int *ret_choice, struct err *err)
 {
-    static const struct {
-        const char *name;
-        enum pg_isolation isolation;
-    } levels[] = {
-        {"ReadCommitted", PG_READ_COMMITTED},
-        {"RepeatableRead", PG_REPEATABLE_READ},
-        {"Serializable", PG_SERIALIZABLE},
-    };
-    const cJSON *item = json_get(database, "isolation");
+    const cJSON *item = json_get(object, name);
+    char storage[128];
+    struct strbuf list;
 
-    *ret_isolation = PG_READ_COMMITTED;
+    *ret_choice = 0;
     if (item == NULL || cJSON_IsNull(item))
         return 0;
-    for (size_t i = 0; i < ARRAY_SIZE(levels); i++) {
-        if (cJSON_IsString(item) && strcmp(item->valuestring, levels[i].name) == 0) {
-            *ret_isolation = levels[i].isolation;
+    strbuf_init_fixed(&list, storage, sizeof(storage));
+    for (int i = 0; choices[i] != NULL; i++) {
+        if (cJSON_IsString(item) && strcmp(item->valuestring, choices[i]) == 0) {
+            *ret_choice = i;
             return 0;
         }
+        strbuf_appendf(&list, "%s%s", i == 0 ? "" : choices[i + 1] ? ", " : " or ", choices[i]);
     }
-    return err_set(err, ERR_INVALID,
-                   "database.isolation: must be ReadCommitted, RepeatableRead or Serializable");
+    return err_set(err, ERR_INVALID, "%s%s: must be %s", path, name, list.buf);
+}
+
+static int read_bool(const cJSON *object, const char *path, const char *name, bool *ret_value,
+                     struct err *err)
+{
+    const cJSON *item = json_get(object, name);
+
+    *ret_value = cJSON_IsTrue(item);
+    if (item == NULL || cJSON_IsNull(item) || cJSON_IsBool(item))
+        return 0;
+    return err_set(err, ERR_INVALID, "%s%s: must be true or false", path, name);
 }
 
 static int read_database(const cJSON *root, struct function_spec *spec, struct err *err)
 {
+    static const char *const levels[] = {"ReadCommitted", "RepeatableRead", "Serializable", NULL};
+    static const char *const poolers[] = {"None", "Transaction", NULL};
     const cJSON *database = NULL;
     int64_t pool_size = 0;
+    int level = 0, pooler = 0;
 
     if (read_object(root, "database", &database, err) != 0)
         return -1;
     spec->has_database = database != NULL;
     if (read_integer(database, "database.", "poolSize", 1, SPEC_POOL_MAX, 4, &pool_size, err) != 0 ||
-        read_isolation(database, &spec->isolation, err) != 0)
+        read_choice(database, "database.", "isolation", levels, &level, err) != 0 ||
+        read_choice(database, "database.", "pooler", poolers, &pooler, err) != 0 ||
+        read_bool(database, "database.", "retryable", &spec->retryable, err) != 0)
         return -1;
     spec->pool_size = (int)pool_size;
+    spec->isolation = (enum pg_isolation)level; /* in the order of the names */
+    spec->pooler_transaction = pooler == 1;
     return 0;
 }
 
 static int read_http(const cJSON *root, struct function_spec *spec, struct err *err)
 {
+    static const char *const modes[] = {"None", "Optional", "Required", NULL};
     const cJSON *http = NULL;
     const cJSON *template;
     int64_t status = 0;
+    int mode = 0;
 
     if (read_object(root, "http", &http, err) != 0 ||
-        read_integer(http, "http.", "successStatus", 200, 299, 200, &status, err) != 0)
+        read_integer(http, "http.", "successStatus", 200, 299, 200, &status, err) != 0 ||
+        read_choice(http, "http.", "idempotency", modes, &mode, err) != 0)
         return -1;
     spec->success_status = (int)status;
+    spec->idempotency = (enum idempotency)mode;
     template = json_get(http, "pathTemplate");
     if (template == NULL || cJSON_IsNull(template))
         return 0;
@@ -176,6 +198,70 @@ static int read_http(const cJSON *root, struct function_spec *spec, struct err *
     return 0;
 }
 
+static int read_parameter(const cJSON *item, struct spec_parameter *parameter, struct err *err)
+{
+    const char *name = json_string(item, "name");
+    const cJSON *value = json_get(item, "default");
+
+    if (name == NULL || !is_symbol(name) || name[0] == '\0' || strlen(name) > SPEC_NAME_MAX_BYTES)
+        return err_set(err, ERR_INVALID, "name: must be an identifier of at most %d bytes",
+                       SPEC_NAME_MAX_BYTES);
+    if (value != NULL && !cJSON_IsNull(value) && !cJSON_IsString(value))
+        return err_set(err, ERR_INVALID, "default: must be a string, PostgreSQL's text form of the value");
+    parameter->name = xstrdup(name);
+    parameter->default_text = cJSON_IsString(value) ? xstrdup(value->valuestring) : NULL;
+    return 0;
+}
+
+static int read_parameters(const cJSON *root, struct function_spec *spec, struct err *err)
+{
+    const cJSON *list = json_get(root, "parameters");
+    const cJSON *item;
+
+    if (list == NULL || cJSON_IsNull(list))
+        return 0;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) > SPEC_PARAMETERS_MAX)
+        return err_set(err, ERR_INVALID, "parameters: must be an array of at most %d", SPEC_PARAMETERS_MAX);
+    spec->parameters = xcalloc((size_t)SPEC_PARAMETERS_MAX, sizeof(*spec->parameters));
+    cJSON_ArrayForEach(item, list)
+    {
+        if (read_parameter(item, &spec->parameters[spec->parameter_count], err) != 0)
+            return err_wrap(err, "parameters[%zu]", spec->parameter_count);
+        spec->parameter_count++;
+    }
+    return 0;
+}
+
+/* The statements themselves are read where they are prepared. */
+static int read_sql(const cJSON *root, struct function_spec *spec, struct err *err)
+{
+    static const char *const results[] = {"Rows", "Row", "Value", "None", NULL};
+    const cJSON *sql = json_get(root, "sql");
+    int result = 0;
+
+    if (sql == NULL || cJSON_IsNull(sql))
+        return 0;
+    if (!cJSON_IsString(sql) || strlen(sql->valuestring) > SPEC_SQL_MAX_BYTES)
+        return err_set(err, ERR_INVALID, "sql: must be a string of at most %u bytes", SPEC_SQL_MAX_BYTES);
+    if (spec->handler_file != NULL)
+        return err_set(err, ERR_INVALID, "sql: not together with handler");
+    if (!spec->has_database)
+        return err_set(err, ERR_INVALID, "sql: needs database");
+    if (read_choice(root, "", "result", results, &result, err) != 0)
+        return -1;
+    spec->sql = xstrdup(sql->valuestring);
+    spec->sql_result = (enum sql_result)result;
+    return read_parameters(root, spec, err);
+}
+
+/* What one part needs of another. */
+static int check_parts(const struct function_spec *spec, struct err *err)
+{
+    if (spec->idempotency != IDEMPOTENCY_NONE && !spec->has_database)
+        return err_set(err, ERR_INVALID, "http.idempotency: needs database");
+    return 0;
+}
+
 static int read_numbers(const cJSON *root, struct function_spec *spec, struct err *err)
 {
     const cJSON *limits = NULL;
@@ -183,7 +269,8 @@ static int read_numbers(const cJSON *root, struct function_spec *spec, struct er
 
     if (read_integer(root, "", "timeoutSeconds", 1, SPEC_SECONDS_MAX, 30, &timeout_s, err) != 0 ||
         read_integer(root, "", "drainSeconds", 0, SPEC_SECONDS_MAX, timeout_s, &drain_s, err) != 0 ||
-        read_integer(root, "", "concurrency", 1, SPEC_CONCURRENCY_MAX, 16, &concurrency, err) != 0 ||
+        read_integer(root, "", "concurrency", 1, SPEC_CONCURRENCY_MAX,
+                     spec->sql != NULL ? spec->pool_size : 16, &concurrency, err) != 0 ||
         read_object(root, "limits", &limits, err) != 0 ||
         read_integer(limits, "limits.", "bodyBytes", 0, SPEC_BODY_MAX_BYTES, 1 << 20, &spec->body_max_bytes,
                      err) != 0 ||
@@ -205,8 +292,9 @@ int spec_parse(const char *json, size_t len, struct function_spec *ret_spec, str
         return -1;
     if (!cJSON_IsObject(root))
         return err_set(err, ERR_INVALID, "must be a JSON object");
-    if (read_handler(root, &spec, err) != 0 || read_numbers(root, &spec, err) != 0 ||
-        read_database(root, &spec, err) != 0 || read_http(root, &spec, err) != 0) {
+    if (read_handler(root, &spec, err) != 0 || read_database(root, &spec, err) != 0 ||
+        read_sql(root, &spec, err) != 0 || read_numbers(root, &spec, err) != 0 ||
+        read_http(root, &spec, err) != 0 || check_parts(&spec, err) != 0) {
         spec_release(&spec);
         return -1;
     }
@@ -218,5 +306,12 @@ void spec_release(struct function_spec *spec)
 {
     free(steal_ptr(&spec->handler_file));
     free(steal_ptr(&spec->handler_symbol));
+    free(steal_ptr(&spec->sql));
+    for (size_t i = 0; i < spec->parameter_count; i++) {
+        free(spec->parameters[i].name);
+        free(spec->parameters[i].default_text);
+    }
+    free(steal_ptr(&spec->parameters));
+    spec->parameter_count = 0;
     free(steal_ptr(&spec->path_template));
 }

@@ -7,6 +7,7 @@
 #define CICADA_HOST_SPEC_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "runtime/base/err.h"
@@ -19,10 +20,26 @@
 #define SPEC_SECONDS_MAX       86400
 #define SPEC_BODY_MAX_BYTES    (1LL << 30)
 #define SPEC_POOL_MAX          100
+#define SPEC_SQL_MAX_BYTES     (64u << 10)
+#define SPEC_PARAMETERS_MAX    64
+#define SPEC_NAME_MAX_BYTES    63 /* of a parameter */
+
+enum sql_result { SQL_RESULT_ROWS, SQL_RESULT_ROW, SQL_RESULT_VALUE, SQL_RESULT_NONE };
+enum idempotency { IDEMPOTENCY_NONE, IDEMPOTENCY_OPTIONAL, IDEMPOTENCY_REQUIRED };
+
+/* A parameter of an SQL function that a request may leave out. */
+struct spec_parameter {
+    char *name;
+    char *default_text; /* PostgreSQL's text form; NULL: SQL NULL */
+};
 
 struct function_spec {
-    char *handler_file;   /* "shop.so" */
+    char *handler_file;   /* "shop.so"; NULL: an SQL function */
     char *handler_symbol; /* "handle_user_request" */
+    char *sql;            /* the author's text; NULL: a handler */
+    enum sql_result sql_result;
+    struct spec_parameter *parameters;
+    size_t parameter_count;
     int64_t timeout_ms;
     int64_t drain_ms;
     int concurrency;
@@ -30,9 +47,12 @@ struct function_spec {
     int64_t response_max_bytes;
     char *path_template; /* NULL: every path */
     int success_status;
+    enum idempotency idempotency;
     bool has_database;
     int pool_size;
     enum pg_isolation isolation;
+    bool pooler_transaction; /* PgBouncer in transaction mode is in between */
+    bool retryable;          /* run again after 40001 and 40P01 */
 };
 
 /* Where text comes from: the value itself, or a file with it. Both may be NULL. */

@@ -13,6 +13,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/stop.h"
+#include "runtime/host/c_function.h"
 #include "runtime/host/handler.h"
 #include "runtime/host/invocation.h"
 
@@ -63,6 +64,7 @@ static void test_load_failures_tell_why(void **state)
 
 /* What the handler below is to do. */
 struct plan {
+    struct c_function invoker;
     struct stop release; /* it waits for this */
     int result, status;
     atomic_int calls;
@@ -88,8 +90,9 @@ static const struct cicada_function planned_function = {.name = "planned", .hand
 
 static struct invocation *make(struct plan *plan, struct invocation_target *target, int64_t timeout_ms)
 {
-    *target = (struct invocation_target){.function = &planned_function,
-                                         .state = plan,
+    plan->invoker = (struct c_function){.function = &planned_function, .state = plan};
+    *target = (struct invocation_target){.ops = &c_function_ops,
+                                         .invoker = &plan->invoker,
                                          .name = "f",
                                          .namespace = "n",
                                          .success_status = 200,
@@ -165,7 +168,9 @@ static void test_unknown_kinds_of_parameters_are_refused(void **state)
     static const struct cicada_function function = {.name = "f", .handle = binds_unknown_kind};
     const struct pg_pool_settings settings = {
         .url = "postgresql://nobody@127.0.0.1:1/none", .size = 1, .connect_timeout_ms = 100};
-    struct invocation_target target = {.function = &function,
+    struct c_function invoker = {.function = &function};
+    struct invocation_target target = {.ops = &c_function_ops,
+                                       .invoker = &invoker,
                                        .name = "f",
                                        .namespace = "n",
                                        .success_status = 200,

@@ -57,6 +57,31 @@ static void test_all_fields_and_unknown_ones(void **state)
     spec_release(&spec);
 }
 
+static void test_sql_function(void **state)
+{
+    const char *text =
+        "{\"sql\":\"SELECT :a\",\"result\":\"Value\",\"parameters\":[{\"name\":\"a\",\"default\":\"7\"},"
+        "{\"name\":\"b\"}],\"database\":{\"poolSize\":9,\"pooler\":\"Transaction\",\"retryable\":true},"
+        "\"http\":{\"idempotency\":\"Required\"}}";
+    struct function_spec spec;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(spec_parse(text, strlen(text), &spec, &err), 0);
+    assert_null(spec.handler_file);
+    assert_string_equal(spec.sql, "SELECT :a");
+    assert_int_equal(spec.sql_result, SQL_RESULT_VALUE);
+    assert_int_equal(spec.parameter_count, 2);
+    assert_string_equal(spec.parameters[0].default_text, "7");
+    assert_string_equal(spec.parameters[1].name, "b");
+    assert_null(spec.parameters[1].default_text);
+    assert_int_equal(spec.concurrency, 9); /* as many as there are connections */
+    assert_true(spec.pooler_transaction);
+    assert_true(spec.retryable);
+    assert_int_equal(spec.idempotency, IDEMPOTENCY_REQUIRED);
+    spec_release(&spec);
+}
+
 static void test_errors_name_the_field(void **state)
 {
     static const struct {
@@ -89,6 +114,22 @@ static void test_errors_name_the_field(void **state)
         {"{\"handler\":\"x.so:f\",\"http\":{\"successStatus\":404}}", "http.successStatus: "},
         {"{\"handler\":\"x.so:f\",\"http\":{\"pathTemplate\":\"id\"}}",
          "http.pathTemplate: must begin with '/'"},
+        {"{\"sql\":null}", "handler: must be a string"},
+        {"{\"sql\":1}", "handler: must be a string"},
+        {"{\"sql\":\"SELECT 1\"}", "sql: needs database"},
+        {"{\"handler\":\"x.so:f\",\"sql\":\"SELECT 1\",\"database\":{}}", "sql: not together with handler"},
+        {"{\"sql\":\"SELECT 1\",\"database\":{},\"result\":\"rows\"}",
+         "result: must be Rows, Row, Value or None"},
+        {"{\"sql\":\"SELECT 1\",\"database\":{},\"parameters\":[{\"name\":\"a\"},{\"name\":\"1a\"}]}",
+         "parameters[1]: name: must be an identifier"},
+        {"{\"sql\":\"SELECT 1\",\"database\":{},\"parameters\":[{\"name\":\"a\",\"default\":1}]}",
+         "parameters[0]: default: must be a string"},
+        {"{\"handler\":\"x.so:f\",\"database\":{\"pooler\":\"Session\"}}",
+         "database.pooler: must be None or Transaction"},
+        {"{\"handler\":\"x.so:f\",\"database\":{\"retryable\":1}}",
+         "database.retryable: must be true or false"},
+        {"{\"handler\":\"x.so:f\",\"http\":{\"idempotency\":\"Optional\"}}",
+         "http.idempotency: needs database"},
     };
 
     (void)state;
@@ -133,9 +174,8 @@ static void test_sources(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_all_fields_and_unknown_ones),
-        cmocka_unit_test(test_errors_name_the_field),
+        cmocka_unit_test(test_defaults),     cmocka_unit_test(test_all_fields_and_unknown_ones),
+        cmocka_unit_test(test_sql_function), cmocka_unit_test(test_errors_name_the_field),
         cmocka_unit_test(test_sources),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
