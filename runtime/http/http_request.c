@@ -1,50 +1,20 @@
 #include <civetweb.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "runtime/base/clock.h"
-#include "runtime/base/mem.h"
 #include "runtime/base/strbuf.h"
 #include "runtime/base/text.h"
 #include "runtime/http/http_guard.h"
 #include "runtime/http/http_message.h"
 #include "runtime/http/http_server_internal.h"
-#include "runtime/http/problem.h"
 
-#define RESPONSE_HEAD_MAX_BYTES 65536
-/* Up to here head and body, or a chunk, go out by one write. */
-#define ONE_WRITE_MAX_BYTES 65536
-#define BODY_STEP_BYTES     16384
-/* A client that takes longer for this many bytes loses its connection. */
-#define WRITE_STEP_BYTES (1u << 20)
-#define WRITE_TIMEOUT_MS 30000
+/* Bytes of a body of known length that are read at once; of a chunked one. */
+#define SIZED_STEP_BYTES 65536
+#define BODY_STEP_BYTES  16384
 /* An answer that comes before the body was read reaches the client only if its body is taken for a while. */
 #define LINGER_MS        500
 #define LINGER_MAX_BYTES (4u << 20)
-
-enum body_state { BODY_UNREAD, BODY_COMPLETE, BODY_FAILED };
-enum answer_state { ANSWER_NONE, ANSWER_STREAMING, ANSWER_DONE };
-
-struct http_request {
-    struct http_server *server;
-    struct mg_connection *connection;
-    const struct mg_request_info *info;
-    struct http_header headers[HTTP_HEADERS_MAX];
-    size_t header_count;
-    bool version_1_1, is_head;
-
-    struct http_body_framing framing;
-    bool expects_continue; /* and was not told to yet: the client holds the body back */
-    enum body_state body_state;
-    struct strbuf body;
-    struct err body_err; /* if BODY_FAILED */
-
-    enum answer_state answer;
-    bool close;                 /* the connection ends with this answer */
-    bool sends_body;            /* streaming: not HEAD, 204, 304 */
-    enum http_framing streamed; /* streaming */
-};
 
 static void http_request_init(struct http_request *req, struct http_server *server,
                               struct mg_connection *connection)
@@ -60,7 +30,9 @@ static void http_request_init(struct http_request *req, struct http_server *serv
     req->expects_continue = false;
     req->body_state = BODY_UNREAD;
     strbuf_init(&req->body, (size_t)server->settings.max_body_bytes);
+    req->reused = mg_get_user_connection_data(connection) != NULL;
     req->answer = ANSWER_NONE;
+    req->sent_bytes = 0;
     req->close = false;
     req->sends_body = false;
     req->streamed = HTTP_FRAMING_NONE;
@@ -106,201 +78,22 @@ const char *http_request_remote_ip(const struct http_request *req)
     return req->info->remote_addr;
 }
 
-/* ---- writing ---- */
-
-static int write_all(struct http_request *req, const void *data, size_t len, struct err *err)
+bool http_request_is_reused(const struct http_request *req)
 {
-    const char *at = data;
-    while (len > 0) {
-        size_t step = len < WRITE_STEP_BYTES ? len : WRITE_STEP_BYTES;
-        http_guard_begin(clock_monotonic_ms() + WRITE_TIMEOUT_MS);
-        int sent = mg_write(req->connection, at, step);
-        http_guard_end();
-        if (sent != (int)step) {
-            req->close = true;
-            return err_set(err, ERR_IO, "the client is gone");
-        }
-        at += step;
-        len -= step;
-    }
-    return 0;
+    return req->reused;
 }
 
-/* CivetWeb closes after the answer exactly if this is false: the Connection header must say the same. */
-static bool keeps_alive(struct http_request *req)
+size_t http_request_received_bytes(const struct http_request *req)
 {
-    struct http_server *server = req->server;
-    if (req->close || req->body_state != BODY_COMPLETE || atomic_load(&server->draining)) {
-        return false;
-    }
-    if (server->settings.close_when_busy &&
-        atomic_load(&server->connections) > server->settings.threads - 2) {
-        return false;
-    }
-    if (server->settings.keep_alive_timeout_ms <= 0 || http_request_header(req, "Upgrade")) {
-        return false;
-    }
-    const char *connection = http_request_header(req, "Connection");
-    return connection ? http_list_has(connection, "keep-alive") : req->version_1_1;
+    return req->body.len;
 }
 
-static int append_head(struct http_request *req, struct strbuf *out, int status, enum http_framing framing,
-                       size_t length, const struct http_header *headers, size_t header_count, struct err *err)
+size_t http_request_sent_bytes(const struct http_request *req)
 {
-    if (!keeps_alive(req) || framing == HTTP_FRAMING_CLOSE) {
-        req->close = true;
-    }
-    struct http_response_head head = {
-        .status = status, .framing = framing, .length = length, .keep_alive = !req->close};
-    return http_response_head_append(out, &head, headers, header_count, err);
+    return req->sent_bytes;
 }
 
-int http_request_respond(struct http_request *req, int status, const struct http_header *headers,
-                         size_t header_count, const void *body, size_t body_len, struct err *err)
-{
-    if (req->answer != ANSWER_NONE) {
-        return err_set(err, ERR_INTERNAL, "a second answer to one request");
-    }
-    CLEANUP_STRBUF struct strbuf out;
-    strbuf_init(&out, RESPONSE_HEAD_MAX_BYTES + ONE_WRITE_MAX_BYTES);
-    bool has_body = http_status_has_body(status);
-    if (append_head(req, &out, status, has_body ? HTTP_FRAMING_LENGTH : HTTP_FRAMING_NONE, body_len, headers,
-                    header_count, err) < 0) {
-        return -1;
-    }
-    req->answer = ANSWER_DONE;
-    if (req->is_head || !has_body) {
-        body_len = 0;
-    }
-    bool together = body_len <= ONE_WRITE_MAX_BYTES && strbuf_append(&out, body, body_len) == 0;
-    if (write_all(req, out.buf, out.len, err) < 0) {
-        return -1;
-    }
-    return together ? 0 : write_all(req, body, body_len, err);
-}
-
-int http_request_stream_begin(struct http_request *req, int status, const struct http_header *headers,
-                              size_t header_count, struct err *err)
-{
-    if (req->answer != ANSWER_NONE) {
-        return err_set(err, ERR_INTERNAL, "a second answer to one request");
-    }
-    CLEANUP_STRBUF struct strbuf out;
-    strbuf_init(&out, RESPONSE_HEAD_MAX_BYTES);
-    enum http_framing framing = !http_status_has_body(status) ? HTTP_FRAMING_NONE
-                                : req->version_1_1            ? HTTP_FRAMING_CHUNKED
-                                                              : HTTP_FRAMING_CLOSE;
-    if (append_head(req, &out, status, framing, 0, headers, header_count, err) < 0) {
-        return -1;
-    }
-    req->answer = ANSWER_STREAMING;
-    req->streamed = framing;
-    req->sends_body = framing != HTTP_FRAMING_NONE && !req->is_head;
-    return write_all(req, out.buf, out.len, err);
-}
-
-static int write_chunk(struct http_request *req, const char *data, size_t len, struct err *err)
-{
-    CLEANUP_STRBUF struct strbuf out;
-    strbuf_init(&out, ONE_WRITE_MAX_BYTES + 32);
-    strbuf_appendf(&out, "%zx\r\n", len);
-    strbuf_append(&out, data, len);
-    strbuf_append_str(&out, "\r\n");
-    return write_all(req, out.buf, out.len, err);
-}
-
-int http_request_stream_chunk(struct http_request *req, const void *data, size_t len, struct err *err)
-{
-    if (req->answer != ANSWER_STREAMING) {
-        return err_set(err, ERR_INTERNAL, "a chunk outside of a streamed answer");
-    }
-    if (!req->sends_body) {
-        return 0;
-    }
-    if (req->streamed == HTTP_FRAMING_CLOSE) {
-        return write_all(req, data, len, err);
-    }
-    const char *at = data;
-    while (len > 0) {
-        size_t step = len < ONE_WRITE_MAX_BYTES ? len : ONE_WRITE_MAX_BYTES;
-        if (write_chunk(req, at, step, err) < 0) {
-            return -1;
-        }
-        at += step;
-        len -= step;
-    }
-    return 0;
-}
-
-int http_request_stream_end(struct http_request *req, struct err *err)
-{
-    if (req->answer != ANSWER_STREAMING) {
-        return err_set(err, ERR_INTERNAL, "the end of an answer that is not streamed");
-    }
-    req->answer = ANSWER_DONE;
-    return req->sends_body && req->streamed == HTTP_FRAMING_CHUNKED ? write_all(req, "0\r\n\r\n", 5, err) : 0;
-}
-
-void http_request_abort(struct http_request *req)
-{
-    req->answer = ANSWER_DONE;
-    req->close = true;
-}
-
-void http_request_close_after(struct http_request *req)
-{
-    req->close = true;
-}
-
-static const struct http_header problem_headers[] = {{"Content-Type", PROBLEM_CONTENT_TYPE}};
-
-/* The code is the status text: bad_request. */
-static void append_problem(const struct http_server *server, struct strbuf *out, int status,
-                           const char *detail)
-{
-    char code[48];
-    snprintf(code, sizeof(code), "%s", http_status_text(status));
-    ascii_lower(code);
-    for (char *p = code; *p; p++) {
-        *p = *p == ' ' ? '_' : *p;
-    }
-    struct problem problem = {
-        .status = status, .code = code, .detail = detail, .component = server->settings.component};
-    problem_print(&problem, /* request_id= */ NULL, out);
-}
-
-/* An answer of this layer itself; it ends the connection. */
-static void refuse(struct http_request *req, int status, const char *detail)
-{
-    CLEANUP_STRBUF struct strbuf body;
-    strbuf_init(&body, PROBLEM_MAX_BYTES);
-    append_problem(req->server, &body, status, detail);
-    struct err err = ERR_INIT;
-    http_request_close_after(req);
-    (void)!http_request_respond(req, status, problem_headers, 1, body.buf, body.len, &err);
-}
-
-void http_connection_refuse(const struct http_server *server, struct mg_connection *connection, int status,
-                            const char *detail)
-{
-    if (http_guard_expired()) {
-        status = 408;
-        detail = "the request head did not arrive in time";
-    }
-    struct err err = ERR_INIT;
-    CLEANUP_STRBUF struct strbuf body, out;
-    strbuf_init(&body, PROBLEM_MAX_BYTES);
-    strbuf_init(&out, RESPONSE_HEAD_MAX_BYTES);
-    append_problem(server, &body, status, detail);
-    struct http_response_head head = {.status = status, .framing = HTTP_FRAMING_LENGTH, .length = body.len};
-    if (http_response_head_append(&out, &head, problem_headers, 1, &err) == 0) {
-        strbuf_append(&out, body.buf, body.len);
-        http_guard_begin(clock_monotonic_ms() + WRITE_TIMEOUT_MS);
-        mg_write(connection, out.buf, out.len);
-    }
-}
-
-/* ---- reading ---- */
+/* ---- the body ---- */
 
 static int body_failed(struct http_request *req)
 {
@@ -339,7 +132,7 @@ static int read_sized(struct http_request *req, int64_t deadline_ms)
 {
     while (req->body.len < (size_t)req->framing.content_length) {
         size_t left = (size_t)req->framing.content_length - req->body.len;
-        size_t step = left < ONE_WRITE_MAX_BYTES ? left : ONE_WRITE_MAX_BYTES;
+        size_t step = left < SIZED_STEP_BYTES ? left : SIZED_STEP_BYTES;
         int got = guarded_read(req, deadline_ms, strbuf_reserve(&req->body, step), step);
         if (got <= 0) {
             return body_failed(req);
@@ -379,7 +172,7 @@ static int read_body(struct http_request *req, int64_t deadline_ms)
     if (req->expects_continue) {
         static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
         req->expects_continue = false;
-        if (write_all(req, line, sizeof(line) - 1, &req->body_err) < 0) {
+        if (http_answer_write(req, line, sizeof(line) - 1, &req->body_err) < 0) {
             req->body_state = BODY_FAILED;
             return -1;
         }
@@ -466,13 +259,15 @@ static void serve(struct http_request *req)
     if (take_headers(req, &err) < 0 ||
         http_request_headers_check(req->headers, req->header_count, req->version_1_1, &req->framing, &err) <
             0) {
-        refuse(req, 400, err.msg);
+        atomic_fetch_add(&server->refused, 1);
+        http_answer_refuse(req, 400, err.msg);
         return;
     }
     const char *expect = http_request_header(req, "Expect");
     req->expects_continue = expect && req->version_1_1;
     if (expect && strcasecmp(expect, "100-continue") != 0) {
-        refuse(req, 417, "only 100-continue is supported");
+        atomic_fetch_add(&server->refused, 1);
+        http_answer_refuse(req, 417, "only 100-continue is supported");
         return;
     }
     if (!req->framing.chunked && req->framing.content_length == 0) {
@@ -483,7 +278,7 @@ static void serve(struct http_request *req)
     if (req->answer == ANSWER_STREAMING) {
         http_request_abort(req);
     } else if (req->answer == ANSWER_NONE) {
-        refuse(req, 500, "the handler gave no answer");
+        http_answer_refuse(req, 500, "the handler gave no answer");
     }
 }
 
@@ -492,6 +287,7 @@ void http_request_serve(struct http_server *server, struct mg_connection *connec
     struct http_request req;
     http_request_init(&req, server, connection);
     serve(&req);
+    mg_set_user_connection_data(connection, server); /* tells the next request that it is not the first */
     if (req.close) {
         linger(&req);
         mg_disable_connection_keep_alive(connection);

@@ -205,6 +205,16 @@ int http_server_in_flight(const struct http_server *server)
     return atomic_load(&server->in_flight);
 }
 
+int http_server_connections(const struct http_server *server)
+{
+    return atomic_load(&server->connections);
+}
+
+int64_t http_server_refused(const struct http_server *server)
+{
+    return atomic_load(&server->refused);
+}
+
 int64_t http_server_idle_ms(const struct http_server *server)
 {
     int64_t last_ms = atomic_load(&server->last_activity_ms);

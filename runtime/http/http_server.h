@@ -1,4 +1,4 @@
-/* http_server.h - CivetWeb, wrapped whole: no mg_* name is used outside http_server.c and http_request.c.
+/* http_server.h - CivetWeb, wrapped whole: no mg_* name is used outside of this folder.
  *
  * For admin ports (operator, gateway, runtime) and for the runtime's function port. Settings follow measured rules:
  * tcp_nodelay, one write per answer, no document root, keep-alive on, own deadlines on bodies, thread stacks of at
@@ -41,6 +41,7 @@ const char *http_request_header(const struct http_request *req, const char *name
 size_t http_request_header_count(const struct http_request *req);
 const struct http_header *http_request_headers(const struct http_request *req);
 const char *http_request_remote_ip(const struct http_request *req);
+bool http_request_is_reused(const struct http_request *req); /* not the first of its connection */
 /* Reads the body to its end or `deadline_ms` (monotonic). ERR_TOO_LARGE, ERR_TIMEOUT, ERR_IO (peer gone), ERR_INVALID.
  * The bytes belong to the request. May be called once more: gives the same bytes. */
 int http_request_body(struct http_request *req, int64_t deadline_ms, const char **ret_body, size_t *ret_len,
@@ -58,6 +59,9 @@ int http_request_stream_chunk(struct http_request *req, const void *data, size_t
                               struct err *err) MUST_CHECK;
 int http_request_stream_end(struct http_request *req, struct err *err) MUST_CHECK;
 void http_request_abort(struct http_request *req);
+/* Bytes so far of the two bodies, without heads and framing. */
+size_t http_request_received_bytes(const struct http_request *req);
+size_t http_request_sent_bytes(const struct http_request *req);
 /* This answer says `Connection: close`. */
 void http_request_close_after(struct http_request *req);
 
@@ -78,7 +82,10 @@ struct http_server_settings {
 int http_server_start(const struct http_server_settings *settings, struct http_server **ret_server,
                       struct err *err) MUST_CHECK;
 int http_server_port(const struct http_server *server);
-int http_server_in_flight(const struct http_server *server); /* requests inside the handler */
+int http_server_in_flight(const struct http_server *server);   /* requests inside the handler */
+int http_server_connections(const struct http_server *server); /* open, idle ones too */
+/* Requests that were answered without the handler: malformed, too large a head, too slow. */
+int64_t http_server_refused(const struct http_server *server);
 /* Since the last request began or ended; 0 while one is in flight. */
 int64_t http_server_idle_ms(const struct http_server *server);
 /* From now on each answer closes its connection. */

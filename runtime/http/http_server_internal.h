@@ -1,4 +1,5 @@
-/* http_server_internal.h - what http_server.c (threads, connections) and http_request.c (one request) share. */
+/* http_server_internal.h - what http_server.c (threads, connections), http_request.c (one request) and http_answer.c
+ * (its answer) share. */
 #ifndef CICADA_HTTP_HTTP_SERVER_INTERNAL_H
 #define CICADA_HTTP_HTTP_SERVER_INTERNAL_H
 
@@ -6,6 +7,8 @@
 #include <stdatomic.h>
 
 #include "runtime/base/stop.h"
+#include "runtime/base/strbuf.h"
+#include "runtime/http/http_message.h"
 #include "runtime/http/http_server.h"
 
 /* Request line and headers together. */
@@ -17,16 +20,46 @@ struct http_server {
     struct stop stop; /* wakes every thread of this server out of poll() */
     int port;
     atomic_int in_flight, connections;
+    _Atomic int64_t refused; /* requests that the handler never saw */
     atomic_bool draining;
     _Atomic int64_t last_activity_ms;
     atomic_bool started;
     char start_error[256]; /* what CivetWeb logged; written by http_server_start()'s thread only */
 };
 
+enum body_state { BODY_UNREAD, BODY_COMPLETE, BODY_FAILED };
+enum answer_state { ANSWER_NONE, ANSWER_STREAMING, ANSWER_DONE };
+
+struct http_request {
+    struct http_server *server;
+    struct mg_connection *connection;
+    const struct mg_request_info *info;
+    struct http_header headers[HTTP_HEADERS_MAX];
+    size_t header_count;
+    bool version_1_1, is_head;
+    bool reused; /* not the first request of its connection */
+
+    struct http_body_framing framing;
+    bool expects_continue; /* and was not told to yet: the client holds the body back */
+    enum body_state body_state;
+    struct strbuf body;
+    struct err body_err; /* if BODY_FAILED */
+
+    enum answer_state answer;
+    bool close;                 /* the connection ends with this answer */
+    bool sends_body;            /* streaming: not HEAD, 204, 304 */
+    enum http_framing streamed; /* streaming */
+    size_t sent_bytes;          /* of the answer's body */
+};
+
 /* Checks the request, has the handler serve it, and leaves the connection as the answer said. */
 void http_request_serve(struct http_server *server, struct mg_connection *connection);
 /* Answers a request that CivetWeb could not read; CivetWeb closes the connection then. */
-void http_connection_refuse(const struct http_server *server, struct mg_connection *connection, int status,
+void http_connection_refuse(struct http_server *server, struct mg_connection *connection, int status,
                             const char *detail);
+
+/* For http_request.c: bytes as they are, and an answer of this layer itself, which ends the connection. */
+int http_answer_write(struct http_request *req, const void *data, size_t len, struct err *err) MUST_CHECK;
+void http_answer_refuse(struct http_request *req, int status, const char *detail);
 
 #endif

@@ -15,6 +15,7 @@ struct http_server *served_server;
 int served_port;
 struct stop served_gate;
 atomic_int served_calls;
+struct served_figures served_figures;
 char *served_large_body;
 
 /* ---- the handler's paths ---- */
@@ -129,10 +130,8 @@ static void handle_large_head(struct http_request *req)
     }
 }
 
-static void handler(void *arg, struct http_request *req)
+static void do_what_the_path_says(struct http_request *req)
 {
-    (void)arg;
-    atomic_fetch_add(&served_calls, 1);
     const char *path = http_request_raw_path(req);
     if (strcmp(path, "/echo") == 0) {
         handle_echo(req);
@@ -165,6 +164,16 @@ static void handler(void *arg, struct http_request *req)
     } else {
         answer_text(req, 200, "hello");
     }
+}
+
+static void handler(void *arg, struct http_request *req)
+{
+    (void)arg;
+    atomic_fetch_add(&served_calls, 1);
+    do_what_the_path_says(req);
+    atomic_store(&served_figures.received_bytes, http_request_received_bytes(req));
+    atomic_store(&served_figures.sent_bytes, http_request_sent_bytes(req));
+    atomic_store(&served_figures.reused, http_request_is_reused(req));
 }
 
 struct http_server_settings served_settings(void)

@@ -20,6 +20,10 @@ extern struct http_server *served_server;
 extern int served_port;
 extern struct stop served_gate; /* what /wait waits for */
 extern atomic_int served_calls; /* of the handler, since the start */
+extern struct served_figures {
+    atomic_size_t received_bytes, sent_bytes;
+    atomic_bool reused;
+} served_figures;               /* of the last request whose handler returned */
 extern char *served_large_body; /* what /large answers; made by served_group_setup() */
 
 struct http_server_settings served_settings(void);

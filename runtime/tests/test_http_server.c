@@ -207,6 +207,60 @@ static void counts_what_is_in_flight(void **state)
     assert_in_range(http_server_idle_ms(served_server), 0, 25);
 }
 
+static void expect_figures(const char *request, size_t received_bytes, size_t sent_bytes)
+{
+    CLEANUP_FREE char *text = socket_exchange(served_port, request);
+    assert_true(served_wait_for_in_flight(0));
+    assert_int_equal(atomic_load(&served_figures.received_bytes), received_bytes);
+    assert_int_equal(atomic_load(&served_figures.sent_bytes), sent_bytes);
+}
+
+static void counts_bytes_and_refusals(void **state)
+{
+    (void)state;
+    expect_figures("POST /echo HTTP/1.0\r\nContent-Length: 3\r\n\r\none", 3, 3);
+    expect_figures("HEAD / HTTP/1.0\r\n\r\n", 0, 0);
+    expect_figures("GET /large HTTP/1.0\r\n\r\n", 0, LARGE_BODY_BYTES);
+    expect_figures("GET /stream HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n", 0, 7);
+    expect_figures("GET /stream HTTP/1.0\r\n\r\n", 0, 7);
+    assert_int_equal(http_server_refused(served_server), 0);
+    CLEANUP_FREE char *no_host = socket_exchange(served_port, "GET / HTTP/1.1\r\n\r\n");
+    CLEANUP_FREE char *expects =
+        socket_exchange(served_port, "GET / HTTP/1.1\r\nHost: t\r\nExpect: x\r\n\r\n");
+    CLEANUP_FREE char *no_http = socket_exchange(served_port, "nonsense\r\n\r\n");
+    assert_int_equal(http_server_refused(served_server), 3);
+    assert_int_equal(atomic_load(&served_calls), 5);
+}
+
+static void expect_connections(int count)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + 5000;
+    while (http_server_connections(served_server) != count && deadline_left_ms(deadline_ms) > 0) {
+        usleep(1000);
+    }
+    assert_int_equal(http_server_connections(served_server), count);
+}
+
+static void three_on_one_connection(void)
+{
+    CLEANUP_FD int fd = socket_connect(served_port);
+    for (int i = 0; i < 3; i++) {
+        socket_send_text(fd, GET("/"));
+        CLEANUP_FREE char *text = socket_read_answer(fd);
+        assert_true(served_wait_for_in_flight(0));
+        assert_int_equal(atomic_load(&served_figures.reused), i > 0);
+        expect_connections(1);
+    }
+}
+
+static void knows_a_connection_again(void **state)
+{
+    (void)state;
+    three_on_one_connection();
+    expect_connections(0);
+    three_on_one_connection();
+}
+
 static void draining_closes_after_each_answer(void **state)
 {
     (void)state;
@@ -381,6 +435,8 @@ int main(void)
         with_server(misuse_is_refused_not_sent),
         with_server(handlers_have_a_whole_stack),
         with_server(counts_what_is_in_flight),
+        with_server(counts_bytes_and_refusals),
+        with_server(knows_a_connection_again),
         with_server(draining_closes_after_each_answer),
         cmocka_unit_test(busy_servers_let_connections_go),
         cmocka_unit_test(stops_at_once_with_idle_connections),
