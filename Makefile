@@ -56,7 +56,7 @@ LIBS_RUNTIME  := -lcivetweb -lcjson -lyaml -lm -ldl
 LIBS_OPERATOR := $(LIBS_RUNTIME) -lcurl -lhttp_parser
 LIBS_TEST     := -lcmocka $(LIBS_OPERATOR) -lpq
 
-RUNTIME_DIRS  := runtime/base runtime/http runtime/postgres runtime/host
+RUNTIME_DIRS  := runtime/base runtime/http runtime/postgres runtime/sql runtime/host
 OPERATOR_DIRS := operator/kube operator/cache operator/queue operator/controller operator/function operator/autoscaler operator/gateway
 
 runtime_src  := $(foreach d,$(RUNTIME_DIRS),$(filter-out %_main.c,$(wildcard $(d)/*.c)))
