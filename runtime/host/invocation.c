@@ -1,14 +1,13 @@
 #include "runtime/host/invocation.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
-#include "runtime/host/monotonic_cond.h"
 
 #define RETRY_AFTER_S          1
 #define DATABASE_MARGIN_MAX_MS 250
@@ -23,17 +22,17 @@ static int64_t database_deadline_ms(int64_t deadline_ms)
     return deadline_ms - (margin_ms < DATABASE_MARGIN_MAX_MS ? margin_ms : DATABASE_MARGIN_MAX_MS);
 }
 
-struct invocation *invocation_new(const struct invocation_target *target, const char *request_id,
-                                  int64_t deadline_ms)
+void invocation_init(struct invocation *invocation, const struct invocation_target *target,
+                     struct http_request *http, const char *request_id, int64_t deadline_ms)
 {
-    struct invocation *invocation = xcalloc(1, sizeof(*invocation));
-
     invocation->target = target;
-    invocation->references = 1;
+    invocation->http = http;
+    invocation->start_us = clock_monotonic_us();
     invocation->deadline_ms = deadline_ms;
+    invocation->retries = 0;
+    invocation->request = (struct cicada_request){0};
+    atomic_init(&invocation->state, INVOCATION_RUNNING);
     arena_init(&invocation->arena);
-    pthread_mutex_init(&invocation->mutex, NULL);
-    monotonic_cond_init(&invocation->changed);
     if (request_id != NULL && request_id_is_valid(request_id))
         snprintf(invocation->request_id, sizeof(invocation->request_id), "%s", request_id);
     else
@@ -50,26 +49,15 @@ struct invocation *invocation_new(const struct invocation_target *target, const 
         .deadline_ms = deadline_ms,
         .database = &invocation->database,
     };
-    return invocation;
 }
 
-void invocation_ref(struct invocation *invocation)
+void invocation_release(struct invocation *invocation)
 {
-    atomic_fetch_add(&invocation->references, 1);
-}
-
-void invocation_unref(struct invocation *invocation)
-{
-    if (atomic_fetch_sub(&invocation->references, 1) > 1)
-        return;
     (void)database_end(&invocation->database, /* commit= */ false);
     database_release(&invocation->database);
     response_release(&invocation->response);
     request_release(&invocation->request);
     arena_release(&invocation->arena);
-    pthread_cond_destroy(&invocation->changed);
-    pthread_mutex_destroy(&invocation->mutex);
-    free(invocation);
 }
 
 static void answer_problem(struct invocation *invocation, int status, const char *code, const char *detail)
@@ -124,21 +112,14 @@ static bool settle(struct invocation *invocation, int handler_result)
     return true;
 }
 
-static bool enter_state(struct invocation *invocation, enum invocation_state state)
+/* False: the watchdog has taken the answer away. */
+static bool enter_state(struct invocation *invocation, enum invocation_state from, enum invocation_state to)
 {
-    bool entered;
-
-    pthread_mutex_lock(&invocation->mutex);
-    entered = invocation->state != INVOCATION_GIVEN_UP;
-    if (entered)
-        invocation->state = state;
-    pthread_cond_broadcast(&invocation->changed);
-    pthread_mutex_unlock(&invocation->mutex);
-    return entered;
+    return atomic_compare_exchange_strong(&invocation->state, &from, to);
 }
 
-/* JSON is parsed here and not by the connection's thread: a document takes many times the memory of its text, and only so
- * many invocations are at work at once. */
+/* JSON is parsed within the admission, and not where the request is read: a document takes many times the memory of its
+ * text, and only so many invocations are at work at once. */
 static int invoke(struct invocation *invocation)
 {
     const struct invocation_target *target = invocation->target;
@@ -160,22 +141,17 @@ static bool is_worth_another(const struct invocation *invocation)
            (strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0);
 }
 
-/* Gives the others time. False: the invocation was given up, or its time would be. */
-static bool pause_before_retry(struct invocation *invocation)
+/* Gives the others time. False: there is none, or the invocation was given up. */
+static bool pause_before_retry(const struct invocation *invocation)
 {
     int64_t longest_ms = (int64_t)RETRY_PAUSE_MIN_MS << invocation->retries;
-    int64_t until_ms = clock_monotonic_ms() + 1 + (int64_t)(random_u64() % (uint64_t)longest_ms);
-    bool running;
+    int64_t pause_ms = 1 + (int64_t)(random_u64() % (uint64_t)longest_ms);
+    struct timespec pause = {pause_ms / 1000, (long)(pause_ms % 1000) * 1000000L};
 
-    if (until_ms >= invocation->deadline_ms)
+    if (clock_monotonic_ms() + pause_ms >= invocation->deadline_ms)
         return false;
-    pthread_mutex_lock(&invocation->mutex);
-    while (invocation->state == INVOCATION_RUNNING &&
-           monotonic_cond_wait(&invocation->changed, &invocation->mutex, until_ms))
-        ;
-    running = invocation->state == INVOCATION_RUNNING;
-    pthread_mutex_unlock(&invocation->mutex);
-    return running;
+    (void)nanosleep(&pause, NULL);
+    return atomic_load(&invocation->state) == INVOCATION_RUNNING;
 }
 
 /* One attempt. True: another is due, and the transaction is over. */
@@ -187,7 +163,7 @@ static bool attempt(struct invocation *invocation)
         (void)database_end(&invocation->database, /* commit= */ false);
         return true;
     }
-    if (!enter_state(invocation, INVOCATION_ENDING)) {
+    if (!enter_state(invocation, INVOCATION_RUNNING, INVOCATION_ENDING)) {
         (void)database_end(&invocation->database, /* commit= */ false);
         return false;
     }
@@ -198,7 +174,7 @@ static bool attempt(struct invocation *invocation)
     if (database_end(&invocation->database, /* commit= */ true) == 0)
         return false;
     if (is_worth_another(invocation)) /* nothing of it was committed */
-        return enter_state(invocation, INVOCATION_RUNNING);
+        return enter_state(invocation, INVOCATION_ENDING, INVOCATION_RUNNING);
     answer_database_error(invocation);
     return false;
 }
@@ -207,7 +183,7 @@ void invocation_run(struct invocation *invocation)
 {
     while (attempt(invocation)) {
         if (!pause_before_retry(invocation)) {
-            if (enter_state(invocation, INVOCATION_ENDING))
+            if (enter_state(invocation, INVOCATION_RUNNING, INVOCATION_ENDING))
                 answer_database_error(invocation);
             return;
         }
@@ -217,27 +193,22 @@ void invocation_run(struct invocation *invocation)
     }
 }
 
-void invocation_finish(struct invocation *invocation)
+int64_t invocation_due_ms(const struct invocation *invocation, int64_t grace_ms)
 {
-    (void)enter_state(invocation, INVOCATION_DONE);
+    switch (atomic_load(&invocation->state)) {
+    case INVOCATION_RUNNING:
+        return invocation->deadline_ms;
+    case INVOCATION_ENDING:
+        return invocation->deadline_ms + grace_ms;
+    default:
+        return DEADLINE_NONE;
+    }
 }
 
-enum invocation_state invocation_wait(struct invocation *invocation, int64_t grace_ms)
+bool invocation_give_up(struct invocation *invocation, int64_t now_ms, int64_t grace_ms)
 {
-    enum invocation_state state;
-    bool in_time = true;
-
-    pthread_mutex_lock(&invocation->mutex);
-    while (in_time && (invocation->state == INVOCATION_RUNNING || invocation->state == INVOCATION_ENDING)) {
-        bool running = invocation->state == INVOCATION_RUNNING;
-        int64_t until_ms = invocation->deadline_ms + (running ? 0 : grace_ms);
-
-        if (!monotonic_cond_wait(&invocation->changed, &invocation->mutex, until_ms))
-            in_time = running != (invocation->state == INVOCATION_RUNNING); /* it went on just then */
-    }
-    if (invocation->state == INVOCATION_RUNNING)
-        invocation->state = INVOCATION_GIVEN_UP;
-    state = invocation->state;
-    pthread_mutex_unlock(&invocation->mutex);
-    return state;
+    return (now_ms >= invocation->deadline_ms &&
+            enter_state(invocation, INVOCATION_RUNNING, INVOCATION_GIVEN_UP)) ||
+           (now_ms >= invocation->deadline_ms + grace_ms &&
+            enter_state(invocation, INVOCATION_ENDING, INVOCATION_UNCONFIRMED));
 }

@@ -1,13 +1,14 @@
-/* invocation.h - one call of the handler: request, context, response, transaction, and who may still touch them.
+/* invocation.h - one call of the handler: request, context, response, transaction, and who may answer.
  *
- * Two threads share it, each with a reference: the connection's, which waits for the outcome and sends the answer, and the
- * worker's, which runs the handler. At the deadline the connection's thread gives the invocation up and answers 504;
- * the worker then finds it given up, rolls back, and drops what the handler made. Once the worker has begun to end the
- * transaction, the connection's thread waits for the result instead: an answer never contradicts the database.
+ * It lives on the stack of the connection's thread, which runs the handler and sends the answer. When the deadline passes while
+ * the handler is at work, the watchdog's thread gives the invocation up and answers 504 in its place; the connection's thread
+ * finds it given up when the handler returns, rolls back, and drops what the handler made. Once the connection's
+ * thread has begun to end the transaction, its result is waited for instead: an answer never contradicts the database.
  *
- *     RUNNING --handler returned--> ENDING --transaction ended--> DONE
- *      |   ^--serialization failure--'
- *      `---deadline passed---> GIVEN_UP
+ *     RUNNING --handler returned--> ENDING --transaction ended--> (answered by its own thread)
+ *      |   ^--serialization failure--'  |
+ *      |                                `--deadline and grace passed--> UNCONFIRMED   \
+ *      `---deadline passed-------------------------------------------> GIVEN_UP      / (answered by the watchdog)
  *
  * A retryable invocation whose transaction failed with 40001 or 40P01 begins anew, with a fresh response and a new
  * transaction, as long as there is time and INVOCATION_ATTEMPTS_MAX allows.
@@ -15,25 +16,28 @@
 #ifndef CICADA_HOST_INVOCATION_H
 #define CICADA_HOST_INVOCATION_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
 #include "runtime/host/context.h"
 #include "runtime/host/request.h"
 #include "runtime/host/response.h"
-#include "runtime/host/workers.h"
 
 #define INVOCATION_ATTEMPTS_MAX 5
 
-enum invocation_state { INVOCATION_RUNNING, INVOCATION_ENDING, INVOCATION_DONE, INVOCATION_GIVEN_UP };
+enum invocation_state {
+    INVOCATION_RUNNING,
+    INVOCATION_ENDING,
+    INVOCATION_GIVEN_UP,    /* the handler came too late */
+    INVOCATION_UNCONFIRMED, /* the end of the transaction came too late */
+};
 
 struct invocation;
 
 /* Who makes the answers: a handler in C (c_function.h), or SQL. */
 struct invoker_ops {
-    /* Builds invocation->response, with invocation->database; neither commits nor rolls back. On a worker's thread, many
-     * at once. CICADA_FAIL: as from a handler. */
+    /* Builds invocation->response, with invocation->database; neither commits nor rolls back. On the connection's
+     * thread, many at once. CICADA_FAIL: as from a handler. */
     int (*invoke)(void *self, struct invocation *invocation);
     /* Whether the transaction of this request is READ ONLY; before invoke(). */
     bool (*reads_only)(void *self, const struct invocation *invocation);
@@ -51,36 +55,34 @@ struct invocation_target {
 };
 
 struct invocation {
-    struct work work;
     const struct invocation_target *target;
-    atomic_int references;
     struct arena arena;
-    int64_t deadline_ms;
+    int64_t start_us, deadline_ms;
     char request_id[REQUEST_ID_MAX + 1];
     struct cicada_request request;
     struct cicada_context context;
-    struct cicada_response response; /* the worker's until DONE */
+    struct cicada_response response;
     struct database database;
-    int retries; /* the worker's until DONE */
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    enum invocation_state state;        /* guarded by mutex */
-    void *owner;                        /* for the run callback: borrowed */
-    struct invocation *previous, *next; /* the owner's list */
+    int retries;
+    _Atomic enum invocation_state state;
+    struct http_request *http; /* where the answer goes; borrowed */
+    /* The watchdog's, guarded by its mutex. */
+    enum { WATCH_SILENT, WATCH_ANSWERING, WATCH_ANSWERED } watch;
+    struct invocation *previous, *next;
 };
 
-/* One reference, the caller's. request_id NULL or not well-formed: a new one is made. */
-struct invocation *invocation_new(const struct invocation_target *target, const char *request_id,
-                                  int64_t deadline_ms);
-void invocation_ref(struct invocation *invocation);
-void invocation_unref(struct invocation *invocation);
+/* request_id NULL or not well-formed: a new one is made. `http` is not looked at. */
+void invocation_init(struct invocation *invocation, const struct invocation_target *target,
+                     struct http_request *http, const char *request_id, int64_t deadline_ms);
+/* Rolls back what is left. */
+void invocation_release(struct invocation *invocation);
 
-/* Worker: runs the handler, ends the transaction, settles the response. The waiting connection learns of it by
- * invocation_finish(), after the worker gave back what it holds: who gets the answer finds the place free. */
+/* Runs the handler, ends the transaction, settles the response: it may be sent, unless the watchdog has answered. */
 void invocation_run(struct invocation *invocation);
-void invocation_finish(struct invocation *invocation);
-/* Connection: waits. DONE: the response is the caller's to send. GIVEN_UP: it came too late. ENDING: the end of the
- * transaction took longer than `grace_ms` beyond the deadline. */
-enum invocation_state invocation_wait(struct invocation *invocation, int64_t grace_ms);
+
+/* For the watchdog: when it is to look; DEADLINE_NONE: there is nothing to wait for. */
+int64_t invocation_due_ms(const struct invocation *invocation, int64_t grace_ms);
+/* For the watchdog: if it is late, takes the answer away from the invocation's own thread. */
+bool invocation_give_up(struct invocation *invocation, int64_t now_ms, int64_t grace_ms);
 
 #endif

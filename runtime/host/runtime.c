@@ -168,12 +168,14 @@ static int start_service(struct runtime *runtime, struct err *err)
         .component = "runtime",
         .header_timeout_ms = HEADER_TIMEOUT_MS,
         .keep_alive_timeout_ms = KEEP_ALIVE_TIMEOUT_MS,
+        .stack_bytes = SERVICE_STACK_BYTES,
         .close_when_busy = true,
         .handler = service_handle,
     };
     int64_t start_us = clock_monotonic_us();
 
-    runtime->service = service_new(&service);
+    if (service_new(&service, &runtime->service, err) != 0)
+        return -1;
     server.handler_arg = runtime->service;
     if (http_server_start(&server, &runtime->server, err) != 0)
         return -1;
@@ -292,8 +294,7 @@ static bool stop(struct runtime *runtime, bool at_rest)
         return false;
     http_server_stop(steal_ptr(&runtime->server));
     admin_stop(steal_ptr(&runtime->admin));
-    if (!service_free(runtime->service, deadline_ms))
-        return false;
+    service_free(runtime->service);
     pg_pool_free(steal_ptr(&runtime->pool));
     c_function_stop(&runtime->function);
     host_metrics_free(runtime->host_metrics);

@@ -1,6 +1,5 @@
 #include "runtime/host/service.h"
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +10,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/host/admission.h"
 #include "runtime/host/path_template.h"
+#include "runtime/host/watchdog.h"
 
 #define RETRY_AFTER_S 1
 
@@ -18,114 +18,65 @@ struct service {
     struct service_settings settings;
     char *object; /* "namespace/name", for the log */
     struct admission *admission;
-    struct workers *workers;
+    struct watchdog *watchdog;
     struct metric_family *requests;
     struct metric *duration;
     _Atomic int64_t served, busy_us;
-    pthread_mutex_t mutex;
-    struct invocation *running; /* guarded by mutex: handlers at work, newest first */
 };
 
-struct service *service_new(const struct service_settings *settings)
+static void answer_late(void *arg, struct invocation *invocation);
+
+static void add_metrics(struct service *service, struct metrics *metrics)
 {
     static const char *const request_labels[] = {"code", NULL};
-    struct service *service = xcalloc(1, sizeof(*service));
     struct metric_family *duration;
 
-    service->settings = *settings;
-    service->object = xasprintf("%s/%s", settings->target.namespace, settings->target.name);
-    service->admission = admission_new(settings->spec->concurrency);
-    service->workers = workers_new(settings->spec->concurrency, SERVICE_STACK_BYTES);
-    pthread_mutex_init(&service->mutex, NULL);
-    service->requests = metrics_counter(settings->metrics, "cicada_runtime_requests_total",
+    service->requests = metrics_counter(metrics, "cicada_runtime_requests_total",
                                         "Requests answered on the function port, by status.", request_labels);
-    duration = metrics_histogram(settings->metrics, "cicada_runtime_request_duration_seconds",
+    duration = metrics_histogram(metrics, "cicada_runtime_request_duration_seconds",
                                  "From the request's headers to the answer, waiting included.", NULL,
                                  metrics_latency_bounds, metrics_latency_bound_count);
     service->duration = metric_family_get(duration, NULL);
-    return service;
 }
 
-bool service_free(struct service *service, int64_t deadline_ms)
+int service_new(const struct service_settings *settings, struct service **ret_service, struct err *err)
+{
+    struct service *service = xcalloc(1, sizeof(*service));
+    const struct watchdog_settings watchdog = {
+        .timeout_ms = settings->spec->timeout_ms,
+        .grace_ms = settings->stuck_grace_ms,
+        .answer = answer_late,
+        .answer_arg = service,
+    };
+
+    service->settings = *settings;
+    if (watchdog_new(&watchdog, &service->watchdog, err) != 0) {
+        free(service);
+        return -1;
+    }
+    service->object = xasprintf("%s/%s", settings->target.namespace, settings->target.name);
+    service->admission = admission_new(settings->spec->concurrency);
+    add_metrics(service, settings->metrics);
+    *ret_service = service;
+    return 0;
+}
+
+void service_free(struct service *service)
 {
     if (service == NULL)
-        return true;
-    if (!workers_stop(service->workers, deadline_ms))
-        return false;
-    workers_free(service->workers);
+        return;
+    watchdog_free(service->watchdog);
     admission_free(service->admission);
-    pthread_mutex_destroy(&service->mutex);
     free(service->object);
     free(service);
-    return true;
 }
 
-static void running_add(struct service *service, struct invocation *invocation)
-{
-    pthread_mutex_lock(&service->mutex);
-    invocation->previous = NULL;
-    invocation->next = service->running;
-    if (service->running != NULL)
-        service->running->previous = invocation;
-    service->running = invocation;
-    pthread_mutex_unlock(&service->mutex);
-}
-
-static void running_remove(struct service *service, struct invocation *invocation)
-{
-    pthread_mutex_lock(&service->mutex);
-    if (invocation->previous != NULL)
-        invocation->previous->next = invocation->next;
-    else
-        service->running = invocation->next;
-    if (invocation->next != NULL)
-        invocation->next->previous = invocation->previous;
-    pthread_mutex_unlock(&service->mutex);
-}
-
-/* On a worker's thread. */
-static void run_work(struct work *work)
-{
-    struct invocation *invocation = container_of(work, struct invocation, work);
-    struct service *service = invocation->owner;
-    int64_t start_us = clock_monotonic_us();
-
-    log_scope_set(service->object, invocation->request_id);
-    invocation_run(invocation);
-    log_scope_clear();
-    atomic_fetch_add(&service->busy_us, clock_monotonic_us() - start_us);
-    running_remove(service, invocation);
-    admission_leave(service->admission);
-    invocation_finish(invocation);
-    invocation_unref(invocation);
-}
-
-/* An answer of the runtime's own, in place of the handler's. Only while the worker does not own the response. */
+/* An answer of the runtime's own, in place of the handler's. */
 static void set_problem(struct invocation *invocation, int status, const char *code, const char *detail)
 {
     struct problem problem = {.status = status, .code = code, .detail = detail, .component = "runtime"};
 
     response_set_problem(&invocation->response, &problem, status == 503 ? RETRY_AFTER_S : 0);
-}
-
-/* Sends an answer while the invocation's own response is out of reach (its handler is late). */
-static int send_late(struct invocation *invocation, struct http_request *http, enum invocation_state state,
-                     struct err *err)
-{
-    struct arena arena;
-    struct cicada_response response;
-    struct problem late = {504, "deadline_exceeded", "the function did not answer in time", "runtime"};
-    struct problem unknown = {500, "commit_unknown", "the end of the transaction was not confirmed in time",
-                              "runtime"};
-    int rc;
-
-    arena_init(&arena);
-    response_init(&response, &sdk_calls, &arena, invocation->request_id, 200, PROBLEM_MAX_BYTES);
-    response_set_problem(&response, state == INVOCATION_GIVEN_UP ? &late : &unknown, /* retry_after_s= */ 0);
-    rc = response_send(&response, http, err);
-    response_release(&response);
-    arena_release(&arena);
-    return rc;
 }
 
 static int read_source(struct invocation *invocation, struct http_request *http,
@@ -174,74 +125,93 @@ static bool read_request(struct service *service, struct invocation *invocation,
     return true;
 }
 
-/* Hands it to a worker. False: the response says why not. */
-static bool submit(struct service *service, struct invocation *invocation)
+/* False: the response says why not. */
+static bool admit(struct service *service, struct invocation *invocation)
 {
-    struct err err = ERR_INIT;
-
     switch (admission_enter(service->admission, invocation->deadline_ms)) {
     case ADMISSION_ENTERED:
-        break;
+        return true;
     case ADMISSION_FULL:
         set_problem(invocation, 503, "too_many_requests_waiting",
                     "all places for waiting requests are taken");
         return false;
     case ADMISSION_LATE:
+    default:
         set_problem(invocation, 503, "no_capacity_in_time", "no place became free in time");
         return false;
     }
-    invocation->owner = service;
-    invocation->work.run = run_work;
-    invocation_ref(invocation); /* the worker's */
-    running_add(service, invocation);
-    if (workers_submit(service->workers, &invocation->work, &err) == 0)
-        return true;
-    log_error("request refused: %s", err.msg);
-    running_remove(service, invocation);
-    invocation_unref(invocation);
-    admission_leave(service->admission);
-    set_problem(invocation, 503, "no_thread", "no thread could be started");
-    return false;
 }
 
-static void count_answer(struct service *service, int status, int64_t start_us)
+/* False: the watchdog has answered. Who gets the answer finds the place free. */
+static bool run(struct service *service, struct invocation *invocation)
+{
+    int64_t begin_us = clock_monotonic_us();
+    bool answered;
+
+    watchdog_add(service->watchdog, invocation);
+    invocation_run(invocation);
+    answered = watchdog_remove(service->watchdog, invocation);
+    atomic_fetch_add(&service->busy_us, clock_monotonic_us() - begin_us);
+    admission_leave(service->admission);
+    return !answered;
+}
+
+static void count_answer(struct service *service, int status, const struct invocation *invocation)
 {
     char code[8];
     const char *const labels[] = {code};
 
     snprintf(code, sizeof(code), "%d", status);
     metric_add(metric_family_get(service->requests, labels), 1);
-    metric_observe(service->duration, (double)(clock_monotonic_us() - start_us) / 1e6);
+    metric_observe(service->duration, (double)(clock_monotonic_us() - invocation->start_us) / 1e6);
     atomic_fetch_add(&service->served, 1);
+}
+
+/* On the watchdog's thread, while the handler still uses all of the invocation but `http`. */
+static void answer_late(void *arg, struct invocation *invocation)
+{
+    struct service *service = arg;
+    bool given_up = atomic_load(&invocation->state) == INVOCATION_GIVEN_UP;
+    struct problem late = {504, "deadline_exceeded", "the function did not answer in time", "runtime"};
+    struct problem unknown = {500, "commit_unknown", "the end of the transaction was not confirmed in time",
+                              "runtime"};
+    const struct problem *problem = given_up ? &late : &unknown;
+    struct arena arena;
+    struct cicada_response response;
+    struct err err = ERR_INIT;
+
+    log_scope_set(service->object, invocation->request_id);
+    log_warn("answering %d: the handler did not return in time", problem->status);
+    arena_init(&arena);
+    response_init(&response, &sdk_calls, &arena, invocation->request_id, 200, PROBLEM_MAX_BYTES);
+    response_set_problem(&response, problem, /* retry_after_s= */ 0);
+    http_request_answer_from_elsewhere(invocation->http);
+    if (response_send(&response, invocation->http, &err) != 0)
+        log_debug("the answer did not reach the peer: %s", err.msg);
+    count_answer(service, problem->status, invocation);
+    database_cancel(&invocation->database);
+    response_release(&response);
+    arena_release(&arena);
+    log_scope_clear();
 }
 
 void service_handle(void *arg, struct http_request *http)
 {
     struct service *service = arg;
-    int64_t start_us = clock_monotonic_us();
-    int64_t deadline_ms = start_us / 1000 + service->settings.spec->timeout_ms;
-    struct invocation *invocation =
-        invocation_new(&service->settings.target, http_request_header(http, "X-Request-Id"), deadline_ms);
-    enum invocation_state state = INVOCATION_DONE;
+    struct invocation invocation;
+    int64_t deadline_ms = clock_monotonic_ms() + service->settings.spec->timeout_ms;
     struct err err = ERR_INIT;
-    int status, rc;
 
-    log_scope_set(service->object, invocation->request_id);
-    if (read_request(service, invocation, http) && submit(service, invocation))
-        state = invocation_wait(invocation, service->settings.stuck_grace_ms);
-    if (state == INVOCATION_DONE) {
-        status = invocation->response.status;
-        rc = response_send(&invocation->response, http, &err);
-    } else {
-        status = state == INVOCATION_GIVEN_UP ? 504 : 500;
-        rc = send_late(invocation, http, state, &err);
-        log_warn("answered %d: the handler did not return in time", status);
-        database_cancel(&invocation->database);
+    invocation_init(&invocation, &service->settings.target, http, http_request_header(http, "X-Request-Id"),
+                    deadline_ms);
+    log_scope_set(service->object, invocation.request_id);
+    if (!read_request(service, &invocation, http) || !admit(service, &invocation) ||
+        run(service, &invocation)) {
+        if (response_send(&invocation.response, http, &err) != 0)
+            log_debug("the answer did not reach the peer: %s", err.msg);
+        count_answer(service, invocation.response.status, &invocation);
     }
-    if (rc != 0)
-        log_debug("the answer did not reach the peer: %s", err.msg);
-    count_answer(service, status, start_us);
-    invocation_unref(invocation);
+    invocation_release(&invocation);
     log_scope_clear();
 }
 
@@ -255,15 +225,5 @@ void service_figures(struct service *service, struct service_figures *ret_figure
 
 bool service_stuck(struct service *service, char ret_request_id[REQUEST_ID_MAX + 1])
 {
-    int64_t limit_ms = clock_monotonic_ms() - service->settings.stuck_grace_ms;
-    bool stuck = false;
-
-    pthread_mutex_lock(&service->mutex);
-    for (struct invocation *at = service->running; at != NULL && !stuck; at = at->next) {
-        stuck = at->deadline_ms <= limit_ms;
-        if (stuck)
-            snprintf(ret_request_id, REQUEST_ID_MAX + 1, "%s", at->request_id);
-    }
-    pthread_mutex_unlock(&service->mutex);
-    return stuck;
+    return watchdog_stuck(service->watchdog, ret_request_id);
 }

@@ -15,7 +15,8 @@
 
 struct service;
 
-#define SERVICE_STACK_BYTES (8u << 20)
+/* For the threads of the function port: what handlers may count on, and what is below them. */
+#define SERVICE_STACK_BYTES ((8u << 20) + (128u << 10))
 
 struct service_settings {
     const struct function_spec *spec; /* borrowed, as all below */
@@ -31,10 +32,9 @@ struct service_figures {
     int64_t busy_ms;
 };
 
-struct service *service_new(const struct service_settings *settings);
-/* No request may be left on a connection. Waits until deadline_ms for late handlers; false: one still runs, and nothing
- * that it uses may be freed. NULL is fine. */
-bool service_free(struct service *service, int64_t deadline_ms) MUST_CHECK;
+int service_new(const struct service_settings *settings, struct service **ret_service,
+                struct err *err) MUST_CHECK;
+void service_free(struct service *service); /* no request may be left on a connection; NULL is fine */
 
 /* For struct http_server_settings; arg is the service. */
 void service_handle(void *arg, struct http_request *http);

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/text.h"
@@ -21,7 +22,7 @@ int http_answer_write(struct http_request *req, const void *data, size_t len, st
     const char *at = data;
     while (len > 0) {
         size_t step = len < WRITE_STEP_BYTES ? len : WRITE_STEP_BYTES;
-        http_guard_begin(clock_monotonic_ms() + WRITE_TIMEOUT_MS);
+        http_guard_begin(clock_monotonic_ms() + (req->from_elsewhere ? 0 : WRITE_TIMEOUT_MS));
         int sent = mg_write(req->connection, at, step);
         http_guard_end();
         if (sent != (int)step) {
@@ -81,14 +82,25 @@ int http_request_respond(struct http_request *req, int status, const struct http
         body_len = 0;
     }
     bool together = body_len <= ONE_WRITE_MAX_BYTES && strbuf_append(&out, body, body_len) == 0;
-    if (http_answer_write(req, out.buf, out.len, err) < 0) {
-        return -1;
+    int rc = http_answer_write(req, out.buf, out.len, err);
+    if (rc == 0 && !together) {
+        rc = http_answer_write(req, body, body_len, err);
     }
-    if (!together && http_answer_write(req, body, body_len, err) < 0) {
-        return -1;
+    if (rc == 0) {
+        req->sent_bytes = body_len;
     }
-    req->sent_bytes = body_len;
-    return 0;
+    if (req->from_elsewhere && req->socket >= 0) {
+        /* CivetWeb closes it only when the handler returns; the peer is to see the end now. */
+        shutdown(req->socket, SHUT_WR);
+    }
+    return rc;
+}
+
+void http_request_answer_from_elsewhere(struct http_request *req)
+{
+    http_guard_thread_init(stop_fd(&req->server->stop));
+    req->from_elsewhere = true;
+    req->close = true;
 }
 
 int http_request_stream_begin(struct http_request *req, int status, const struct http_header *headers,

@@ -24,15 +24,18 @@ struct guard {
     bool expired;
     bool peer_closed;
     int stop_fd;
+    int socket; /* of the last wait */
     int64_t deadline_ms;
     int64_t first_byte_timeout_ms; /* 0: the deadline stands */
 };
 
 static _Thread_local struct guard guard;
+static _Thread_local size_t stack_min_bytes;
 
 void http_guard_thread_init(int stop_fd)
 {
-    guard = (struct guard){.thread_known = true, .stop_fd = stop_fd, .deadline_ms = DEADLINE_NONE};
+    guard =
+        (struct guard){.thread_known = true, .stop_fd = stop_fd, .socket = -1, .deadline_ms = DEADLINE_NONE};
 }
 
 static void begin(int64_t deadline_ms, int64_t first_byte_timeout_ms)
@@ -69,6 +72,11 @@ bool http_guard_peer_closed(void)
     return guard.peer_closed;
 }
 
+int http_guard_socket(void)
+{
+    return guard.thread_known ? guard.socket : -1;
+}
+
 static int plain_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
     struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
@@ -81,6 +89,7 @@ static int guarded_poll(struct pollfd *caller)
         {.fd = caller->fd, .events = (short)(caller->events | POLLRDHUP)},
         {.fd = guard.stop_fd, .events = POLLIN},
     };
+    guard.socket = caller->fd;
     int ready = plain_poll(fds, 2, deadline_left_ms(guard.deadline_ms));
     if (ready < 0) {
         return -1;
@@ -121,6 +130,11 @@ int guard_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
     return guard.active && count == 1 ? guarded_poll(fds) : plain_poll(fds, count, timeout_ms);
 }
 
+void http_guard_stack_bytes(size_t bytes)
+{
+    stack_min_bytes = bytes;
+}
+
 typedef int setstacksize_fn(pthread_attr_t *attr, size_t size);
 
 /* Likewise the program's. CivetWeb has no option for the size of its threads' stacks. */
@@ -133,5 +147,6 @@ EXPORTED int pthread_attr_setstacksize(pthread_attr_t *attr, size_t size)
         *(void **)&function = dlsym(RTLD_NEXT, "pthread_attr_setstacksize");
         next = function;
     }
-    return function(attr, size < STACK_MIN_BYTES ? STACK_MIN_BYTES : size);
+    size_t least = stack_min_bytes > STACK_MIN_BYTES ? stack_min_bytes : STACK_MIN_BYTES;
+    return function(attr, size < least ? least : size);
 }

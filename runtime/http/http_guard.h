@@ -11,6 +11,7 @@
 #define CICADA_HTTP_HTTP_GUARD_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* For a thread of CivetWeb, from its start on; stop_fd becomes readable when the server stops. */
@@ -21,6 +22,12 @@ void http_guard_begin(int64_t deadline_ms);
 /* The same for waiting for a request: idle_deadline_ms until its first byte, from there first_byte_timeout_ms. */
 void http_guard_begin_idle(int64_t idle_deadline_ms, int64_t first_byte_timeout_ms);
 void http_guard_end(void);
+
+/* The socket that this thread has last waited for under a guard; -1: none since http_guard_thread_init(). */
+int http_guard_socket(void);
+
+/* The least stack of threads that this thread starts from now on; CivetWeb has no option for it. 0: 1 MiB. */
+void http_guard_stack_bytes(size_t bytes);
 
 /* Since http_guard_begin(): a wait ended because the deadline had come; the peer was seen closing its side. */
 bool http_guard_expired(void);

@@ -34,6 +34,8 @@ static void http_request_init(struct http_request *req, struct http_server *serv
     req->answer = ANSWER_NONE;
     req->sent_bytes = 0;
     req->close = false;
+    req->from_elsewhere = false;
+    req->socket = http_guard_socket();
     req->sends_body = false;
     req->streamed = HTTP_FRAMING_NONE;
 }

@@ -162,7 +162,9 @@ static struct mg_context *start_civetweb(struct http_server *server, struct err 
     memset(&error, 0, sizeof(error)); /* its members differ between versions of CivetWeb */
     error.text = text;
     error.text_buffer_size = sizeof(text);
+    http_guard_stack_bytes(settings->stack_bytes);
     struct mg_context *context = mg_start2(&init, &error);
+    http_guard_stack_bytes(0);
     if (!context) {
         err_set(err, ERR_IO, "cannot listen on %s: %s", settings->listen,
                 server->start_error[0] ? server->start_error : text);

@@ -62,6 +62,9 @@ void http_request_abort(struct http_request *req);
 /* Bytes so far of the two bodies, without heads and framing. */
 size_t http_request_received_bytes(const struct http_request *req);
 size_t http_request_sent_bytes(const struct http_request *req);
+/* For another thread, while the handler's own keeps off `req` until the answer is complete: the next answer is sent without
+ * waiting (a peer that does not read loses it) and ends the connection; the handler gives none then. */
+void http_request_answer_from_elsewhere(struct http_request *req);
 /* This answer says `Connection: close`. */
 void http_request_close_after(struct http_request *req);
 
@@ -74,6 +77,7 @@ struct http_server_settings {
     const char *component;         /* in errors of this layer, "runtime"; borrowed; NULL: none */
     int64_t header_timeout_ms;     /* whole request line and headers */
     int64_t keep_alive_timeout_ms; /* idle between requests */
+    size_t stack_bytes;            /* of a worker thread; less than 1 MiB: 1 MiB */
     bool close_when_busy;          /* answers carry Connection: close when fewer than 2 workers are free */
     http_handler_fn *handler;
     void *handler_arg;

@@ -47,6 +47,8 @@ struct http_request {
 
     enum answer_state answer;
     bool close;                 /* the connection ends with this answer */
+    bool from_elsewhere;        /* another thread answers */
+    int socket;                 /* -1: not known */
     bool sends_body;            /* streaming: not HEAD, 204, 304 */
     enum http_framing streamed; /* streaming */
     size_t sent_bytes;          /* of the answer's body */

@@ -1,4 +1,4 @@
-/* admission and workers: how much runs at once, and in which order. */
+/* admission: how much runs at once, and in which order. */
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,9 +10,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
-#include "runtime/base/stop.h"
 #include "runtime/host/admission.h"
-#include "runtime/host/workers.h"
 #include "runtime/tests/support_runtime.h"
 
 static int64_t in_ms(int64_t ms)
@@ -141,64 +139,12 @@ static void test_many_threads(void **state)
     admission_free(hammer.admission);
 }
 
-struct job {
-    struct work work;
-    struct stop *release;
-    atomic_int *running, *done;
-};
-
-static void run_job(struct work *work)
-{
-    struct job *job = container_of(work, struct job, work);
-
-    atomic_fetch_add(job->running, 1);
-    (void)stop_wait(job->release, 5000);
-    atomic_fetch_add(job->done, 1);
-}
-
-struct expected_figure {
-    atomic_int *figure;
-    int value;
-};
-
-static bool has_value(void *arg)
-{
-    struct expected_figure *expected = arg;
-    return atomic_load(expected->figure) == expected->value;
-}
-
-static void test_workers_run_side_by_side(void **state)
-{
-    struct workers *workers = workers_new(3, 1u << 20);
-    struct stop release;
-    atomic_int running = 0, done = 0;
-    struct job jobs[7];
-    struct expected_figure three = {&running, 3};
-    struct err err = ERR_INIT;
-
-    (void)state;
-    stop_init(&release);
-    for (size_t i = 0; i < ARRAY_SIZE(jobs); i++) {
-        jobs[i] = (struct job){.work.run = run_job, .release = &release, .running = &running, .done = &done};
-        assert_int_equal(workers_submit(workers, &jobs[i].work, &err), 0);
-    }
-    wait_until(has_value, &three, "three jobs run");
-    assert_false(workers_stop(workers, in_ms(20))); /* they are still at it */
-    assert_int_equal(running, 3);
-    stop_set(&release);
-    assert_true(workers_stop(workers, in_ms(5000)));
-    assert_int_equal(done, 7); /* what was queued was done too */
-    workers_free(workers);
-    stop_release(&release);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_limit_and_waiting_are_exact),
         cmocka_unit_test(test_first_come_first_served),
         cmocka_unit_test(test_many_threads),
-        cmocka_unit_test(test_workers_run_side_by_side),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* handler and invocation: loading what users built, and who owns a call when it is late. */
+/* handler and invocation: loading what users built, and who answers a call that is late. */
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -16,6 +17,7 @@
 #include "runtime/host/c_function.h"
 #include "runtime/host/handler.h"
 #include "runtime/host/invocation.h"
+#include "runtime/host/watchdog.h"
 
 static const struct cicada_function *load(const char *file, const char *symbol, struct err *err)
 {
@@ -88,7 +90,8 @@ static int planned(struct cicada_request *req, struct cicada_context *ctx, struc
 
 static const struct cicada_function planned_function = {.name = "planned", .handle = planned};
 
-static struct invocation *make(struct plan *plan, struct invocation_target *target, int64_t timeout_ms)
+static void make(struct invocation *invocation, struct plan *plan, struct invocation_target *target,
+                 int64_t timeout_ms)
 {
     plan->invoker = (struct c_function){.function = &planned_function, .state = plan};
     *target = (struct invocation_target){.ops = &c_function_ops,
@@ -97,39 +100,19 @@ static struct invocation *make(struct plan *plan, struct invocation_target *targ
                                          .namespace = "n",
                                          .success_status = 200,
                                          .response_max_bytes = 1000};
-    return invocation_new(target, "id-1", clock_monotonic_ms() + timeout_ms);
-}
-
-static void *run(void *arg)
-{
-    struct invocation *invocation = arg;
-
-    invocation_run(invocation);
-    invocation_finish(invocation);
-    invocation_unref(invocation);
-    return NULL;
-}
-
-static pthread_t run_on_thread(struct invocation *invocation)
-{
-    pthread_t thread;
-
-    invocation_ref(invocation);
-    assert_int_equal(pthread_create(&thread, NULL, run, invocation), 0);
-    return thread;
+    invocation_init(invocation, target, /* http= */ NULL, "id-1", clock_monotonic_ms() + timeout_ms);
 }
 
 static void expect_outcome(struct plan *plan, int status, const char *text)
 {
     struct invocation_target target;
-    struct invocation *invocation = make(plan, &target, 5000);
-    pthread_t thread = run_on_thread(invocation);
+    struct invocation invocation;
 
-    assert_int_equal(invocation_wait(invocation, 1000), INVOCATION_DONE);
-    pthread_join(thread, NULL);
-    assert_int_equal(invocation->response.status, status);
-    assert_non_null(strstr(invocation->response.body.buf, text));
-    invocation_unref(invocation);
+    make(&invocation, plan, &target, 5000);
+    invocation_run(&invocation);
+    assert_int_equal(invocation.response.status, status);
+    assert_non_null(strstr(invocation.response.body.buf, text));
+    invocation_release(&invocation);
 }
 
 static void test_outcomes(void **state)
@@ -175,58 +158,149 @@ static void test_unknown_kinds_of_parameters_are_refused(void **state)
                                        .namespace = "n",
                                        .success_status = 200,
                                        .response_max_bytes = 1000};
-    struct invocation *invocation;
+    struct invocation invocation;
     struct err err = ERR_INIT;
 
     (void)state;
     assert_int_equal(pg_pool_new(&settings, &target.pool, &err), 0);
-    invocation = invocation_new(&target, "id-1", clock_monotonic_ms() + 100);
-    invocation_run(invocation);
-    assert_int_equal(invocation->response.status, 500);
-    assert_non_null(strstr(invocation->response.body.buf, "\"code\":\"statement_refused\""));
-    invocation_unref(invocation);
+    invocation_init(&invocation, &target, /* http= */ NULL, "id-1", clock_monotonic_ms() + 100);
+    invocation_run(&invocation);
+    assert_int_equal(invocation.response.status, 500);
+    assert_non_null(strstr(invocation.response.body.buf, "\"code\":\"statement_refused\""));
+    invocation_release(&invocation);
     pg_pool_free(target.pool);
+}
+
+/* What the watchdog answered; the handler waits for that, so every one of its answers is seen to be complete. */
+struct answers {
+    struct stop *release;
+    atomic_int given_up, unconfirmed, complete;
+};
+
+static void answer(void *arg, struct invocation *invocation)
+{
+    struct answers *answers = arg;
+
+    if (atomic_load(&invocation->state) == INVOCATION_GIVEN_UP)
+        atomic_fetch_add(&answers->given_up, 1);
+    else
+        atomic_fetch_add(&answers->unconfirmed, 1);
+    database_cancel(&invocation->database);
+    if (answers->release != NULL)
+        stop_set(answers->release);
+    (void)poll(NULL, 0, 5); /* the handler returns meanwhile */
+    atomic_fetch_add(&answers->complete, 1);
+}
+
+static struct watchdog *new_watchdog(struct answers *answers, int64_t timeout_ms, int64_t grace_ms)
+{
+    const struct watchdog_settings settings = {
+        .timeout_ms = timeout_ms, .grace_ms = grace_ms, .answer = answer, .answer_arg = answers};
+    struct watchdog *watchdog = NULL;
+    struct err err = ERR_INIT;
+
+    assert_int_equal(watchdog_new(&settings, &watchdog, &err), 0);
+    return watchdog;
 }
 
 static void test_late_handler_is_given_up(void **state)
 {
     struct plan plan = {.result = CICADA_OK, .status = 200};
+    struct answers answers = {.release = &plan.release};
+    struct watchdog *watchdog = new_watchdog(&answers, 60000, 1000); /* sleeps for long, unless it is woken */
     struct invocation_target target;
-    struct invocation *invocation = make(&plan, &target, 30);
-    pthread_t thread;
+    struct invocation invocation;
+    int64_t begin_ms = clock_monotonic_ms();
 
     (void)state;
     stop_init(&plan.release);
-    thread = run_on_thread(invocation);
-    assert_int_equal(invocation_wait(invocation, 1000), INVOCATION_GIVEN_UP);
-    database_cancel(&invocation->database);
-    invocation_unref(invocation); /* the handler still runs, on memory of its own */
-    stop_set(&plan.release);
-    pthread_join(thread, NULL);
+    make(&invocation, &plan, &target, 30);
+    watchdog_add(watchdog, &invocation);
+    invocation_run(&invocation);
+    assert_true(watchdog_remove(watchdog, &invocation));
+    assert_in_range(clock_monotonic_ms() - begin_ms, 30, 1000);
     assert_int_equal(plan.calls, 1);
+    assert_int_equal(answers.given_up, 1);
+    assert_int_equal(answers.complete, 1);
+    invocation_release(&invocation);
+    watchdog_free(watchdog);
     stop_release(&plan.release);
+}
+
+static void test_late_end_of_a_transaction(void **state)
+{
+    struct plan plan = {.result = CICADA_OK, .status = 200};
+    struct answers answers = {0};
+    struct watchdog *watchdog = new_watchdog(&answers, 1000, 40);
+    struct invocation_target target;
+    struct invocation invocation;
+    char request_id[REQUEST_ID_MAX + 1];
+
+    (void)state;
+    make(&invocation, &plan, &target, 10);
+    atomic_store(&invocation.state, INVOCATION_ENDING); /* as while COMMIT is under way */
+    watchdog_add(watchdog, &invocation);
+    (void)poll(NULL, 0, 30);
+    assert_int_equal(answers.complete, 0); /* the deadline alone is no reason */
+    assert_false(watchdog_stuck(watchdog, request_id));
+    (void)poll(NULL, 0, 100);
+    assert_true(watchdog_stuck(watchdog, request_id));
+    assert_string_equal(request_id, "id-1");
+    assert_true(watchdog_remove(watchdog, &invocation));
+    assert_int_equal(answers.unconfirmed, 1);
+    assert_false(watchdog_stuck(watchdog, request_id));
+    invocation_release(&invocation);
+    watchdog_free(watchdog);
+}
+
+/* Threads that share one watchdog, with deadlines at about the time when their handlers return. */
+#define RACERS 4
+#define ROUNDS 100
+
+struct race {
+    struct watchdog *watchdog;
+    atomic_int answered, in_time;
+};
+
+static void *race(void *arg)
+{
+    struct race *race = arg;
+
+    for (int i = 0; i < ROUNDS; i++) {
+        struct plan plan = {.result = CICADA_OK, .status = 200};
+        struct invocation_target target;
+        struct invocation invocation;
+
+        stop_init(&plan.release);
+        stop_set(&plan.release);
+        make(&invocation, &plan, &target, i % 3);
+        watchdog_add(race->watchdog, &invocation);
+        if (i % 4 == 0)
+            (void)poll(NULL, 0, 1);
+        invocation_run(&invocation);
+        atomic_fetch_add(watchdog_remove(race->watchdog, &invocation) ? &race->answered : &race->in_time, 1);
+        invocation_release(&invocation);
+        stop_release(&plan.release);
+    }
+    return NULL;
 }
 
 static void test_race_at_the_deadline(void **state)
 {
-    (void)state;
-    for (int i = 0; i < 300; i++) {
-        struct plan plan = {.result = CICADA_OK, .status = 200};
-        struct invocation_target target;
-        struct invocation *invocation;
-        enum invocation_state outcome;
-        pthread_t thread;
+    struct answers answers = {0};
+    struct race shared = {.watchdog = new_watchdog(&answers, 1000, 10000)};
+    pthread_t threads[RACERS];
 
-        stop_init(&plan.release);
-        stop_set(&plan.release);
-        invocation = make(&plan, &target, i % 2);
-        thread = run_on_thread(invocation);
-        outcome = invocation_wait(invocation, 1000);
-        assert_true(outcome == INVOCATION_DONE || outcome == INVOCATION_GIVEN_UP);
-        invocation_unref(invocation);
-        pthread_join(thread, NULL);
-        stop_release(&plan.release);
-    }
+    (void)state;
+    for (int i = 0; i < RACERS; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, race, &shared), 0);
+    for (int i = 0; i < RACERS; i++)
+        pthread_join(threads[i], NULL);
+    watchdog_free(shared.watchdog);
+    assert_int_equal(shared.answered + shared.in_time, RACERS * ROUNDS);
+    assert_int_equal(shared.answered, answers.complete);
+    assert_true(shared.answered > 0);
+    assert_true(shared.in_time > 0);
 }
 
 int main(void)
@@ -237,6 +311,7 @@ int main(void)
         cmocka_unit_test(test_outcomes),
         cmocka_unit_test(test_unknown_kinds_of_parameters_are_refused),
         cmocka_unit_test(test_late_handler_is_given_up),
+        cmocka_unit_test(test_late_end_of_a_transaction),
         cmocka_unit_test(test_race_at_the_deadline),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
