@@ -56,7 +56,7 @@ LIBS_RUNTIME  := -lcivetweb -lcjson -lyaml -lm -ldl
 LIBS_OPERATOR := $(LIBS_RUNTIME) -lcurl -lhttp_parser
 LIBS_TEST     := -lcmocka $(LIBS_OPERATOR) -lpq
 
-RUNTIME_DIRS  := runtime/base runtime/http runtime/postgres runtime/sql runtime/host
+RUNTIME_DIRS  := runtime/base runtime/http runtime/postgres runtime/schema runtime/sql runtime/host
 OPERATOR_DIRS := operator/kube operator/cache operator/queue operator/controller operator/function operator/autoscaler operator/gateway
 
 runtime_src  := $(foreach d,$(RUNTIME_DIRS),$(filter-out %_main.c,$(wildcard $(d)/*.c)))
@@ -89,6 +89,9 @@ $(B)/obj/%.o: %.c $(flags)
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# The schema's SQL is part of the program.
+$(B)/obj/runtime/schema/schema_sql.o: runtime/schema/cicada.sql
 
 $(lib_runtime): $(call obj,$(runtime_src))
 $(lib_operator): $(call obj,$(operator_src))
@@ -198,6 +201,7 @@ install: all ## programs, SDK header and pkg-config file under PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include/cicada $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	install -m 755 $(programs) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 runtime/sdk/cicada/function.h $(DESTDIR)$(PREFIX)/include/cicada
+	install -D -m 644 runtime/schema/cicada.sql $(DESTDIR)$(PREFIX)/share/cicada/cicada.sql
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' runtime/sdk/cicada-function.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/cicada-function.pc
 
 .PHONY: clean help

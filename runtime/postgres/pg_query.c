@@ -31,7 +31,7 @@ static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
                              "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY"},
     };
     /* Not prepared: making room for it would take a snapshot, after which the isolation level can't be set. */
-    pg_batch_command(batch, PG_BATCH_CONTROL, begin[tx->pool->isolation][tx->read_only], 0, NULL);
+    pg_batch_command(batch, PG_BATCH_CONTROL, begin[tx->isolation][tx->read_only], 0, NULL);
     int64_t left = pg_transaction_left_ms(tx);
     if (left > SERVER_LIMIT_MAX_MS)
         return;

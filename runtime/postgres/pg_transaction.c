@@ -12,6 +12,7 @@ struct pg_transaction *pg_transaction_new(struct pg_pool *pool, bool read_only, 
     struct pg_transaction *tx = xcalloc(1, sizeof(*tx));
     tx->pool = pool;
     tx->read_only = read_only;
+    tx->isolation = pool->isolation;
     tx->deadline_ms = deadline_ms;
     (void)pthread_mutex_init(&tx->lock, NULL);
     return tx;
@@ -26,6 +27,11 @@ void pg_transaction_free(struct pg_transaction *tx)
         pg_result_free(tx->results);
     (void)pthread_mutex_destroy(&tx->lock);
     free(tx);
+}
+
+void pg_transaction_set_isolation(struct pg_transaction *tx, enum pg_isolation isolation)
+{
+    tx->isolation = isolation;
 }
 
 bool pg_transaction_used(const struct pg_transaction *tx)

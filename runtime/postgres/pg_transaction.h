@@ -31,6 +31,7 @@ enum pg_transaction_state {
 struct pg_transaction {
     struct pg_pool *pool;
     bool read_only;
+    enum pg_isolation isolation;
     int64_t deadline_ms;
     enum pg_transaction_state state;
     bool used;

@@ -73,6 +73,8 @@ bool pg_pool_authentication_failed(struct pg_pool *pool);
 struct pg_transaction *pg_transaction_new(struct pg_pool *pool, bool read_only, int64_t deadline_ms);
 /* Rolls back if still open; gives the connection back (or closes it if its state is doubtful). NULL is fine. */
 void pg_transaction_free(struct pg_transaction *tx);
+/* Instead of the pool's; before the first statement. */
+void pg_transaction_set_isolation(struct pg_transaction *tx, enum pg_isolation isolation);
 bool pg_transaction_used(const struct pg_transaction *tx); /* a statement was sent */
 
 /* One statement, $1.. parameters as text (NULL = SQL NULL), prepared and cached per connection. BEGIN (with isolation and
@@ -102,6 +104,10 @@ bool pg_result_is_null(const struct pg_result *result, int row, int column);
 const char *pg_result_value(const struct pg_result *result, int row, int column,
                             size_t *ret_len); /* text form */
 void pg_result_free(struct pg_result *result);
+
+/* By the libcrypto that libpq brings along, which is in memory once a pool was started. false: this libpq has none. */
+#define PG_SHA256_BYTES 32
+bool pg_sha256(const void *data, size_t len, unsigned char ret_digest[PG_SHA256_BYTES]);
 
 /* HTTP status for a failure, and a stable code such as "unique_violation", "database_unreachable", "commit_unknown". */
 int pg_error_http_status(const struct pg_error *error);

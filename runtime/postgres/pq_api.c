@@ -3,8 +3,6 @@
 #include <dlfcn.h>
 #include <pthread.h>
 
-#define PQ_API_LIBRARY "libpq.so.5"
-
 struct pq_api pq;
 
 /* Written under pthread_once(). */

@@ -12,6 +12,8 @@
 
 #include "runtime/base/err.h"
 
+#define PQ_API_LIBRARY "libpq.so.5"
+
 #define PQ_API_FUNCTIONS(X)                                                                                  \
     X(PQconnectStartParams)                                                                                  \
     X(PQconnectPoll)                                                                                         \
