@@ -1,6 +1,7 @@
 #include "runtime/base/log.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@ static const char *current_component;
 /* Longer names are cut: the scope is for people who search the log. */
 static _Thread_local char scope_object[256];
 static _Thread_local char scope_request_id[128];
+static _Thread_local char scope_trace_id[40];
 
 void log_set_level(enum log_level level)
 {
@@ -46,16 +48,32 @@ void log_set_component(const char *component)
     current_component = component;
 }
 
+static void copy_cut(char *out, size_t size, const char *text)
+{
+    size_t len = text ? strnlen(text, size - 1) : 0;
+    if (len > 0) {
+        memcpy(out, text, len);
+    }
+    out[len] = '\0';
+}
+
 void log_scope_set(const char *object, const char *request_id)
 {
-    snprintf(scope_object, sizeof(scope_object), "%s", object ? object : "");
-    snprintf(scope_request_id, sizeof(scope_request_id), "%s", request_id ? request_id : "");
+    copy_cut(scope_object, sizeof(scope_object), object);
+    copy_cut(scope_request_id, sizeof(scope_request_id), request_id);
+    scope_trace_id[0] = '\0';
+}
+
+void log_scope_set_trace(const char *trace_id)
+{
+    copy_cut(scope_trace_id, sizeof(scope_trace_id), trace_id);
 }
 
 void log_scope_clear(void)
 {
     scope_object[0] = '\0';
     scope_request_id[0] = '\0';
+    scope_trace_id[0] = '\0';
 }
 
 static void append_member(struct strbuf *line, const char *name, const char *value)
@@ -66,46 +84,11 @@ static void append_member(struct strbuf *line, const char *name, const char *val
     }
 }
 
-/* As much of the message as leaves room for the end of the line; cut between characters, never inside an escape. */
-static void append_message(struct strbuf *line, const char *message, size_t len, bool cut)
+/* As much of the message as leaves room for the end of the line. */
+static void write_line(enum log_level level, const struct strbuf *members, const char *message, size_t len)
 {
-    static const char ellipsis[] = "\xE2\x80\xA6";
-    static const char end[] = "\"}\n";
-    size_t limit = line->cap - (sizeof(ellipsis) - 1) - (sizeof(end) - 1);
-    for (size_t i = 0; i < len;) {
-        char escaped[TEXT_JSON_ESCAPE_SIZE];
-        size_t escaped_len;
-        size_t step = text_json_escape(message + i, len - i, escaped, &escaped_len);
-        if (line->len + escaped_len > limit) {
-            cut = true;
-            break;
-        }
-        strbuf_append(line, escaped, escaped_len);
-        i += step;
-    }
-    if (cut) {
-        strbuf_append_str(line, ellipsis);
-    }
-    strbuf_append_str(line, end);
-}
-
-void log_write(enum log_level level, const char *format, ...)
-{
-    if (!log_enabled(level)) {
-        return;
-    }
+    static const char end[] = "}\n";
     int saved_errno = errno;
-    char message[LOG_LINE_MAX_BYTES];
-    va_list args;
-    va_start(args, format);
-    int len = vsnprintf(message, sizeof(message), format, args);
-    va_end(args);
-    size_t message_len = len < 0 ? 0 : (size_t)len;
-    bool cut = message_len >= sizeof(message);
-    if (cut) {
-        message_len = utf8_cut_len(message, sizeof(message) - 1);
-    }
-
     char storage[LOG_LINE_MAX_BYTES + 1];
     struct strbuf line;
     strbuf_init_fixed(&line, storage, sizeof(storage));
@@ -115,11 +98,77 @@ void log_write(enum log_level level, const char *format, ...)
     append_member(&line, "component", current_component);
     append_member(&line, "object", scope_object);
     append_member(&line, "requestId", scope_request_id);
-    strbuf_append_str(&line, ",\"message\":\"");
-    append_message(&line, message, message_len, cut);
+    append_member(&line, "traceId", scope_trace_id);
+    if (members) {
+        strbuf_append(&line, members->buf, members->len);
+    }
+    strbuf_append_str(&line, ",\"message\":");
+    strbuf_append_json_cut(&line, message, len, line.cap - line.len - (sizeof(end) - 1));
+    strbuf_append_str(&line, end);
     ssize_t written;
     do {
         written = write(STDERR_FILENO, line.buf, line.len);
     } while (written < 0 && errno == EINTR);
     errno = saved_errno;
+}
+
+void log_write(enum log_level level, const char *format, ...)
+{
+    if (!log_enabled(level)) {
+        return;
+    }
+    int saved_errno = errno;
+    char message[LOG_LINE_MAX_BYTES]; /* one that fills it is cut again: the line has other parts, too */
+    va_list args;
+    va_start(args, format);
+    int len = vsnprintf(message, sizeof(message), format, args);
+    va_end(args);
+    size_t message_len = len < 0 ? 0 : (size_t)len;
+    if (message_len >= sizeof(message)) {
+        message_len = utf8_cut_len(message, sizeof(message) - 1);
+    }
+    write_line(level, /* members= */ NULL, message, message_len);
+    errno = saved_errno;
+}
+
+/* ---- members ---- */
+
+void log_members_init(struct log_members *members)
+{
+    strbuf_init_fixed(&members->text, members->storage, sizeof(members->storage));
+}
+
+void log_members_string(struct log_members *members, const char *name, const char *value, size_t max_bytes)
+{
+    struct strbuf *text = &members->text;
+    size_t start_len = text->len;
+    if (!value) {
+        return;
+    }
+    strbuf_appendf(text, ",\"%s\":", name);
+    if (strbuf_append_json_cut(text, value, strlen(value), max_bytes) < 0) {
+        strbuf_truncate(text, start_len);
+    }
+}
+
+void log_members_int64(struct log_members *members, const char *name, int64_t value)
+{
+    strbuf_appendf(&members->text, ",\"%s\":%" PRId64, name, value);
+}
+
+void log_members_ms(struct log_members *members, const char *name, int64_t value_us)
+{
+    strbuf_appendf(&members->text, ",\"%s\":%" PRId64 ".%03d", name, value_us / 1000, (int)(value_us % 1000));
+}
+
+void log_members_bool(struct log_members *members, const char *name, bool value)
+{
+    strbuf_appendf(&members->text, ",\"%s\":%s", name, value ? "true" : "false");
+}
+
+void log_write_members(enum log_level level, const struct log_members *members, const char *message)
+{
+    if (log_enabled(level)) {
+        write_line(level, &members->text, message, strlen(message));
+    }
 }

@@ -1,6 +1,7 @@
 /* log.h - JSON lines on standard error.
  *
- * {"time":"...","level":"info","component":"gateway","object":"shop/create-order","requestId":"...","message":"..."}
+ * {"time":"...","level":"info","component":"gateway","object":"shop/create-order","requestId":"...","traceId":"...",
+ *  "message":"..."}
  * Only main programs, controllers and hosts log above DEBUG; libraries return errors instead. No secret is logged.
  * A line is at most LOG_LINE_MAX_BYTES; longer messages are cut and end in "…".
  *
@@ -10,10 +11,13 @@
 #define CICADA_BASE_LOG_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "runtime/base/err.h"
+#include "runtime/base/strbuf.h"
 
-#define LOG_LINE_MAX_BYTES 8192
+#define LOG_LINE_MAX_BYTES    8192
+#define LOG_MEMBERS_MAX_BYTES 4096
 
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
@@ -24,9 +28,25 @@ void log_set_component(const char *component); /* borrowed; before threads start
 
 /* What the calling thread is working on; NULL leaves a part out. Both are copied. */
 void log_scope_set(const char *object, const char *request_id);
+void log_scope_set_trace(const char *trace_id); /* until the scope is set anew or cleared */
 void log_scope_clear(void);
 
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Members beside the message, for lines that programs read. From the first on that does not fit into
+ * LOG_MEMBERS_MAX_BYTES they are left out. Not to be copied. */
+struct log_members {
+    struct strbuf text;
+    char storage[LOG_MEMBERS_MAX_BYTES + 1];
+};
+void log_members_init(struct log_members *members);
+/* NULL: left out. A value of more than max_bytes as JSON is cut and ends in "…". */
+void log_members_string(struct log_members *members, const char *name, const char *value, size_t max_bytes);
+void log_members_int64(struct log_members *members, const char *name, int64_t value);
+void log_members_ms(struct log_members *members, const char *name,
+                    int64_t value_us); /* three decimals; >= 0 */
+void log_members_bool(struct log_members *members, const char *name, bool value);
+void log_write_members(enum log_level level, const struct log_members *members, const char *message);
 
 #define log_debug(...)                                                                                       \
     do {                                                                                                     \

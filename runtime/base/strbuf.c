@@ -164,6 +164,44 @@ int strbuf_append_json_string(struct strbuf *sb, const char *text, size_t len)
     return 0;
 }
 
+/* How much of the text, in whole characters, takes at most max_bytes; *ret_bytes: as it stands inside a JSON string. */
+static size_t json_prefix_len(const char *text, size_t len, size_t max_bytes, size_t *ret_bytes)
+{
+    size_t i = 0;
+    *ret_bytes = 0;
+    while (i < len) {
+        char escaped[TEXT_JSON_ESCAPE_SIZE];
+        size_t escaped_len;
+        size_t step = text_json_escape(text + i, len - i, escaped, &escaped_len);
+        if (*ret_bytes + escaped_len > max_bytes) {
+            break;
+        }
+        *ret_bytes += escaped_len;
+        i += step;
+    }
+    return i;
+}
+
+int strbuf_append_json_cut(struct strbuf *sb, const char *text, size_t len, size_t max_bytes)
+{
+    static const char ellipsis_and_quote[] = "\xE2\x80\xA6\"";
+    size_t room = max_bytes - 2, bytes;
+    if (json_prefix_len(text, len, room, &bytes) == len) {
+        return strbuf_append_json_string(sb, text, len);
+    }
+    size_t start_len = sb->len;
+    size_t cut_len = json_prefix_len(text, len, room - 3, &bytes);
+    if (strbuf_append_json_string(sb, text, cut_len) < 0) {
+        return -1;
+    }
+    strbuf_truncate(sb, sb->len - 1);
+    if (strbuf_append_str(sb, ellipsis_and_quote) < 0) {
+        strbuf_truncate(sb, start_len);
+        return -1;
+    }
+    return 0;
+}
+
 int strbuf_append_percent_encoded(struct strbuf *sb, const char *text)
 {
     static const char hex[] = "0123456789ABCDEF";

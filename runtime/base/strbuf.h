@@ -35,6 +35,8 @@ int strbuf_vappendf(struct strbuf *sb, const char *format, va_list args)
     __attribute__((format(printf, 2, 0)));
 /* A JSON string literal with its quotes. Bytes that are not UTF-8 become U+FFFD. */
 int strbuf_append_json_string(struct strbuf *sb, const char *text, size_t len);
+/* The same in at most max_bytes (5 or more): a longer text is cut between characters and ends in "…". */
+int strbuf_append_json_cut(struct strbuf *sb, const char *text, size_t len, size_t max_bytes);
 /* Percent-encodes everything but RFC 3986 unreserved characters. */
 int strbuf_append_percent_encoded(struct strbuf *sb, const char *text);
 

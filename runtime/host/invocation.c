@@ -51,6 +51,12 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
     };
 }
 
+void invocation_trace(struct invocation *invocation, struct trace_ids *ids, const char *parent)
+{
+    trace_context_begin(&invocation->trace, ids, parent);
+    invocation->context.traceparent = invocation->trace.traceparent;
+}
+
 void invocation_release(struct invocation *invocation)
 {
     (void)database_end(&invocation->database, /* commit= */ false);

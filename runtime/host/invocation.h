@@ -22,6 +22,7 @@
 #include "runtime/host/context.h"
 #include "runtime/host/request.h"
 #include "runtime/host/response.h"
+#include "runtime/host/trace_context.h"
 
 #define INVOCATION_ATTEMPTS_MAX 5
 
@@ -59,6 +60,7 @@ struct invocation {
     struct arena arena;
     int64_t start_us, deadline_ms;
     char request_id[REQUEST_ID_MAX + 1];
+    struct trace_context trace;
     struct cicada_request request;
     struct cicada_context context;
     struct cicada_response response;
@@ -74,6 +76,8 @@ struct invocation {
 /* request_id NULL or not well-formed: a new one is made. `http` is not looked at. */
 void invocation_init(struct invocation *invocation, const struct invocation_target *target,
                      struct http_request *http, const char *request_id, int64_t deadline_ms);
+/* Which trace it belongs to; before it runs. parent: the caller's traceparent, or NULL. */
+void invocation_trace(struct invocation *invocation, struct trace_ids *ids, const char *parent);
 /* Rolls back what is left. */
 void invocation_release(struct invocation *invocation);
 

@@ -97,6 +97,17 @@ int request_init(struct cicada_request *request, const struct cicada_calls *call
     return url_query_parse(arena, source->query, &request->query, err);
 }
 
+void request_drop_header(struct cicada_request *request, const char *name)
+{
+    struct field_list *headers = &request->headers;
+    size_t kept = 0;
+
+    for (size_t i = 0; i < headers->count; i++)
+        if (strcasecmp(headers->fields[i].name, name) != 0)
+            headers->fields[kept++] = headers->fields[i];
+    headers->count = kept;
+}
+
 void request_release(struct cicada_request *request)
 {
     json_doc_free(steal_ptr(&request->json));

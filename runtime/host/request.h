@@ -50,6 +50,8 @@ struct request_source {
 int request_init(struct cicada_request *request, const struct cicada_calls *calls, struct arena *arena,
                  const struct request_source *source, struct err *err) MUST_CHECK;
 void request_release(struct cicada_request *request); /* the JSON document; the rest is the arena's */
+/* The handler sees no header of that name. */
+void request_drop_header(struct cicada_request *request, const char *name);
 
 /* Parses the body if its type says that it is JSON. ERR_INVALID: it is not. */
 int request_parse_declared_json(struct cicada_request *request, struct err *err) MUST_CHECK;

@@ -19,6 +19,7 @@ struct service {
     char *object; /* "namespace/name", for the log */
     struct admission *admission;
     struct watchdog *watchdog;
+    struct trace_ids trace_ids;
     struct metric_family *requests;
     struct metric *duration;
     _Atomic int64_t served, busy_us;
@@ -56,6 +57,7 @@ int service_new(const struct service_settings *settings, struct service **ret_se
     }
     service->object = xasprintf("%s/%s", settings->target.namespace, settings->target.name);
     service->admission = admission_new(settings->spec->concurrency);
+    trace_ids_init(&service->trace_ids);
     add_metrics(service, settings->metrics);
     *ret_service = service;
     return 0;
@@ -69,6 +71,12 @@ void service_free(struct service *service)
     admission_free(service->admission);
     free(service->object);
     free(service);
+}
+
+static void set_log_scope(const struct service *service, const struct invocation *invocation)
+{
+    log_scope_set(service->object, invocation->request_id);
+    log_scope_set_trace(invocation->trace.trace_id);
 }
 
 /* An answer of the runtime's own, in place of the handler's. */
@@ -97,7 +105,6 @@ static bool read_request(struct service *service, struct invocation *invocation,
     struct request_source source;
     struct err err = ERR_INIT;
     const char *template = service->settings.spec->path_template;
-    const char *traceparent;
     bool matched = true;
 
     if (read_source(invocation, http, &source, &err) != 0) {
@@ -120,8 +127,8 @@ static bool read_request(struct service *service, struct invocation *invocation,
         set_problem(invocation, 404, "unknown_path", "the path does not match the function's pathTemplate");
         return false;
     }
-    traceparent = request_header(request, "traceparent");
-    invocation->context.traceparent = traceparent ? traceparent : "";
+    if (!invocation->trace.continued) /* it tells of another trace */
+        request_drop_header(request, "tracestate");
     return true;
 }
 
@@ -180,7 +187,7 @@ static void answer_late(void *arg, struct invocation *invocation)
     struct cicada_response response;
     struct err err = ERR_INIT;
 
-    log_scope_set(service->object, invocation->request_id);
+    set_log_scope(service, invocation);
     log_warn("answering %d: the handler did not return in time", problem->status);
     arena_init(&arena);
     response_init(&response, &sdk_calls, &arena, invocation->request_id, 200, PROBLEM_MAX_BYTES);
@@ -204,7 +211,9 @@ void service_handle(void *arg, struct http_request *http)
 
     invocation_init(&invocation, &service->settings.target, http, http_request_header(http, "X-Request-Id"),
                     deadline_ms);
-    log_scope_set(service->object, invocation.request_id);
+    invocation_trace(&invocation, &service->trace_ids,
+                     trace_context_parent(http_request_headers(http), http_request_header_count(http)));
+    set_log_scope(service, &invocation);
     if (!read_request(service, &invocation, http) || !admit(service, &invocation) ||
         run(service, &invocation)) {
         if (response_send(&invocation.response, http, &err) != 0)

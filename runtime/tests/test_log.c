@@ -149,6 +149,68 @@ static void long_scopes_are_cut(void **state)
     assert_string_equal(json_string(line, "message"), "x");
 }
 
+static void trace_ids_are_of_one_scope(void **state)
+{
+    (void)state;
+    log_scope_set("object", "r");
+    log_scope_set_trace("0af7651916cd43dd8448eb211c80319c");
+    log_info("x");
+    CLEANUP_JSON cJSON *line = only_line();
+    assert_string_equal(json_string(line, "traceId"), "0af7651916cd43dd8448eb211c80319c");
+    assert_int_equal(ftruncate(log_fd, 0), 0);
+    lseek(log_fd, 0, SEEK_SET);
+    log_scope_set("object", "s");
+    log_info("x");
+    CLEANUP_JSON cJSON *next = only_line();
+    assert_null(json_get(next, "traceId"));
+}
+
+static void lines_have_members(void **state)
+{
+    (void)state;
+    struct log_members members;
+    log_members_init(&members);
+    log_members_string(&members, "path", "/a\"b\n\xFF", 100);
+    log_members_string(&members, "none", NULL, 100);
+    log_members_string(&members, "long", "\xE2\x82\xAC\xE2\x82\xAC\xE2\x82\xAC\xE2\x82\xAC", 13);
+    log_members_int64(&members, "status", -5);
+    log_members_ms(&members, "durationMs", 1002003);
+    log_members_ms(&members, "waitedMs", 4);
+    log_members_bool(&members, "reused", true);
+    log_write_members(LOG_DEBUG, &members, "no");
+    log_write_members(LOG_INFO, &members, "a request");
+    CLEANUP_FREE char *text = logged();
+    assert_non_null(strstr(text, "\"level\":\"info\",\"path\":\"/a\\\"b\\n\xEF\xBF\xBD\","
+                                 "\"long\":\"\xE2\x82\xAC\xE2\x82\xAC\xE2\x80\xA6\",\"status\":-5,"
+                                 "\"durationMs\":1002.003,\"waitedMs\":0.004,\"reused\":true,"
+                                 "\"message\":\"a request\"}\n"));
+    CLEANUP_JSON cJSON *line = only_line();
+    assert_string_equal(json_string(line, "message"), "a request");
+}
+
+/* The longest scope, members up to their limit, a long message: still one line of JSON within the limit. */
+static void members_are_bounded(void **state)
+{
+    (void)state;
+    char name[LOG_LINE_MAX_BYTES];
+    memset(name, 1, sizeof(name) - 1); /* six bytes each as JSON */
+    name[sizeof(name) - 1] = '\0';
+    struct log_members members;
+    log_members_init(&members);
+    log_members_string(&members, "first", name, LOG_MEMBERS_MAX_BYTES / 2);
+    log_members_string(&members, "second", name, LOG_MEMBERS_MAX_BYTES / 2);
+    log_members_int64(&members, "third", 3);
+    log_scope_set(name, name);
+    log_write_members(LOG_INFO, &members, name);
+    CLEANUP_FREE char *text = logged();
+    assert_in_range(strlen(text), LOG_LINE_MAX_BYTES - 10, LOG_LINE_MAX_BYTES);
+    CLEANUP_JSON cJSON *line = only_line();
+    assert_true(str_ends_with(json_string(line, "first"), "\x01\xE2\x80\xA6"));
+    assert_null(json_get(line, "second"));
+    assert_null(json_get(line, "third"));
+    assert_true(str_ends_with(json_string(line, "message"), "\x01\xE2\x80\xA6"));
+}
+
 static void *log_many(void *arg)
 {
     log_scope_set(arg, NULL);
@@ -191,6 +253,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(filters_by_level, capture, release),
         cmocka_unit_test_setup_teardown(cuts_long_messages, capture, release),
         cmocka_unit_test_setup_teardown(long_scopes_are_cut, capture, release),
+        cmocka_unit_test_setup_teardown(trace_ids_are_of_one_scope, capture, release),
+        cmocka_unit_test_setup_teardown(lines_have_members, capture, release),
+        cmocka_unit_test_setup_teardown(members_are_bounded, capture, release),
         cmocka_unit_test_setup_teardown(scopes_belong_to_threads, capture, release),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

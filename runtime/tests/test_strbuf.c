@@ -135,6 +135,37 @@ static void escapes_json(void **state)
     }
 }
 
+static void cuts_json_between_characters(void **state)
+{
+    (void)state;
+    static const char text[] = "a\"\xE2\x82\xAC\x01z"; /* 1, 2, 3, 6 and 1 bytes as JSON */
+    static const char *const expected[] = {
+        [5] = "\"\xE2\x80\xA6\"",
+        [6] = "\"a\xE2\x80\xA6\"",
+        [7] = "\"a\xE2\x80\xA6\"",
+        [8] = "\"a\\\"\xE2\x80\xA6\"",
+        [10] = "\"a\\\"\xE2\x80\xA6\"",
+        [11] = "\"a\\\"\xE2\x82\xAC\xE2\x80\xA6\"",
+        [14] = "\"a\\\"\xE2\x82\xAC\xE2\x80\xA6\"",
+        [15] = "\"a\\\"\xE2\x82\xAC\\u0001z\"",
+        [99] = "\"a\\\"\xE2\x82\xAC\\u0001z\"",
+    };
+    for (size_t max_bytes = 5; max_bytes < ARRAY_SIZE(expected); max_bytes++) {
+        CLEANUP_STRBUF struct strbuf sb;
+        strbuf_init(&sb, 100);
+        assert_int_equal(strbuf_append_json_cut(&sb, text, sizeof(text) - 1, max_bytes), 0);
+        assert_true(sb.len <= max_bytes);
+        if (expected[max_bytes]) {
+            assert_string_equal(sb.buf, expected[max_bytes]);
+        }
+    }
+    CLEANUP_STRBUF struct strbuf full;
+    strbuf_init(&full, 6);
+    strbuf_append_str(&full, "12");
+    assert_int_equal(strbuf_append_json_cut(&full, text, sizeof(text) - 1, 6), -1);
+    assert_string_equal(full.buf, "12");
+}
+
 static void composite_appends_are_whole_or_nothing(void **state)
 {
     (void)state;
@@ -202,6 +233,7 @@ int main(void)
         cmocka_unit_test(consumes_at_the_front),
         cmocka_unit_test(reserve_and_advance),
         cmocka_unit_test(escapes_json),
+        cmocka_unit_test(cuts_json_between_characters),
         cmocka_unit_test(composite_appends_are_whole_or_nothing),
         cmocka_unit_test(percent_encodes),
         cmocka_unit_test(fixed_storage_never_allocates),

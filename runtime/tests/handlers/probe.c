@@ -118,6 +118,14 @@ static int probe(struct cicada_request *req, struct cicada_context *ctx, struct 
         return cicada_execute(ctx, "COMMIT", CICADA_NO_PARAMS);
     if (strcmp(what, "select") == 0)
         return cicada_execute(ctx, "SELECT 1", CICADA_NO_PARAMS);
+    if (strcmp(what, "header") == 0) { /* the value of the header ?name= */
+        const char *value = cicada_request_header(req, cicada_request_query(req, "name"));
+        cicada_write_begin_object(res, NULL);
+        cicada_write_string(res, "header", value);
+        cicada_write_string(res, "traceparent", cicada_traceparent(ctx));
+        cicada_write_end(res);
+        return CICADA_OK;
+    }
     if (strcmp(what, "body") == 0) {
         size_t len;
         const char *body = cicada_request_body(req, &len);
