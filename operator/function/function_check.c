@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <string.h>
 
+#include "operator/function/function_spec.h"
 #include "operator/function/function_text.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
@@ -72,11 +73,10 @@ int function_check_string(const cJSON *holder, const char *name, const char *pat
 }
 
 int function_check_choice(const cJSON *holder, const char *name, const char *path, const char *const *choices,
-                          size_t choice_count, const char **ret_choice, struct err *err)
+                          size_t choice_count, size_t *ret_index, struct err *err)
 {
     const cJSON *item = present(holder, name);
     if (!item) {
-        *ret_choice = NULL;
         return 0;
     }
     char known[128];
@@ -84,7 +84,7 @@ int function_check_choice(const cJSON *holder, const char *name, const char *pat
     strbuf_init_fixed(&list, known, sizeof known);
     for (size_t i = 0; i < choice_count; i++) {
         if (cJSON_IsString(item) && strcmp(item->valuestring, choices[i]) == 0) {
-            *ret_choice = choices[i];
+            *ret_index = i;
             return 0;
         }
         strbuf_appendf(&list, "%s%s", i ? ", " : "", choices[i]);
@@ -115,6 +115,19 @@ int function_check_string_set(const cJSON *holder, const char *name, const char 
             return err_set(err, ERR_INVALID, "%s.%s[%zu]: %s", path, name, *ret_count, why);
         }
         (*ret_strings)[(*ret_count)++] = xstrdup(item->valuestring);
+    }
+    return 0;
+}
+
+int function_check_bool(const cJSON *holder, const char *name, const char *path, bool *ret_value,
+                        struct err *err)
+{
+    const cJSON *item = present(holder, name);
+    if (item && !cJSON_IsBool(item)) {
+        return fail(err, path, name, "must be true or false");
+    }
+    if (item) {
+        *ret_value = cJSON_IsTrue(item);
     }
     return 0;
 }
@@ -196,6 +209,42 @@ int function_check_env_from(const cJSON *spec, const cJSON **ret_env_from, struc
         index++;
     }
     *ret_env_from = sources;
+    return 0;
+}
+
+static const char *check_parameter(const cJSON *parameters, const cJSON *parameter)
+{
+    const char *name = json_string(parameter, "name");
+    if (!name) {
+        return "must be an object with a name";
+    }
+    const char *why = function_text_check_parameter(name);
+    if (why) {
+        return why;
+    }
+    const cJSON *value = present(parameter, "default");
+    if (value && (!cJSON_IsString(value) || strlen(value->valuestring) > FUNCTION_DEFAULT_MAX_BYTES)) {
+        return "default must be a string of at most 1024 characters";
+    }
+    return is_named_before(parameters, parameter, name) ? "must not be listed twice" : NULL;
+}
+
+int function_check_parameters(const cJSON *spec, const cJSON **ret_parameters, struct err *err)
+{
+    const cJSON *parameters = NULL, *parameter;
+    if (function_check_array(spec, "parameters", "spec", FUNCTION_PARAMETERS_MAX, &parameters, err)) {
+        return -1;
+    }
+    size_t index = 0;
+    cJSON_ArrayForEach(parameter, parameters)
+    {
+        const char *why = check_parameter(parameters, parameter);
+        if (why) {
+            return err_set(err, ERR_INVALID, "spec.parameters[%zu]: %s", index, why);
+        }
+        index++;
+    }
+    *ret_parameters = parameters;
     return 0;
 }
 

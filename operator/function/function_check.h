@@ -10,6 +10,7 @@
 #define CICADA_FUNCTION_FUNCTION_CHECK_H
 
 #include <cjson/cJSON.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "runtime/base/err.h"
@@ -24,14 +25,20 @@ int function_check_array(const cJSON *holder, const char *name, const char *path
                          const cJSON **ret_array, struct err *err) MUST_CHECK;
 int function_check_string(const cJSON *holder, const char *name, const char *path, function_text_check *check,
                           char **ret_text, struct err *err) MUST_CHECK;
-/* *ret_choice is one of the choices. */
+/* *ret_index is that of one of the choices; absent: it is left alone. */
 int function_check_choice(const cJSON *holder, const char *name, const char *path, const char *const *choices,
-                          size_t choice_count, const char **ret_choice, struct err *err) MUST_CHECK;
+                          size_t choice_count, size_t *ret_index, struct err *err) MUST_CHECK;
 /* An array of strings without repeats. *ret_strings and *ret_count are set as far as it got, also on error. */
 int function_check_string_set(const cJSON *holder, const char *name, const char *path, int max_items,
                               function_text_check *check, char ***ret_strings, size_t *ret_count,
                               struct err *err) MUST_CHECK;
 
+/* absent: *ret_value is left alone. */
+int function_check_bool(const cJSON *holder, const char *name, const char *path, bool *ret_value,
+                        struct err *err) MUST_CHECK;
+
+/* spec.parameters. */
+int function_check_parameters(const cJSON *spec, const cJSON **ret_parameters, struct err *err) MUST_CHECK;
 /* spec.env, spec.envFrom, spec.template. What Kubernetes itself judges (affinity, quantities, ...) is left to it. */
 int function_check_env(const cJSON *spec, const cJSON **ret_env, struct err *err) MUST_CHECK;
 int function_check_env_from(const cJSON *spec, const cJSON **ret_env_from, struct err *err) MUST_CHECK;

@@ -91,8 +91,8 @@ static char *last_line(const char *text)
 /* What the runtime wrote: {"reason","message"}, or a line of its log, whose message is what people want to read. */
 static char *read_end_message(const struct container_end *end, char reason[CONDITION_REASON_SIZE])
 {
-    static const char *const reasons[] = {"HandlerLoadFailed", "InvalidSpec", "DatabaseUnreachable",
-                                          "HandlerStuck"};
+    static const char *const reasons[] = {"HandlerLoadFailed", "SqlRejected",         "SchemaMissing",
+                                          "InvalidSpec",       "DatabaseUnreachable", "HandlerStuck"};
     CLEANUP_FREE char *line = last_line(end->message ? end->message : "");
     CLEANUP_JSON cJSON *tree = NULL;
     struct err ignored = ERR_INIT;
@@ -121,6 +121,13 @@ static void describe_exit(const struct container_end *end, char *out, size_t siz
     }
 }
 
+/* What does not pass by itself. */
+static bool is_definite(const char *reason)
+{
+    static const char *const reasons[] = {"HandlerLoadFailed", "SqlRejected", "SchemaMissing", "InvalidSpec"};
+    return is_any_of(reason, reasons, ARRAY_SIZE(reasons));
+}
+
 /* One exit may be bad luck (the database restarts), and the kubelet tries again at once; when it makes the container wait, it
  * keeps exiting. A handler that can't be loaded is a failure at once. */
 static bool find_exit(const struct cached_pod *pod, const char *image, struct pod_failure *failure)
@@ -131,10 +138,9 @@ static bool find_exit(const struct cached_pod *pod, const char *image, struct po
     }
     char reason[CONDITION_REASON_SIZE], how[96];
     CLEANUP_FREE char *message = read_end_message(end, reason);
-    bool definite = strcmp(reason, "HandlerLoadFailed") == 0 || strcmp(reason, "InvalidSpec") == 0;
     bool looping = pod->waiting_reason && strcmp(pod->waiting_reason, "CrashLoopBackOff") == 0;
     bool over = pod->phase && strcmp(pod->phase, "Failed") == 0;
-    if (!definite && !looping && !over) {
+    if (!is_definite(reason) && !looping && !over) {
         return false;
     }
     describe_exit(end, how, sizeof how);

@@ -10,7 +10,9 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
-/* Whole numbers of the spec. absent: the default of the CRD; drainSeconds has none there and follows timeoutSeconds. */
+#define SQL_JSON_MAX_BYTES 122880
+
+/* Whole numbers of the spec. absent: the default of the CRD; 0: it has none there, see parse_numbers(). */
 struct int_field {
     const char *parent; /* member of spec that holds it; NULL: spec itself */
     const char *name;
@@ -33,7 +35,7 @@ static const struct int_field int_fields[] = {
     FIELD(NULL, "idleTimeoutSeconds", idle_timeout_seconds, 60, 1, 3600),
     FIELD(NULL, "holdSeconds", hold_seconds, 60, 1, 600),
     FIELD(NULL, "queueDepth", queue_depth, 1000, 1, 100000),
-    FIELD(NULL, "concurrency", concurrency, 16, 1, 250),
+    FIELD(NULL, "concurrency", concurrency, 0, 1, 250),
     FIELD(NULL, "drainSeconds", drain_seconds, 0, 1, 3600),
     FIELD(NULL, "replicas", replicas, -1, 0, 1000),
     FIELD("database", "poolSize", database_pool_size, 4, 1, 100),
@@ -87,6 +89,10 @@ static int parse_numbers(const cJSON *tree, struct function_spec *spec, struct e
     if (spec->drain_seconds == 0) {
         spec->drain_seconds = spec->timeout_seconds;
     }
+    if (spec->concurrency ==
+        0) { /* more SQL functions at work than there are connections would only wait for one */
+        spec->concurrency = spec->sql ? spec->database_pool_size : FUNCTION_CONCURRENCY_DEFAULT;
+    }
     return 0;
 }
 
@@ -111,26 +117,14 @@ static int parse_metadata(const cJSON *object, struct function_spec *spec, struc
     return why ? err_set(err, ERR_INVALID, "metadata.name: %s", why) : 0;
 }
 
-static int parse_database(const cJSON *tree, struct function_spec *spec, struct err *err)
+static int parse_secret_ref(const cJSON *database, struct function_spec *spec, struct err *err)
 {
-    static const char *const isolations[] = {"ReadCommitted", "RepeatableRead", "Serializable"};
-    const cJSON *database = NULL;
-    if (function_check_object(tree, "database", "spec", &database, err)) {
-        return -1;
-    }
-    if (!database) {
-        return 0;
-    }
-    spec->has_database = true;
     const cJSON *secret = NULL;
-    const char *isolation = NULL;
     if (function_check_object(database, "secretRef", "spec.database", &secret, err) ||
         function_check_string(secret, "name", "spec.database.secretRef", function_text_check_subdomain,
                               &spec->database_secret, err) ||
         function_check_string(secret, "key", "spec.database.secretRef", function_text_check_data_key,
-                              &spec->database_key, err) ||
-        function_check_choice(database, "isolation", "spec.database", isolations, ARRAY_SIZE(isolations),
-                              &isolation, err)) {
+                              &spec->database_key, err)) {
         return -1;
     }
     if (!spec->database_secret) {
@@ -139,18 +133,77 @@ static int parse_database(const cJSON *tree, struct function_spec *spec, struct 
     if (!spec->database_key) {
         spec->database_key = xstrdup("url");
     }
-    spec->database_isolation = ISOLATION_READ_COMMITTED;
-    for (size_t i = 0; isolation && i < ARRAY_SIZE(isolations); i++) {
-        if (strcmp(isolation, isolations[i]) == 0) {
-            spec->database_isolation = (enum function_isolation)i;
-        }
+    return 0;
+}
+
+static int parse_database(const cJSON *tree, struct function_spec *spec, struct err *err)
+{
+    static const char *const isolations[] = {"ReadCommitted", "RepeatableRead", "Serializable"};
+    static const char *const poolers[] = {"None", "Transaction"};
+    const cJSON *database = NULL;
+    if (function_check_object(tree, "database", "spec", &database, err)) {
+        return -1;
     }
+    if (!database) {
+        return 0;
+    }
+    size_t isolation = 0, pooler = 0;
+    spec->has_database = true;
+    if (parse_secret_ref(database, spec, err) ||
+        function_check_choice(database, "isolation", "spec.database", isolations, ARRAY_SIZE(isolations),
+                              &isolation, err) ||
+        function_check_choice(database, "pooler", "spec.database", poolers, ARRAY_SIZE(poolers), &pooler,
+                              err) ||
+        function_check_bool(database, "retryable", "spec.database", &spec->database_retryable, err)) {
+        return -1;
+    }
+    spec->database_isolation = (enum function_isolation)isolation; /* in the order of the names */
+    spec->database_pooler_transaction = pooler == 1;
+    return 0;
+}
+
+/* SQL travels to the pod as JSON in an environment variable, and the kernel takes no longer ones than 128 KiB. */
+static int check_sql_size(const cJSON *tree, struct err *err)
+{
+    CLEANUP_FREE char *sql = json_print_dup(json_get(tree, "sql"));
+    CLEANUP_FREE char *parameters =
+        json_get(tree, "parameters") ? json_print_dup(json_get(tree, "parameters")) : NULL;
+    if (strlen(sql) + (parameters ? strlen(parameters) : 0) > SQL_JSON_MAX_BYTES) {
+        return err_set(err, ERR_INVALID, "spec.sql: must be at most %d bytes as JSON, parameters included",
+                       SQL_JSON_MAX_BYTES);
+    }
+    return 0;
+}
+
+/* What the function does: a handler, or SQL. */
+static int parse_work(const cJSON *tree, struct function_spec *spec, struct err *err)
+{
+    static const char *const results[] = {"Rows", "Row", "Value", "None"};
+    const cJSON *parameters = NULL;
+    size_t result = ARRAY_SIZE(results);
+    if (function_check_string(tree, "image", "spec", function_text_check_image, &spec->image, err) ||
+        function_check_string(tree, "handler", "spec", function_text_check_handler, &spec->handler, err) ||
+        function_check_string(tree, "sql", "spec", function_text_check_sql, &spec->sql, err) ||
+        function_check_choice(tree, "result", "spec", results, ARRAY_SIZE(results), &result, err) ||
+        function_check_parameters(tree, &parameters, err)) {
+        return -1;
+    }
+    if (!spec->handler == !spec->sql) {
+        return err_set(err, ERR_INVALID, "spec: must have exactly one of handler and sql");
+    }
+    if (spec->sql && check_sql_size(tree, err)) {
+        return -1;
+    }
+    spec->result = result < ARRAY_SIZE(results) ? xstrdup(results[result]) : NULL;
+    spec->parameters = parameters ? cJSON_Duplicate(parameters, true) : NULL;
     return 0;
 }
 
 static int parse_http(const cJSON *tree, struct function_spec *spec, struct err *err)
 {
+    static const char *const modes[] = {"None", "Optional", "Required"};
     const cJSON *http = NULL;
+    size_t mode = 0;
     if (function_check_object(tree, "http", "spec", &http, err)) {
         return -1;
     }
@@ -164,9 +217,11 @@ static int parse_http(const cJSON *tree, struct function_spec *spec, struct err 
             function_check_string(http, "pathTemplate", "spec.http", function_text_check_path_template,
                                   &spec->path_template, err) ||
             function_check_string(http, "ingressClassName", "spec.http", function_text_check_subdomain,
-                                  &spec->ingress_class_name, err)) {
+                                  &spec->ingress_class_name, err) ||
+            function_check_choice(http, "idempotency", "spec.http", modes, ARRAY_SIZE(modes), &mode, err)) {
             return -1;
         }
+        spec->idempotency = (enum function_idempotency)mode;
     }
     if (!spec->path) {
         spec->path = xstrdup("/");
@@ -195,6 +250,15 @@ static int parse_pod_parts(const cJSON *tree, struct function_spec *spec, struct
 /* What one field alone can't tell; the CEL rules of the chart say the same. */
 static int check_together(const struct function_spec *spec, struct err *err)
 {
+    if (spec->sql && !spec->has_database) {
+        return err_set(err, ERR_INVALID, "spec: sql needs database");
+    }
+    if (!spec->sql && (spec->result || spec->parameters)) {
+        return err_set(err, ERR_INVALID, "spec: result and parameters belong to sql");
+    }
+    if (spec->idempotency != FUNCTION_IDEMPOTENCY_NONE && !spec->has_database) {
+        return err_set(err, ERR_INVALID, "spec: http.idempotency needs database");
+    }
     if (spec->min_replicas > spec->max_replicas) {
         return err_set(err, ERR_INVALID, "spec.scaling.minReplicas: must not be above maxReplicas (%d)",
                        spec->max_replicas);
@@ -224,16 +288,9 @@ static int parse_spec(const cJSON *object, struct function_spec *spec, struct er
     if (!tree) {
         return err_set(err, ERR_INVALID, "spec: is required");
     }
-    if (function_check_string(tree, "image", "spec", function_text_check_image, &spec->image, err) ||
-        function_check_string(tree, "handler", "spec", function_text_check_handler, &spec->handler, err)) {
-        return -1;
-    }
-    if (!spec->handler) {
-        return err_set(err, ERR_INVALID, "spec.handler: is required");
-    }
     /* The shape of the objects comes before the numbers in them. */
-    if (parse_database(tree, spec, err) || parse_http(tree, spec, err) || parse_pod_parts(tree, spec, err) ||
-        parse_numbers(tree, spec, err)) {
+    if (parse_work(tree, spec, err) || parse_database(tree, spec, err) || parse_http(tree, spec, err) ||
+        parse_pod_parts(tree, spec, err) || parse_numbers(tree, spec, err)) {
         return -1;
     }
     return check_together(spec, err);
@@ -275,6 +332,9 @@ void function_spec_unref(struct function_spec *spec)
     free(spec->uid);
     free(spec->image);
     free(spec->handler);
+    free(spec->sql);
+    free(spec->result);
+    cJSON_Delete(spec->parameters);
     cJSON_Delete(spec->env);
     cJSON_Delete(spec->env_from);
     free(spec->database_secret);

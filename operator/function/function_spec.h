@@ -21,6 +21,15 @@
 #define FUNCTION_HOSTS_MAX   32
 #define FUNCTION_METHODS_MAX 16
 
+#define FUNCTION_PARAMETERS_MAX      64
+#define FUNCTION_DEFAULT_MAX_BYTES   1024
+#define FUNCTION_CONCURRENCY_DEFAULT 16
+
+enum function_idempotency {
+    FUNCTION_IDEMPOTENCY_NONE,
+    FUNCTION_IDEMPOTENCY_OPTIONAL,
+    FUNCTION_IDEMPOTENCY_REQUIRED
+};
 enum function_isolation { ISOLATION_READ_COMMITTED, ISOLATION_REPEATABLE_READ, ISOLATION_SERIALIZABLE };
 
 struct function_spec {
@@ -31,15 +40,21 @@ struct function_spec {
     bool deleting;
 
     char *image;           /* NULL: the operator's runtime image */
-    char *handler;         /* "shop.so:handle_user_request" */
+    char *handler;         /* "shop.so:handle_user_request"; NULL: an SQL function */
+    char *sql;             /* NULL: a handler */
+    char *result;          /* of sql: "Rows", "Row", "Value", "None"; NULL: not given */
+    cJSON *parameters;     /* of sql: array as given, or NULL */
     cJSON *env, *env_from; /* arrays as given, or NULL */
 
     bool has_database;
     char *database_secret, *database_key;
     int database_pool_size;
     enum function_isolation database_isolation;
+    bool database_pooler_transaction; /* a pooler in transaction mode is in between */
+    bool database_retryable;
 
-    int timeout_seconds, idle_timeout_seconds, hold_seconds, queue_depth, concurrency, drain_seconds;
+    int timeout_seconds, idle_timeout_seconds, hold_seconds, queue_depth, concurrency,
+        drain_seconds; /* concurrency: its default filled in */
     int64_t body_bytes, response_bytes, hold_bytes;
 
     int replicas; /* pinned; -1: the autoscaler's */
@@ -55,6 +70,7 @@ struct function_spec {
     size_t method_count;
     int success_status;       /* 200 */
     char *ingress_class_name; /* "cicada" by default */
+    enum function_idempotency idempotency;
 
     cJSON *template; /* spec.template as given, or NULL */
 };

@@ -80,6 +80,19 @@ const char *function_text_check_handler(const char *text)
     return symbol_len > 0 && colon[1 + symbol_len] == '\0' ? NULL : why;
 }
 
+const char *function_text_check_parameter(const char *text)
+{
+    size_t len = identifier_len(text);
+    return len > 0 && text[len] == '\0' && len <= FUNCTION_PARAM_MAX
+               ? NULL
+               : "name must be 1 to 63 letters, digits and '_', not beginning with a digit";
+}
+
+const char *function_text_check_sql(const char *text)
+{
+    return text[0] != '\0' && strlen(text) <= FUNCTION_SQL_MAX ? NULL : "must be 1 to 65536 characters";
+}
+
 const char *function_text_check_host(const char *text)
 {
     const char *name = str_starts_with(text, "*.") ? text + 2 : text;

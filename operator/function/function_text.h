@@ -13,6 +13,8 @@
 #define FUNCTION_HANDLER_MAX 255
 #define FUNCTION_HOST_MAX    253
 #define FUNCTION_PATH_MAX    256
+#define FUNCTION_SQL_MAX     65536
+#define FUNCTION_PARAM_MAX   63
 
 const char *function_text_check_name(const char *text); /* metadata.name: it becomes a Service */
 const char *function_text_check_image(const char *text);
@@ -23,6 +25,8 @@ const char *function_text_check_path_template(const char *text); /* "/{id}/items
 const char *function_text_check_method(const char *text);
 const char *function_text_check_subdomain(const char *text); /* names of Secrets, classes, accounts */
 const char *function_text_check_data_key(const char *text);  /* keys of Secrets */
+const char *function_text_check_parameter(const char *text); /* of SQL: an identifier */
+const char *function_text_check_sql(const char *text);       /* how long; the database judges the rest */
 const char *function_text_check_env_name(const char *text);  /* also refuses the reserved names */
 
 #endif

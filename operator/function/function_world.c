@@ -20,10 +20,10 @@ enum child_claim child_claim_of(const struct child_head *head, const char *funct
 
 static bool is_failure_of_pods(const char *reason)
 {
-    static const char *const reasons[] = {"ImagePullFailed", "HandlerLoadFailed",       "ContainerExited",
-                                          "HandlerStuck",    "SecretMissing",           "DatabaseUnreachable",
-                                          "Unschedulable",   "QuotaExceeded",           "ReplicaFailure",
-                                          "InvalidSpec",     "ProgressDeadlineExceeded"};
+    static const char *const reasons[] = {
+        "ImagePullFailed",          "HandlerLoadFailed", "ContainerExited", "HandlerStuck",   "SecretMissing",
+        "DatabaseUnreachable",      "Unschedulable",     "QuotaExceeded",   "ReplicaFailure", "InvalidSpec",
+        "ProgressDeadlineExceeded", "SqlRejected",       "SchemaMissing"};
     for (size_t i = 0; i < ARRAY_SIZE(reasons); i++) {
         if (strcmp(reason, reasons[i]) == 0) {
             return true;

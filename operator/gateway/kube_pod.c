@@ -19,7 +19,8 @@ static const char *const hopeless_reasons[] = {
     "CreateContainerError", "ImageInspectError", "RunContainerError",
 };
 /* One exit may be bad luck (a database that restarts, a node under pressure); for these reasons of the runtime's it is not. */
-static const char *const definite_exits[] = {"HandlerLoadFailed", "InvalidSpec"};
+static const char *const definite_exits[] = {"HandlerLoadFailed", "SqlRejected", "SchemaMissing",
+                                             "InvalidSpec"};
 
 static void pod_release(struct cached_object *object)
 {

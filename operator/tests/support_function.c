@@ -55,7 +55,7 @@ cJSON *support_function(const char *spec_yaml)
                      "creationTimestamp: \"2026-01-01T00:00:00Z\"}, spec: {}}");
     cJSON *spec = cJSON_GetObjectItemCaseSensitive(function, "spec");
     CLEANUP_JSON cJSON *given = support_yaml(spec_yaml);
-    if (!json_get(given, "handler")) {
+    if (!json_get(given, "handler") && !json_get(given, "sql")) {
         json_add_string(spec, "handler", "shop.so:handle_user_request");
     }
     support_merge(spec, given);

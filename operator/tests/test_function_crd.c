@@ -41,7 +41,10 @@ static const cJSON *schema_at(const cJSON *crd, const char *path)
 static bool is_accepted(const char *path, cJSON *value /* taken */, struct err *err)
 {
     CLEANUP_JSON cJSON *function = support_function(
-        strncmp(path, "database", 8) == 0 ? "{database: {secretRef: {name: a}}}"
+        strncmp(path, "database", 8) == 0 || strcmp(path, "http.idempotency") == 0
+            ? "{database: {secretRef: {name: a}}}"
+        : strcmp(path, "result") == 0 || strncmp(path, "parameters", 10) == 0
+            ? "{sql: a, database: {secretRef: {name: a}}}"
         /* So that the limit of one field is not hidden by a rule about two. */
         : strcmp(path, "scaling.minReplicas") == 0 || strcmp(path, "scaling.initialReplicas") == 0
             ? "{scaling: {maxReplicas: 1000}}"
@@ -100,7 +103,7 @@ static void test_limits_of_numbers(void **state)
 }
 
 struct text_field {
-    const char *path; /* of the schema; a trailing ".items" is an element */
+    const char *path; /* of the schema; a ".items" is an element, ".items.name" its name */
     const char *fine[6], *bad[8];
 };
 
@@ -109,6 +112,7 @@ static const struct text_field text_fields[] = {
     {"handler",
      {"shop.so:f", "a/b-1.so:_f1", "_x.so:F"},
      {"shop.so", ".so:f", "../a.so:f", "a/.b.so:f", "/a.so:f", "a//b.so:f", "a.so:1", "a.so:f "}},
+    {"parameters.items.name", {"a", "_A1"}, {"1a", "a b", "ä", "a-b"}},
     {"database.secretRef.name", {"a", "a-b.c"}, {"A", "-a", "a_b", "a."}},
     {"database.secretRef.key", {"url", "A.b-c_1"}, {"a/b", "a b"}},
     {"http.hosts.items",
@@ -136,9 +140,15 @@ static bool matches(const char *pattern, const char *text)
 
 static void check_text(const cJSON *schema, const char *path, const char *text, bool fine)
 {
-    bool of_items = str_ends_with(path, ".items");
-    CLEANUP_FREE char *field = xstrndup(path, strlen(path) - (of_items ? strlen(".items") : 0));
+    bool of_items = strstr(path, ".items") != NULL;
+    CLEANUP_FREE char *field =
+        xstrndup(path, of_items ? (size_t)(strstr(path, ".items") - path) : strlen(path));
     cJSON *value = cJSON_CreateString(text);
+    if (str_ends_with(path, ".items.name")) {
+        cJSON *item = cJSON_CreateObject();
+        cJSON_AddItemToObject(item, "name", value);
+        value = item;
+    }
     if (of_items) {
         cJSON *list = cJSON_CreateArray();
         cJSON_AddItemToArray(list, value);
@@ -175,9 +185,17 @@ static void test_choices(void **state)
     CLEANUP_JSON cJSON *crd = load_crd();
     const cJSON *choice;
     struct err err = ERR_INIT;
-    cJSON_ArrayForEach(choice, json_array(schema_at(crd, "database.isolation"), "enum"))
-    {
-        assert_true(is_accepted("database.isolation", cJSON_Duplicate(choice, true), &err));
+    static const char *const paths[] = {"database.isolation", "database.pooler", "http.idempotency",
+                                        "result"};
+    for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+        int count = 0;
+        cJSON_ArrayForEach(choice, json_array(schema_at(crd, paths[i]), "enum"))
+        {
+            assert_true(is_accepted(paths[i], cJSON_Duplicate(choice, true), &err));
+            count++;
+        }
+        assert_true(count > 1);
+        assert_false(is_accepted(paths[i], cJSON_CreateString("Other"), &err));
     }
     CLEANUP_JSON cJSON *all = cJSON_Duplicate(json_array(schema_at(crd, "http.methods.items"), "enum"), true);
     assert_int_equal(cJSON_GetArraySize(all), 7);
@@ -222,6 +240,9 @@ static void expect_same(const struct function_spec *a, const struct function_spe
     assert_int_equal(a->success_status, b->success_status);
     assert_int_equal(a->database_pool_size, b->database_pool_size);
     assert_int_equal(a->database_isolation, b->database_isolation);
+    assert_int_equal(a->database_pooler_transaction, b->database_pooler_transaction);
+    assert_int_equal(a->database_retryable, b->database_retryable);
+    assert_int_equal(a->idempotency, b->idempotency);
     assert_string_equal(a->database_key, b->database_key);
     assert_string_equal(a->path, b->path);
     assert_string_equal(a->ingress_class_name, b->ingress_class_name);

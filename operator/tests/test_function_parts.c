@@ -218,7 +218,7 @@ static void test_what_changes_the_spec_template(void **state)
         bool same;
     } rows[] = {
         {"{}", true},
-        {"{queueDepth: 5, holdSeconds: 5, idleTimeoutSeconds: 5}", true},
+        {"{queueDepth: 5, holdSeconds: 5}", true},
         {"{scaling: {minReplicas: 1, initialReplicas: 2}}", true},
         {"{replicas: 3}", true},
         {"{http: {}}", true},
@@ -230,6 +230,9 @@ static void test_what_changes_the_spec_template(void **state)
         {"{concurrency: 17}", false},
         {"{timeoutSeconds: 31}", false},
         {"{drainSeconds: 31}", false},
+        {"{idleTimeoutSeconds: 5}", false},
+        {"{handler: null, sql: a, database: {secretRef: {name: a}}}", false},
+        {"{database: {secretRef: {name: a}}, http: {idempotency: Optional}}", false},
         {"{limits: {bodyBytes: 5}}", false},
         {"{env: [{name: A, value: b}]}", false},
         {"{envFrom: [{secretRef: {name: a}}]}", false},

@@ -120,11 +120,62 @@ static void test_null_is_absent(void **state)
     assert_int_equal(spec->replicas, -1);
 }
 
+static void test_sql_function(void **state)
+{
+    (void)state;
+    CLEANUP_SPEC struct function_spec *spec =
+        support_spec("{sql: \"SELECT :a\", result: Row, parameters: [{name: a, default: \"1\"}], "
+                     "database: {secretRef: {name: a}, poolSize: 7, pooler: Transaction, retryable: true}, "
+                     "http: {idempotency: Required}}");
+    assert_null(spec->handler);
+    assert_string_equal(spec->sql, "SELECT :a");
+    assert_string_equal(spec->result, "Row");
+    assert_int_equal(cJSON_GetArraySize(spec->parameters), 1);
+    assert_true(spec->database_pooler_transaction);
+    assert_true(spec->database_retryable);
+    assert_int_equal(spec->idempotency, FUNCTION_IDEMPOTENCY_REQUIRED);
+    assert_int_equal(spec->concurrency, 7); /* as many as there are connections */
+}
+
+static void test_sql_that_no_environment_holds(void **state)
+{
+    (void)state;
+    char sql[65536];
+    memset(sql, '\n', sizeof(sql) - 1); /* two bytes each as JSON */
+    sql[sizeof(sql) - 1] = '\0';
+    CLEANUP_JSON cJSON *function = support_function("{sql: a, database: {secretRef: {name: a}}}");
+    cJSON_ReplaceItemInObjectCaseSensitive(cJSON_GetObjectItemCaseSensitive(function, "spec"), "sql",
+                                           cJSON_CreateString(sql));
+    CLEANUP_SPEC struct function_spec *spec = NULL;
+    struct err err = ERR_INIT;
+    assert_int_equal(function_spec_parse(function, &spec, &err), -1);
+    assert_string_equal(err.msg, "spec.sql: must be at most 122880 bytes as JSON, parameters included");
+}
+
 struct refusal {
     const char *spec, *message;
 };
 
 static const struct refusal refusals[] = {
+    {"{handler: null}", "spec: must have exactly one of handler and sql"},
+    {"{handler: \"a.so:f\", sql: \"SELECT 1\"}", "spec: must have exactly one of handler and sql"},
+    {"{sql: \"SELECT 1\"}", "spec: sql needs database"},
+    {"{sql: \"\", database: {secretRef: {name: a}}}", "spec.sql: must be 1 to 65536 characters"},
+    {"{sql: \"SELECT 1\", database: {secretRef: {name: a}}, result: rows}",
+     "spec.result: must be one of Rows, Row, Value, None"},
+    {"{sql: \"SELECT 1\", database: {secretRef: {name: a}}, parameters: [{name: a}, {name: \"a b\"}]}",
+     "spec.parameters[1]: name must be"},
+    {"{sql: \"SELECT 1\", database: {secretRef: {name: a}}, parameters: [{name: a}, {name: a}]}",
+     "spec.parameters[1]: must not be listed twice"},
+    {"{sql: \"SELECT 1\", database: {secretRef: {name: a}}, parameters: [{name: a, default: 1}]}",
+     "spec.parameters[0]: default must be a string"},
+    {"{result: Row}", "spec: result and parameters belong to sql"},
+    {"{http: {idempotency: Optional}}", "spec: http.idempotency needs database"},
+    {"{http: {idempotency: true}}", "spec.http.idempotency: must be one of None, Optional, Required"},
+    {"{database: {secretRef: {name: a}, pooler: Session}}",
+     "spec.database.pooler: must be one of None, Transaction"},
+    {"{database: {secretRef: {name: a}, retryable: \"yes\"}}",
+     "spec.database.retryable: must be true or false"},
     {"{handler: \"\"}", "spec.handler: must be <file>.so:<symbol>"},
     {"{handler: \"shop.so\"}", "spec.handler: "},
     {"{handler: \"shop:f\"}", "spec.handler: "},
@@ -286,6 +337,8 @@ static void test_references(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_sql_function),
+        cmocka_unit_test(test_sql_that_no_environment_holds),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_everything),
         cmocka_unit_test(test_unknown_members_are_not_looked_at),
