@@ -13,6 +13,7 @@
 
 #define HEADER_TIMEOUT_MS     10000
 #define KEEP_ALIVE_TIMEOUT_MS 60000
+#define STATZ_MAX_BYTES       (512 + 6 * CRASH_TEXT_SIZE) /* an escape makes at most six bytes of one */
 
 struct admin {
     struct admin_settings settings;
@@ -73,6 +74,7 @@ static void answer_metrics(struct admin *admin, struct http_request *http)
 static void answer_statz(struct admin *admin, struct http_request *http)
 {
     CLEANUP_STRBUF struct strbuf body;
+    const struct crash_board *board = admin->settings.board;
     struct service *service = atomic_load(&admin->service);
     struct service_figures figures = {0};
     struct lifecycle_view view;
@@ -80,14 +82,19 @@ static void answer_statz(struct admin *admin, struct http_request *http)
     if (service != NULL)
         service_figures(service, &figures);
     lifecycle_look(admin->settings.lifecycle, &view);
-    strbuf_init(&body, 512);
+    strbuf_init(&body, STATZ_MAX_BYTES);
     strbuf_appendf(&body,
                    "{\"inFlight\":%d,\"waiting\":%d,\"served\":%" PRId64 ",\"busyMs\":%" PRId64
-                   ",\"uptimeMs\":%" PRId64 ",\"ready\":%s,\"draining\":%s}\n",
+                   ",\"uptimeMs\":%" PRId64 ",\"ready\":%s,\"draining\":%s,\"restarts\":%d",
                    figures.in_flight, figures.waiting, figures.served, figures.busy_ms,
                    clock_monotonic_ms() - admin->started_ms,
                    view.phase == LIFECYCLE_SERVING ? "true" : "false",
-                   view.phase == LIFECYCLE_DRAINING ? "true" : "false");
+                   view.phase == LIFECYCLE_DRAINING ? "true" : "false", board->restarts);
+    if (board->last_crash[0] != '\0') {
+        strbuf_append_str(&body, ",\"lastCrash\":");
+        strbuf_append_json_string(&body, board->last_crash, strlen(board->last_crash));
+    }
+    strbuf_append_str(&body, "}\n");
     respond(http, 200, "application/json", &body);
 }
 

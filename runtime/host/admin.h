@@ -7,6 +7,7 @@
 
 #include "runtime/base/err.h"
 #include "runtime/base/metrics.h"
+#include "runtime/host/crash_board.h"
 #include "runtime/host/host_metrics.h"
 #include "runtime/host/lifecycle.h"
 #include "runtime/host/service.h"
@@ -18,6 +19,7 @@ struct admin;
 struct admin_settings {
     const char *listen;
     struct lifecycle *lifecycle; /* borrowed, as all below */
+    const struct crash_board *board;
     struct metrics *metrics;
     struct host_metrics *host_metrics;
 };

@@ -24,7 +24,7 @@ static struct metric *counter(struct metrics *metrics, const char *name, const c
     return metric_family_get(metrics_counter(metrics, name, help, NULL), NULL);
 }
 
-struct host_metrics *host_metrics_new(struct metrics *metrics)
+struct host_metrics *host_metrics_new(struct metrics *metrics, int restarts)
 {
     static const char *const phase_labels[] = {"phase", NULL};
     static const char *const state_labels[] = {"state", NULL};
@@ -47,6 +47,9 @@ struct host_metrics *host_metrics_new(struct metrics *metrics)
                                      "Connections that could not be opened.");
     host->transactions = metrics_counter(metrics, "cicada_runtime_transactions_total",
                                          "Transactions of invocations, by outcome.", outcome_labels);
+    metric_add(counter(metrics, "cicada_runtime_worker_restarts_total",
+                       "Workers that were started because the one before crashed."),
+               restarts);
     return host;
 }
 

@@ -13,7 +13,8 @@
 
 struct host_metrics;
 
-struct host_metrics *host_metrics_new(struct metrics *metrics);
+/* restarts: how many workers came before this one. */
+struct host_metrics *host_metrics_new(struct metrics *metrics, int restarts);
 void host_metrics_free(struct host_metrics *host);
 
 /* How long a phase of the start took: "load", "listen". */

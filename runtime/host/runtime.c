@@ -28,6 +28,7 @@
 
 struct runtime {
     const struct runtime_options *options;
+    struct crash_board *board;
     struct function_spec spec;
     struct lifecycle lifecycle;
     struct metrics *metrics;
@@ -55,6 +56,14 @@ static int fail(struct failure *failure, const char *reason, const struct err *e
     return -1;
 }
 
+static void describe_function(struct runtime *runtime)
+{
+    char text[CRASH_FUNCTION_SIZE];
+
+    snprintf(text, sizeof(text), "%s:%s", runtime->spec.handler_file, runtime->spec.handler_symbol);
+    crash_board_describe_function(runtime->board, text, runtime->spec.drain_ms);
+}
+
 static int read_spec(struct runtime *runtime, struct err *err)
 {
     const struct spec_source source = {runtime->options->spec, "CICADA_SPEC", runtime->options->spec_file,
@@ -65,6 +74,7 @@ static int read_spec(struct runtime *runtime, struct err *err)
         return -1;
     if (spec_parse(text, strlen(text), &runtime->spec, err) != 0)
         return err_wrap(err, "%s", runtime->options->spec ? source.value_name : source.file_name);
+    describe_function(runtime);
     return 0;
 }
 
@@ -99,6 +109,7 @@ static int start_admin(struct runtime *runtime, struct err *err)
     const struct admin_settings settings = {
         .listen = runtime->options->admin_listen,
         .lifecycle = &runtime->lifecycle,
+        .board = runtime->board,
         .metrics = runtime->metrics,
         .host_metrics = runtime->host_metrics,
     };
@@ -158,6 +169,7 @@ static int start_service(struct runtime *runtime, struct err *err)
                 .response_max_bytes = (size_t)runtime->spec.response_max_bytes,
                 .pool = runtime->pool,
             },
+        .board = runtime->board,
         .stuck_grace_ms = runtime->options->stuck_grace_ms,
         .metrics = runtime->metrics,
     };
@@ -313,16 +325,18 @@ static void report(const struct runtime_options *options, const struct failure *
         log_warn("termination message: %s", err.msg);
 }
 
-int runtime_run(const struct runtime_options *options, const sigset_t *signals, bool *ret_abandoned)
+int runtime_run(const struct runtime_options *options, struct crash_board *board, const sigset_t *signals,
+                bool *ret_abandoned)
 {
     struct runtime *runtime = xcalloc(1, sizeof(*runtime));
     struct failure failure = {0};
     bool at_rest = true;
 
     runtime->options = options;
+    runtime->board = board;
     lifecycle_init(&runtime->lifecycle);
     runtime->metrics = metrics_new();
-    runtime->host_metrics = host_metrics_new(runtime->metrics);
+    runtime->host_metrics = host_metrics_new(runtime->metrics, board->restarts);
     if (start(runtime, &failure) == 0) {
         serve(runtime, signals, &failure);
         at_rest = !failure.at_once && drain(runtime, signals, &failure);

@@ -1,4 +1,4 @@
-/* runtime.h - the whole process: starts the parts in order, waits for a signal, drains, ends.
+/* runtime.h - the whole worker: starts the parts in order, waits for a signal, drains, ends.
  *
  * Start: admin port; handler and its init; the database's pool beside the rest; function port; announcement. Each later
  * part exists only if the ones before it came up, and they end in reverse order.
@@ -9,6 +9,8 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+
+#include "runtime/host/crash_board.h"
 
 struct runtime_options {
     char *spec, *spec_file;
@@ -23,8 +25,9 @@ struct runtime_options {
     int64_t stuck_grace_ms;
 };
 
-/* Serves until one of `signals` arrives, which the caller has blocked in every thread, or until it can't go on. Returns
- * the exit code; *ret_abandoned: code of the function still runs in some thread, so the process must end by _exit(). */
-int runtime_run(const struct runtime_options *options, const sigset_t *signals, bool *ret_abandoned);
+/* Serves until one of `signals` arrives, which the caller has blocked in every thread, or until it can't go on. What it
+ * works on is on the board. Returns the exit code; *ret_abandoned: code of the function still runs in some thread, so the process must end by _exit(). */
+int runtime_run(const struct runtime_options *options, struct crash_board *board, const sigset_t *signals,
+                bool *ret_abandoned);
 
 #endif

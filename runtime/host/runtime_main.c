@@ -1,4 +1,4 @@
-/* runtime_main.c - cicada-runtime: serves one function. */
+/* runtime_main.c - cicada-runtime: a parent whose worker serves one function. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,9 +8,12 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/options.h"
+#include "runtime/host/crash_watch.h"
+#include "runtime/host/parent.h"
 #include "runtime/host/runtime.h"
 
-#define EXIT_USAGE 2
+#define EXIT_USAGE       2
+#define DRAIN_DEFAULT_MS 30000 /* until the worker has read the spec */
 
 #define AT(field) offsetof(struct runtime_options, field)
 
@@ -100,6 +103,11 @@ static const struct option_table table = {
     .spec_count = ARRAY_SIZE(specs),
 };
 
+struct worker {
+    const struct runtime_options *options;
+    struct crash_board *board;
+};
+
 /* Before the first thread, so that every thread inherits the mask and only main's wait sees the signals. */
 static void block_signals(sigset_t *ret_signals)
 {
@@ -110,6 +118,40 @@ static void block_signals(sigset_t *ret_signals)
     signal(SIGPIPE, SIG_IGN);
 }
 
+/* In the worker: all that it does. */
+static int work(void *arg)
+{
+    struct worker *worker = arg;
+    sigset_t signals;
+    bool abandoned;
+    int code;
+
+    block_signals(&signals);
+    crash_watch_start(worker->board);
+    code = runtime_run(worker->options, worker->board, &signals, &abandoned);
+    atomic_store(&worker->board->ended, true);
+    if (abandoned) /* no destructor may run under code that is still at work */
+        _exit(code);
+    return code;
+}
+
+static int run(const struct runtime_options *options)
+{
+    struct worker worker = {.options = options, .board = crash_board_new()};
+    const struct parent_settings settings = {
+        .function = options->function_name,
+        .drain_ms = DRAIN_DEFAULT_MS,
+        .termination_log = options->termination_log,
+        .work = work,
+        .arg = &worker,
+        .board = worker.board,
+    };
+    int code = parent_run(&settings);
+
+    crash_board_free(worker.board);
+    return code;
+}
+
 int main(int argc, char **argv)
 {
     int64_t start_wall_us = clock_wall_us();
@@ -117,12 +159,9 @@ int main(int argc, char **argv)
     enum options_result result;
     enum log_level level;
     struct err err = ERR_INIT;
-    sigset_t signals;
-    bool abandoned;
     int first_argument, code;
 
     log_set_component("runtime");
-    block_signals(&signals);
     if (options_parse(&table, argc, argv, &options, &result, &first_argument, &err) != 0) {
         fprintf(stderr, "cicada-runtime: %s\n", err.msg);
         return EXIT_USAGE;
@@ -137,9 +176,7 @@ int main(int argc, char **argv)
         return EXIT_USAGE;
     }
     log_set_level(level);
-    code = runtime_run(&options, &signals, &abandoned);
-    if (abandoned) /* no destructor may run under code that is still at work */
-        _exit(code);
+    code = run(&options);
     options_release(&table, &options);
     return code;
 }

@@ -9,6 +9,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/host/admission.h"
+#include "runtime/host/crash_watch.h"
 #include "runtime/host/path_template.h"
 #include "runtime/host/watchdog.h"
 
@@ -156,7 +157,9 @@ static bool run(struct service *service, struct invocation *invocation)
     bool answered;
 
     watchdog_add(service->watchdog, invocation);
+    crash_watch_enter(service->settings.board, invocation->request_id);
     invocation_run(invocation);
+    crash_watch_leave(service->settings.board);
     answered = watchdog_remove(service->watchdog, invocation);
     atomic_fetch_add(&service->busy_us, clock_monotonic_us() - begin_us);
     admission_leave(service->admission);

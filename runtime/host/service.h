@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "runtime/base/metrics.h"
+#include "runtime/host/crash_board.h"
 #include "runtime/host/invocation.h"
 #include "runtime/host/spec.h"
 #include "runtime/http/http_server.h"
@@ -21,7 +22,8 @@ struct service;
 struct service_settings {
     const struct function_spec *spec; /* borrowed, as all below */
     struct invocation_target target;
-    int64_t stuck_grace_ms; /* how late a handler may be before service_stuck() names it */
+    struct crash_board *board; /* NULL: none */
+    int64_t stuck_grace_ms;    /* how late a handler may be before service_stuck() names it */
     struct metrics *metrics;
 };
 

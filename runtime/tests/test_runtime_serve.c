@@ -260,7 +260,7 @@ static void test_admin_port(void **state)
 
     http_expect(port, "GET", "/livez", NULL, 200, "ok");
     http_expect(port, "HEAD", "/readyz", NULL, 200, "");
-    http_expect(port, "GET", "/statz", NULL, 200, "\"ready\":true,\"draining\":false}");
+    http_expect(port, "GET", "/statz", NULL, 200, "\"ready\":true,\"draining\":false,\"restarts\":0}");
     http_expect(port, "GET", "/metrics", NULL, 200, "cicada_runtime_requests_total{code=\"202\"}");
     http_expect(port, "GET", "/metrics", NULL, 200,
                 "cicada_runtime_transactions_total{outcome=\"committed\"}");
