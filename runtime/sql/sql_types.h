@@ -52,8 +52,8 @@ bool sql_types_get(struct sql_types *types, unsigned oid, struct sql_type *ret_t
  * record have no fields known to a client, and their text form can't be read back by the server. */
 const char *sql_types_unsupported(unsigned oid);
 
-/* The type's name as it stands in a statement, quoted and with its schema; NULL for built-in types and those not known.
- * Valid until sql_types_forget() was called for it and the types are freed. */
+/* The type's name as it stands in a statement, quoted and with its schema; NULL for built-in types and those never asked
+ * for. Valid until the types are freed. */
 const char *sql_types_name(struct sql_types *types, unsigned oid);
 /* The name is no longer true; the next sql_types_resolve() asks again. */
 void sql_types_forget(struct sql_types *types, unsigned oid);
