@@ -6,7 +6,7 @@
 
 void pg_batch_init(struct pg_batch *batch, struct pg_connection *connection, int64_t deadline_ms)
 {
-    *batch = (struct pg_batch){.connection = connection};
+    *batch = (struct pg_batch){.connection = connection, .result_max_bytes = PG_RESULT_MAX_BYTES};
     pg_flight_begin(&batch->flight, connection->conn, deadline_ms);
 }
 
@@ -15,6 +15,7 @@ void pg_batch_release(struct pg_batch *batch)
     pg_result_free(steal_ptr(&batch->result));
     pg_flight_clear_p(&batch->xid);
     pg_flight_clear_p(&batch->commit);
+    pg_flight_clear_p(&batch->description);
     pg_flight_clear_p(&batch->error);
 }
 
@@ -68,6 +69,14 @@ void pg_batch_prepared(struct pg_batch *batch, enum pg_batch_role role, const ch
     add_step(batch, role, 0);
 }
 
+void pg_batch_describe(struct pg_batch *batch, const char *sql)
+{
+    pg_flight_prepare(&batch->flight, "", sql);
+    add_step(batch, PG_BATCH_DESCRIBE, 0);
+    pg_flight_describe(&batch->flight, "");
+    add_step(batch, PG_BATCH_DESCRIBE, 0);
+}
+
 void pg_batch_commit(struct pg_batch *batch)
 {
     if (batch->count > 0)
@@ -79,7 +88,7 @@ void pg_batch_commit(struct pg_batch *batch)
 static enum pg_flight_outcome take_rows(struct pg_batch *batch, PGresult **result)
 {
     for (;;) {
-        if (pg_result_append(batch->result, *result) < 0)
+        if (pg_result_append(batch->result, *result, batch->result_max_bytes) < 0)
             return PG_FLIGHT_TOO_LARGE;
         if (pq.PQresultStatus(*result) != PGRES_SINGLE_TUPLE)
             return PG_FLIGHT_OK;
@@ -133,6 +142,10 @@ static enum pg_flight_outcome run_step(struct pg_batch *batch, int step)
         batch->xid = steal_ptr(&result);
     else if (role == PG_BATCH_COMMIT)
         batch->commit = steal_ptr(&result);
+    else if (role == PG_BATCH_DESCRIBE) { /* the second answer is the one asked for */
+        pg_flight_clear_p(&batch->description);
+        batch->description = steal_ptr(&result);
+    }
     return PG_FLIGHT_OK;
 }
 

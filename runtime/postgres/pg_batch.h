@@ -15,7 +15,14 @@
 #define PG_BATCH_STEPS_MAX 16
 
 /* What a command is for: decides what its error means and whether its result is kept. */
-enum pg_batch_role { PG_BATCH_CONTROL, PG_BATCH_STATEMENT, PG_BATCH_XID, PG_BATCH_COMMIT, PG_BATCH_ROLES };
+enum pg_batch_role {
+    PG_BATCH_CONTROL,
+    PG_BATCH_STATEMENT,
+    PG_BATCH_DESCRIBE,
+    PG_BATCH_XID,
+    PG_BATCH_COMMIT,
+    PG_BATCH_ROLES
+};
 
 struct pg_batch {
     struct pg_connection *connection;
@@ -25,10 +32,12 @@ struct pg_batch {
         unsigned prepares; /* number of the statement that this step prepares, or 0 */
     } steps[PG_BATCH_STEPS_MAX];
     int count;
+    size_t result_max_bytes;
     bool has_statement;
     bool statement_was_prepared; /* by an earlier batch */
     struct pg_result *result;    /* of STATEMENT, if it succeeded */
     PGresult *xid, *commit;      /* of XID and COMMIT, if they succeeded */
+    PGresult *description;       /* of DESCRIBE, if it succeeded */
     PGresult *error;             /* the first that the server raised */
     enum pg_batch_role error_role;
 };
@@ -43,6 +52,8 @@ void pg_batch_command(struct pg_batch *batch, enum pg_batch_role role, const cha
 /* Prepared once per connection. */
 void pg_batch_prepared(struct pg_batch *batch, enum pg_batch_role role, const char *sql, int param_count,
                        const char *const *params);
+/* Asks for the types of parameters and columns, without running it. */
+void pg_batch_describe(struct pg_batch *batch, const char *sql);
 /* COMMIT. The results of what comes before it are on their way when it begins. */
 void pg_batch_commit(struct pg_batch *batch);
 /* Sends all and reads all. PG_FLIGHT_OK also if a command failed: see error. */

@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdlib.h>
 
 #include "runtime/base/text.h"
 
@@ -41,11 +42,24 @@ void pg_error_set(struct pg_error *error, enum pg_failure failure, const char *f
     va_end(args);
 }
 
+/* "unnamed portal parameter $1 = '...'", or the same without the value: the number is the same in every language. */
+static int parameter_of(const char *context)
+{
+    const char *dollar = context ? strchr(context, '$') : NULL;
+    if (!dollar)
+        return 0;
+    char *end;
+    long number = strtol(dollar + 1, &end, 10);
+    bool is_bind = *end == '\0' || str_starts_with(end, " = '");
+    return is_bind && number > 0 && number <= 65535 ? (int)number : 0;
+}
+
 void pg_error_set_result(struct pg_error *error, enum pg_failure failure, const PGresult *result)
 {
     const char *sqlstate = pq.PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *message = pq.PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const char *constraint = pq.PQresultErrorField(result, PG_DIAG_CONSTRAINT_NAME);
+    const char *position = pq.PQresultErrorField(result, PG_DIAG_STATEMENT_POSITION);
     *error = (struct pg_error){.failure = failure};
     copy_text(error->sqlstate, sizeof(error->sqlstate), sqlstate ? sqlstate : "");
     if (!message)
@@ -55,4 +69,7 @@ void pg_error_set_result(struct pg_error *error, enum pg_failure failure, const 
     else
         copy_text(error->message, sizeof(error->message), message);
     copy_text(error->constraint, sizeof(error->constraint), constraint ? constraint : "");
+    error->position = position ? (int)strtol(position, NULL, 10) : 0;
+    if (str_starts_with(error->sqlstate, "22"))
+        error->parameter = parameter_of(pq.PQresultErrorField(result, PG_DIAG_CONTEXT));
 }

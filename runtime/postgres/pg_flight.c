@@ -31,6 +31,12 @@ void pg_flight_execute(struct pg_flight *flight, const char *name, int param_cou
         flight->broken = true;
 }
 
+void pg_flight_describe(struct pg_flight *flight, const char *name)
+{
+    if (!pq.PQsendDescribePrepared(flight->conn, name))
+        flight->broken = true;
+}
+
 void pg_flight_flush(struct pg_flight *flight)
 {
     if (!pq.PQsendFlushRequest(flight->conn))

@@ -36,6 +36,7 @@ void pg_flight_query(struct pg_flight *flight, const char *sql, int param_count,
 void pg_flight_prepare(struct pg_flight *flight, const char *name, const char *sql);
 void pg_flight_execute(struct pg_flight *flight, const char *name, int param_count,
                        const char *const *params);
+void pg_flight_describe(struct pg_flight *flight, const char *name);
 /* The results so far shall be sent before the next command runs. */
 void pg_flight_flush(struct pg_flight *flight);
 void pg_flight_sync(struct pg_flight *flight);

@@ -1,4 +1,6 @@
 /* The statements of a transaction. */
+#include <stdlib.h>
+
 #include "runtime/base/mem.h"
 #include "runtime/postgres/pg_error.h"
 #include "runtime/postgres/pg_transaction.h"
@@ -16,7 +18,8 @@ struct statement {
     int param_count;
     const char *const *params;
     bool preparable;
-    bool last; /* with COMMIT in the same flight */
+    bool last;     /* with COMMIT in the same flight */
+    bool describe; /* is described, not run */
 };
 
 /* BEGIN and the limits of this transaction. */
@@ -52,6 +55,10 @@ static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
 static void add_statement(struct pg_transaction *tx, struct pg_batch *batch,
                           const struct statement *statement)
 {
+    if (statement->describe) {
+        pg_batch_describe(batch, statement->sql);
+        return;
+    }
     if (statement->preparable)
         pg_batch_prepared(batch, PG_BATCH_STATEMENT, statement->sql, statement->param_count,
                           statement->params);
@@ -179,9 +186,11 @@ static int run(struct pg_transaction *tx, const struct statement *statement, str
     return 0;
 }
 
-static int query(struct pg_transaction *tx, struct statement *statement, struct pg_result **ret_result,
-                 struct pg_error *error)
+/* The batch is to be released, whatever comes. */
+static int send(struct pg_transaction *tx, struct statement *statement, struct pg_batch *batch,
+                struct pg_error *error)
 {
+    *batch = (struct pg_batch){0};
     if (pg_transaction_check(tx, error) < 0)
         return -1;
     struct sql_guard_report report;
@@ -193,11 +202,18 @@ static int query(struct pg_transaction *tx, struct statement *statement, struct 
     if (!tx->used && pg_transaction_take_connection(tx, error) < 0)
         return pg_transaction_fail(tx, error);
     statement->preparable = report.preparable;
-    if (report.changes_session)
+    if (report.changes_session && !statement->describe)
         tx->connection->session_changed = true;
+    pg_batch_init(batch, tx->connection, tx->deadline_ms);
+    batch->result_max_bytes = tx->result_max_bytes;
+    return run(tx, statement, batch, error);
+}
+
+static int query(struct pg_transaction *tx, struct statement *statement, struct pg_result **ret_result,
+                 struct pg_error *error)
+{
     CLEANUP_PG_BATCH struct pg_batch batch;
-    pg_batch_init(&batch, tx->connection, tx->deadline_ms);
-    if (run(tx, statement, &batch, error) < 0)
+    if (send(tx, statement, &batch, error) < 0)
         return -1;
     pg_result_link(batch.result, &tx->results);
     *ret_result = steal_ptr(&batch.result);
@@ -216,4 +232,39 @@ int pg_query_commit(struct pg_transaction *tx, const char *sql, int param_count,
 {
     struct statement statement = {.sql = sql, .param_count = param_count, .params = params, .last = true};
     return query(tx, &statement, ret_result, error);
+}
+
+static void read_description(const PGresult *answer, struct pg_description *ret)
+{
+    *ret = (struct pg_description){.param_count = pq.PQnparams(answer), .column_count = pq.PQnfields(answer)};
+    ret->param_types = xcalloc((size_t)ret->param_count + 1, sizeof(*ret->param_types));
+    ret->column_names = xcalloc((size_t)ret->column_count + 1, sizeof(*ret->column_names));
+    ret->column_types = xcalloc((size_t)ret->column_count + 1, sizeof(*ret->column_types));
+    for (int i = 0; i < ret->param_count; i++)
+        ret->param_types[i] = pq.PQparamtype(answer, i);
+    for (int i = 0; i < ret->column_count; i++) {
+        ret->column_names[i] = xstrdup(pq.PQfname(answer, i));
+        ret->column_types[i] = pq.PQftype(answer, i);
+    }
+}
+
+int pg_describe(struct pg_transaction *tx, const char *sql, struct pg_description *ret_description,
+                struct pg_error *error)
+{
+    struct statement statement = {.sql = sql, .describe = true};
+    CLEANUP_PG_BATCH struct pg_batch batch;
+    if (send(tx, &statement, &batch, error) < 0)
+        return -1;
+    read_description(batch.description, ret_description);
+    return 0;
+}
+
+void pg_description_release(struct pg_description *description)
+{
+    for (int i = 0; i < description->column_count; i++)
+        free(description->column_names[i]);
+    free(steal_ptr(&description->param_types));
+    free(steal_ptr(&description->column_names));
+    free(steal_ptr(&description->column_types));
+    description->param_count = description->column_count = 0;
 }

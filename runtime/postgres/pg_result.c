@@ -46,14 +46,14 @@ static void *grow(void *array, size_t *alloc, size_t used, size_t more, size_t f
     return xreallocarray(array, alloc_new, size);
 }
 
-static int append_row(struct pg_result *result, const PGresult *rows, int row)
+static int append_row(struct pg_result *result, const PGresult *rows, int row, size_t max_bytes)
 {
     int columns = pq.PQnfields(rows);
     size_t bytes = 0;
     for (int column = 0; column < columns; column++)
         bytes += (size_t)pq.PQgetlength(rows, row, column) + 1;
     size_t count = result->cell_count + (size_t)columns;
-    if (result->data_len + bytes + count * sizeof(*result->cells) > PG_RESULT_MAX_BYTES)
+    if (result->data_len + bytes + count * sizeof(*result->cells) > max_bytes)
         return -1;
     result->data = grow(result->data, &result->data_alloc, result->data_len, bytes, 512, 1);
     result->cells = grow(result->cells, &result->cell_alloc, result->cell_count, (size_t)columns, 16,
@@ -71,11 +71,11 @@ static int append_row(struct pg_result *result, const PGresult *rows, int row)
     return 0;
 }
 
-int pg_result_append(struct pg_result *result, const PGresult *rows)
+int pg_result_append(struct pg_result *result, const PGresult *rows, size_t max_bytes)
 {
     int count = pq.PQntuples(rows);
     for (int row = 0; row < count; row++) {
-        if (append_row(result, rows, row) < 0)
+        if (append_row(result, rows, row, max_bytes) < 0)
             return -1;
     }
     return 0;

@@ -29,7 +29,7 @@ struct pg_result {
 
 struct pg_result *pg_result_new(void);
 /* Copies the rows of `rows`: one, in single-row mode. -1: the limit is exceeded. */
-int pg_result_append(struct pg_result *result, const PGresult *rows) MUST_CHECK;
+int pg_result_append(struct pg_result *result, const PGresult *rows, size_t max_bytes) MUST_CHECK;
 /* Takes ownership of the result that ended the rows. */
 void pg_result_finish(struct pg_result *result, PGresult *shape);
 void pg_result_link(struct pg_result *result, struct pg_result **list);

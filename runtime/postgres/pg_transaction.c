@@ -14,6 +14,7 @@ struct pg_transaction *pg_transaction_new(struct pg_pool *pool, bool read_only, 
     tx->read_only = read_only;
     tx->isolation = pool->isolation;
     tx->deadline_ms = deadline_ms;
+    tx->result_max_bytes = PG_RESULT_MAX_BYTES;
     (void)pthread_mutex_init(&tx->lock, NULL);
     return tx;
 }
@@ -32,6 +33,11 @@ void pg_transaction_free(struct pg_transaction *tx)
 void pg_transaction_set_isolation(struct pg_transaction *tx, enum pg_isolation isolation)
 {
     tx->isolation = isolation;
+}
+
+void pg_transaction_limit_result(struct pg_transaction *tx, size_t max_bytes)
+{
+    tx->result_max_bytes = max_bytes < PG_RESULT_MAX_BYTES ? max_bytes : PG_RESULT_MAX_BYTES;
 }
 
 bool pg_transaction_used(const struct pg_transaction *tx)

@@ -33,6 +33,7 @@ struct pg_transaction {
     bool read_only;
     enum pg_isolation isolation;
     int64_t deadline_ms;
+    size_t result_max_bytes;
     enum pg_transaction_state state;
     bool used;
     struct pg_error first_error; /* in PG_TRANSACTION_FAILED */

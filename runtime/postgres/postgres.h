@@ -42,7 +42,7 @@ enum pg_failure {
     PG_FAILURE_LOST,           /* the connection died before COMMIT was sent: nothing was written */
     PG_FAILURE_DEADLINE,       /* the invocation's deadline passed */
     PG_FAILURE_NOT_COMMITTED,  /* status before COMMIT was not INTRANS, or COMMIT's tag was not COMMIT */
-    PG_FAILURE_TOO_LARGE,      /* the result has more bytes than a result may have (64 MiB) */
+    PG_FAILURE_TOO_LARGE,      /* the result has more bytes than it may have */
     PG_FAILURE_COMMIT_UNKNOWN, /* died after COMMIT was sent and its outcome could not be learned */
 };
 struct pg_error {
@@ -50,6 +50,8 @@ struct pg_error {
     char sqlstate[6];
     char message[256];   /* primary message of the server, without values (no DETAIL) */
     char constraint[64]; /* constraint_name, if any */
+    int position;        /* where in the statement, in characters from 1; 0: not said */
+    int parameter;       /* n of the $n whose value was refused; 0: none, or not said */
 };
 
 int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_pool, struct err *err)
@@ -87,6 +89,22 @@ int pg_query(struct pg_transaction *tx, const char *sql, int param_count, const 
 int pg_query_commit(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
                     struct pg_result **ret_result, struct pg_error *error)
     __attribute__((warn_unused_result));
+
+/* What a statement takes and gives, without running it: prepared by the server, in this transaction. Types are OIDs. */
+struct pg_description {
+    int param_count;
+    unsigned *param_types;
+    int column_count; /* 0: no rows */
+    char **column_names;
+    unsigned *column_types;
+};
+int pg_describe(struct pg_transaction *tx, const char *sql, struct pg_description *ret_description,
+                struct pg_error *error) __attribute__((warn_unused_result));
+void pg_description_release(struct pg_description *description);
+
+/* Results from now on have at most this many bytes (64 MiB unless said); more is TOO_LARGE. */
+void pg_transaction_limit_result(struct pg_transaction *tx, size_t max_bytes);
+
 int pg_transaction_commit(struct pg_transaction *tx, struct pg_error *error)
     __attribute__((warn_unused_result));
 void pg_transaction_rollback(struct pg_transaction *tx);

@@ -36,6 +36,7 @@
     X(PQsendQueryParams)                                                                                     \
     X(PQsendPrepare)                                                                                         \
     X(PQsendQueryPrepared)                                                                                   \
+    X(PQsendDescribePrepared)                                                                                \
     X(PQsendFlushRequest)                                                                                    \
     X(PQpipelineSync)                                                                                        \
     X(PQsetSingleRowMode)                                                                                    \
@@ -52,6 +53,8 @@
     X(PQnfields)                                                                                             \
     X(PQfname)                                                                                               \
     X(PQftype)                                                                                               \
+    X(PQnparams)                                                                                             \
+    X(PQparamtype)                                                                                           \
     X(PQgetisnull)                                                                                           \
     X(PQgetvalue)                                                                                            \
     X(PQgetlength)
