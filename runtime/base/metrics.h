@@ -1,7 +1,8 @@
 /* metrics.h - counters, gauges and histograms in Prometheus text format (version 0.0.4).
  *
  * Names follow Prometheus: cicada_..., base units, _total on counters. A family has a fixed list of label names; a
- * metric is one combination of values. Families of no label have their one metric from the start, at 0.
+ * metric is one combination of values. Families of no label have their one metric from the start, at 0. Registering a
+ * name twice is a mistake of the program, and asserts: two parts would count into each other's figures, or only one be shown.
  *
  * Ownership: the registry owns all; metric pointers are valid until metric_family_remove() or metrics_free().
  * Threads: any. Updates are lock-free, creating a metric takes the family's lock.

@@ -19,7 +19,6 @@ struct admin {
     struct admin_settings settings;
     int64_t started_ms;
     _Atomic(struct service *) service;
-    _Atomic(struct pg_pool *) pool;
     struct http_server *server;
 };
 
@@ -63,8 +62,7 @@ static void answer_metrics(struct admin *admin, struct http_request *http)
 {
     CLEANUP_STRBUF struct strbuf body;
 
-    host_metrics_update(admin->settings.host_metrics, atomic_load(&admin->service),
-                        atomic_load(&admin->pool));
+    host_metrics_update(admin->settings.host_metrics);
     strbuf_init(&body, METRICS_TEXT_MAX_BYTES);
     if (metrics_render(admin->settings.metrics, &body) != 0)
         strbuf_clear(&body);
@@ -150,9 +148,8 @@ int admin_start(const struct admin_settings *settings, struct admin **ret_admin,
     return 0;
 }
 
-void admin_set_service(struct admin *admin, struct service *service, struct pg_pool *pool)
+void admin_set_service(struct admin *admin, struct service *service)
 {
-    atomic_store(&admin->pool, pool);
     atomic_store(&admin->service, service);
 }
 

@@ -25,8 +25,7 @@ struct admin_settings {
 };
 
 int admin_start(const struct admin_settings *settings, struct admin **ret_admin, struct err *err) MUST_CHECK;
-/* Both may be NULL and must live until admin_stop(). */
-void admin_set_service(struct admin *admin, struct service *service, struct pg_pool *pool);
+void admin_set_service(struct admin *admin, struct service *service); /* must live until admin_stop() */
 void admin_stop(struct admin *admin); /* stops listening and frees; NULL is fine */
 
 #endif

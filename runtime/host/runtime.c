@@ -150,7 +150,7 @@ static int load_function(struct runtime *runtime, struct err *err)
     if (c_function_start(&runtime->function, &settings, err) != 0)
         return -1;
     runtime->load_us = clock_monotonic_us() - start_us;
-    host_metrics_start_phase(runtime->host_metrics, "load", runtime->load_us);
+    host_metrics_phase_ended(runtime->host_metrics, "load");
     return 0;
 }
 
@@ -171,7 +171,7 @@ static int start_service(struct runtime *runtime, struct err *err)
             },
         .board = runtime->board,
         .stuck_grace_ms = runtime->options->stuck_grace_ms,
-        .metrics = runtime->metrics,
+        .metrics = host_metrics_requests(runtime->host_metrics),
     };
     struct http_server_settings server = {
         .listen = runtime->options->listen,
@@ -191,9 +191,11 @@ static int start_service(struct runtime *runtime, struct err *err)
     server.handler_arg = runtime->service;
     if (http_server_start(&server, &runtime->server, err) != 0)
         return -1;
-    admin_set_service(runtime->admin, runtime->service, runtime->pool);
     runtime->listen_us = clock_monotonic_us() - start_us;
-    host_metrics_start_phase(runtime->host_metrics, "listen", runtime->listen_us);
+    host_metrics_phase_ended(runtime->host_metrics, "listen");
+    admin_set_service(runtime->admin, runtime->service);
+    host_metrics_watch(runtime->host_metrics,
+                       &(struct host_metrics_sources){runtime->service, runtime->server, runtime->pool});
     return 0;
 }
 
@@ -205,6 +207,7 @@ static int start(struct runtime *runtime, struct failure *failure)
         return fail(failure, "InvalidSpec", &err);
     if (start_admin(runtime, &err) != 0)
         return fail(failure, "ContainerExited", &err);
+    host_metrics_phase_ended(runtime->host_metrics, "admin");
     if (start_announcer(runtime, &err) != 0) /* resolves names meanwhile */
         return fail(failure, "ContainerExited", &err);
     if (load_function(runtime, &err) != 0)
@@ -215,6 +218,7 @@ static int start(struct runtime *runtime, struct failure *failure)
         return fail(failure, "ContainerExited", &err);
     lifecycle_enter(&runtime->lifecycle, LIFECYCLE_SERVING, "", "");
     announcer_announce(runtime->announcer, http_server_port(runtime->server));
+    host_metrics_phase_ended(runtime->host_metrics, "serving");
     log_info("serving wall_us=%lld load_ms=%.1f listen_ms=%.1f", (long long)clock_wall_us(),
              (double)runtime->load_us / 1000, (double)runtime->listen_us / 1000);
     return 0;
@@ -304,6 +308,7 @@ static bool stop(struct runtime *runtime, bool at_rest)
 
     if (!at_rest)
         return false;
+    host_metrics_watch(runtime->host_metrics, &(struct host_metrics_sources){0});
     http_server_stop(steal_ptr(&runtime->server));
     admin_stop(steal_ptr(&runtime->admin));
     service_free(runtime->service);
@@ -336,7 +341,7 @@ int runtime_run(const struct runtime_options *options, struct crash_board *board
     runtime->board = board;
     lifecycle_init(&runtime->lifecycle);
     runtime->metrics = metrics_new();
-    runtime->host_metrics = host_metrics_new(runtime->metrics, board->restarts);
+    runtime->host_metrics = host_metrics_new(runtime->metrics, clock_monotonic_us(), board->restarts);
     if (start(runtime, &failure) == 0) {
         serve(runtime, signals, &failure);
         at_rest = !failure.at_once && drain(runtime, signals, &failure);

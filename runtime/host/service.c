@@ -21,25 +21,10 @@ struct service {
     struct admission *admission;
     struct watchdog *watchdog;
     struct trace_ids trace_ids;
-    struct metric_family *requests;
-    struct metric *duration;
-    _Atomic int64_t served, busy_us;
+    _Atomic int64_t busy_us;
 };
 
 static void answer_late(void *arg, struct invocation *invocation);
-
-static void add_metrics(struct service *service, struct metrics *metrics)
-{
-    static const char *const request_labels[] = {"code", NULL};
-    struct metric_family *duration;
-
-    service->requests = metrics_counter(metrics, "cicada_runtime_requests_total",
-                                        "Requests answered on the function port, by status.", request_labels);
-    duration = metrics_histogram(metrics, "cicada_runtime_request_duration_seconds",
-                                 "From the request's headers to the answer, waiting included.", NULL,
-                                 metrics_latency_bounds, metrics_latency_bound_count);
-    service->duration = metric_family_get(duration, NULL);
-}
 
 int service_new(const struct service_settings *settings, struct service **ret_service, struct err *err)
 {
@@ -59,7 +44,7 @@ int service_new(const struct service_settings *settings, struct service **ret_se
     service->object = xasprintf("%s/%s", settings->target.namespace, settings->target.name);
     service->admission = admission_new(settings->spec->concurrency);
     trace_ids_init(&service->trace_ids);
-    add_metrics(service, settings->metrics);
+    request_metrics_expect(settings->metrics, settings->spec->success_status);
     *ret_service = service;
     return 0;
 }
@@ -160,6 +145,8 @@ static bool run(struct service *service, struct invocation *invocation)
     crash_watch_enter(service->settings.board, invocation->request_id);
     invocation_run(invocation);
     crash_watch_leave(service->settings.board);
+    if (invocation->retries > 0)
+        request_metrics_retried(service->settings.metrics, invocation->retries);
     answered = watchdog_remove(service->watchdog, invocation);
     atomic_fetch_add(&service->busy_us, clock_monotonic_us() - begin_us);
     admission_leave(service->admission);
@@ -168,13 +155,7 @@ static bool run(struct service *service, struct invocation *invocation)
 
 static void count_answer(struct service *service, int status, const struct invocation *invocation)
 {
-    char code[8];
-    const char *const labels[] = {code};
-
-    snprintf(code, sizeof(code), "%d", status);
-    metric_add(metric_family_get(service->requests, labels), 1);
-    metric_observe(service->duration, (double)(clock_monotonic_us() - invocation->start_us) / 1e6);
-    atomic_fetch_add(&service->served, 1);
+    request_metrics_answered(service->settings.metrics, status, clock_monotonic_us() - invocation->start_us);
 }
 
 /* On the watchdog's thread, while the handler still uses all of the invocation but `http`. */
@@ -231,7 +212,7 @@ void service_figures(struct service *service, struct service_figures *ret_figure
 {
     ret_figures->in_flight = admission_working(service->admission);
     ret_figures->waiting = admission_waiting(service->admission);
-    ret_figures->served = atomic_load(&service->served);
+    ret_figures->served = request_metrics_served(service->settings.metrics);
     ret_figures->busy_ms = atomic_load(&service->busy_us) / 1000;
 }
 

@@ -8,9 +8,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "runtime/base/metrics.h"
 #include "runtime/host/crash_board.h"
 #include "runtime/host/invocation.h"
+#include "runtime/host/request_metrics.h"
 #include "runtime/host/spec.h"
 #include "runtime/http/http_server.h"
 
@@ -24,7 +24,7 @@ struct service_settings {
     struct invocation_target target;
     struct crash_board *board; /* NULL: none */
     int64_t stuck_grace_ms;    /* how late a handler may be before service_stuck() names it */
-    struct metrics *metrics;
+    struct request_metrics *metrics;
 };
 
 struct service_figures {

@@ -130,7 +130,6 @@ static int resolve(struct pg_transaction *tx, bool answer_lost, struct pg_error 
     if (status == XACT_ABORTED)
         return pg_transaction_fail_with(tx, error, PG_FAILURE_LOST,
                                         "the database connection was lost and the transaction rolled back");
-    pg_pool_count(tx->pool, PG_OUTCOME_COMMIT_UNKNOWN);
     return pg_transaction_fail_with(
         tx, error, PG_FAILURE_COMMIT_UNKNOWN,
         status == XACT_COMMITTED

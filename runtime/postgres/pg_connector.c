@@ -40,7 +40,8 @@ static bool open_one(struct pg_pool *pool)
         pool->outage = (struct pg_outage){0};
         pool->outage_since_ms = 0;
         pool->open++;
-        pool->connects++;
+        if (pool->connects++ == 0)
+            pool->first_connect_us = clock_monotonic_us();
         pg_pool_put_locked(pool, connection);
         return true;
     }

@@ -1,6 +1,7 @@
 #include "runtime/postgres/pg_pool.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
@@ -243,15 +244,12 @@ void pg_pool_return(struct pg_pool *pool, struct pg_connection *connection)
 
 void pg_pool_count(struct pg_pool *pool, enum pg_outcome outcome)
 {
-    int64_t *const counters[] = {
-        [PG_OUTCOME_COMMIT] = &pool->commits,
-        [PG_OUTCOME_ROLLBACK] = &pool->rollbacks,
-        [PG_OUTCOME_FAILURE] = &pool->failures,
-        [PG_OUTCOME_COMMIT_UNKNOWN] = &pool->commit_unknown,
-    };
-    (void)pthread_mutex_lock(&pool->lock);
-    *counters[outcome] += 1;
-    (void)pthread_mutex_unlock(&pool->lock);
+    atomic_fetch_add_explicit(&pool->outcomes[outcome], 1, memory_order_relaxed);
+}
+
+static int64_t counted(struct pg_pool *pool, enum pg_outcome outcome)
+{
+    return atomic_load_explicit(&pool->outcomes[outcome], memory_order_relaxed);
 }
 
 void pg_pool_stats(struct pg_pool *pool, struct pg_pool_stats *ret)
@@ -264,10 +262,13 @@ void pg_pool_stats(struct pg_pool *pool, struct pg_pool_stats *ret)
         .waiting = pool->waiting,
         .connects = pool->connects,
         .connect_failures = pool->connect_failures,
-        .commits = pool->commits,
-        .rollbacks = pool->rollbacks,
-        .failures = pool->failures,
-        .commit_unknown = pool->commit_unknown,
+        .first_connect_us = pool->first_connect_us,
+        .commits = counted(pool, PG_OUTCOME_COMMIT),
+        .rollbacks = counted(pool, PG_OUTCOME_ROLLBACK),
+        .failures = counted(pool, PG_OUTCOME_FAILURE),
+        .unreachable = counted(pool, PG_OUTCOME_UNREACHABLE),
+        .lost = counted(pool, PG_OUTCOME_LOST),
+        .commit_unknown = counted(pool, PG_OUTCOME_COMMIT_UNKNOWN),
     };
     (void)pthread_mutex_unlock(&pool->lock);
 }

@@ -37,6 +37,17 @@ struct pg_waiter {
     struct pg_connection *connection; /* handed over */
 };
 
+/* How a transaction ended. */
+enum pg_outcome {
+    PG_OUTCOME_COMMIT,
+    PG_OUTCOME_ROLLBACK,
+    PG_OUTCOME_FAILURE,
+    PG_OUTCOME_UNREACHABLE,
+    PG_OUTCOME_LOST,
+    PG_OUTCOME_COMMIT_UNKNOWN,
+    PG_OUTCOMES,
+};
+
 struct pg_pool {
     /* Fixed after pg_pool_new(). */
     struct pg_url *url;
@@ -60,8 +71,9 @@ struct pg_pool {
     struct pg_outage
         outage; /* of the last attempt to connect; reason NULL: it succeeded, or there was none */
     int64_t outage_since_ms;
-    int64_t connects, connect_failures;
-    int64_t commits, rollbacks, failures, commit_unknown;
+    int64_t connects, connect_failures, first_connect_us;
+
+    _Atomic int64_t outcomes[PG_OUTCOMES]; /* not under the lock */
 };
 
 /* Waits in line for a connection, at most until the deadline. While the server can't be reached: at most for the time that a
@@ -71,7 +83,6 @@ int pg_pool_borrow(struct pg_pool *pool, int64_t deadline_ms, struct pg_connecti
 /* Takes it back, or closes it if it is not fit to be lent again. */
 void pg_pool_return(struct pg_pool *pool, struct pg_connection *connection);
 
-enum pg_outcome { PG_OUTCOME_COMMIT, PG_OUTCOME_ROLLBACK, PG_OUTCOME_FAILURE, PG_OUTCOME_COMMIT_UNKNOWN };
 void pg_pool_count(struct pg_pool *pool, enum pg_outcome outcome);
 
 /* For the connector (pg_connector.c). */

@@ -133,11 +133,26 @@ static void roll_back(struct pg_transaction *tx)
     pg_transaction_give_back(tx);
 }
 
+static enum pg_outcome outcome_of(enum pg_failure failure)
+{
+    switch (failure) {
+    case PG_FAILURE_UNREACHABLE:
+    case PG_FAILURE_AUTHENTICATION:
+        return PG_OUTCOME_UNREACHABLE;
+    case PG_FAILURE_LOST:
+        return PG_OUTCOME_LOST;
+    case PG_FAILURE_COMMIT_UNKNOWN:
+        return PG_OUTCOME_COMMIT_UNKNOWN;
+    default:
+        return PG_OUTCOME_FAILURE;
+    }
+}
+
 int pg_transaction_fail(struct pg_transaction *tx, const struct pg_error *error)
 {
     tx->first_error = *error;
     tx->state = PG_TRANSACTION_FAILED;
-    pg_pool_count(tx->pool, PG_OUTCOME_FAILURE);
+    pg_pool_count(tx->pool, outcome_of(error->failure));
     if (tx->connection)
         roll_back(tx);
     return -1;

@@ -62,7 +62,13 @@ void pg_pool_free(struct pg_pool *pool);  /* no transaction may be left */
 struct pg_pool_stats {
     int open, idle, lent, waiting;
     int64_t connects, connect_failures;
-    int64_t commits, rollbacks, failures, commit_unknown;
+    int64_t first_connect_us; /* clock_monotonic_us() of the first; 0: none yet */
+    /* How transactions ended; each that had a statement is in one of them. */
+    int64_t commits, rollbacks;
+    int64_t failures;       /* by an error, or the deadline */
+    int64_t unreachable;    /* no connection could be had */
+    int64_t lost;           /* the connection died, and nothing was written */
+    int64_t commit_unknown; /* the connection died, and nobody knows */
 };
 void pg_pool_stats(struct pg_pool *pool, struct pg_pool_stats *ret);
 /* The last connection failure while none is open: "refused", "timeout", "authentication", ...; NULL if fine or not tried. */

@@ -1,7 +1,11 @@
+#include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "runtime/base/mem.h"
 #include "runtime/base/metrics.h"
@@ -125,6 +129,26 @@ static void removes_by_label_prefix(void **state)
     metrics_free(metrics);
 }
 
+/* In a process of its own: it is to abort. */
+static void a_name_is_registered_once(void **state)
+{
+    (void)state;
+    fflush(NULL);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        signal(SIGABRT, SIG_DFL); /* cmocka has a handler */
+        dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+        struct metrics *metrics = metrics_new();
+        metrics_counter(metrics, "c_total", "C.", NULL);
+        metrics_gauge(metrics, "c_total", "Another.", NULL);
+        _exit(0);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
+}
+
 static void rendering_has_a_cap(void **state)
 {
     (void)state;
@@ -200,6 +224,7 @@ int main(void)
         cmocka_unit_test(renders_histograms),
         cmocka_unit_test(shows_values_that_are_not_finite),
         cmocka_unit_test(removes_by_label_prefix),
+        cmocka_unit_test(a_name_is_registered_once),
         cmocka_unit_test(rendering_has_a_cap),
         cmocka_unit_test(latency_bounds_ascend),
         cmocka_unit_test(no_update_is_lost),

@@ -103,6 +103,10 @@ static void test_commit_that_never_arrived_is_lost(void **state)
     assert_int_equal(pg_error_http_status(&error), 503);
     assert_int_equal(items(), 0);
     pg_transaction_free(tx);
+    struct pg_pool_stats stats;
+    pg_pool_stats(fixture->pool, &stats);
+    assert_int_equal(stats.lost, 1);
+    assert_int_equal(stats.failures + stats.commit_unknown + stats.commits + stats.rollbacks, 0);
 }
 
 /* The server still waits for the client: its session must be ended, or the question stays open until a keepalive fails. */
@@ -135,6 +139,7 @@ static void test_unknown_when_nobody_can_be_asked(void **state)
     struct pg_pool_stats stats;
     pg_pool_stats(fixture->pool, &stats);
     assert_int_equal(stats.commit_unknown, 1);
+    assert_int_equal(stats.failures + stats.lost + stats.commits + stats.rollbacks, 0); /* counted once */
     pg_transaction_free(tx);
 }
 

@@ -100,6 +100,8 @@ static int probe(struct cicada_request *req, struct cicada_context *ctx, struct 
 {
     const char *what = cicada_request_query(req, "do");
 
+    if (number(req, "status") != 0) /* beside what else is asked for */
+        cicada_response_status(res, (int32_t)number(req, "status"));
     if (what == NULL || strcmp(what, "echo") == 0)
         return echo(req, ctx, res);
     if (strcmp(what, "sleep") == 0) {
@@ -118,6 +120,8 @@ static int probe(struct cicada_request *req, struct cicada_context *ctx, struct 
         return cicada_execute(ctx, "COMMIT", CICADA_NO_PARAMS);
     if (strcmp(what, "select") == 0)
         return cicada_execute(ctx, "SELECT 1", CICADA_NO_PARAMS);
+    if (strcmp(what, "sql") == 0)
+        return cicada_execute(ctx, cicada_request_query(req, "sql"), CICADA_NO_PARAMS);
     if (strcmp(what, "header") == 0) { /* the value of the header ?name= */
         const char *value = cicada_request_header(req, cicada_request_query(req, "name"));
         cicada_write_begin_object(res, NULL);
