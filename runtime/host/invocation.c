@@ -29,6 +29,7 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
     invocation->http = http;
     invocation->start_us = clock_monotonic_us();
     invocation->deadline_ms = deadline_ms;
+    invocation->waited_us = 0;
     invocation->retries = 0;
     invocation->request = (struct cicada_request){0};
     atomic_init(&invocation->state, INVOCATION_RUNNING);

@@ -172,6 +172,7 @@ static int start_service(struct runtime *runtime, struct err *err)
         .board = runtime->board,
         .stuck_grace_ms = runtime->options->stuck_grace_ms,
         .metrics = host_metrics_requests(runtime->host_metrics),
+        .access_log = runtime->options->access_log,
     };
     struct http_server_settings server = {
         .listen = runtime->options->listen,
