@@ -60,6 +60,8 @@ int database_end(struct database *database, bool commit)
             pg_transaction_rollback(transaction);
     }
     pg_transaction_free(transaction);
+    if (rc != 0)
+        database->failed = true;
     return rc;
 }
 
