@@ -25,6 +25,7 @@ struct runtime_options {
     char *log_level;
     char *access_log_text;
     struct access_log access_log; /* what the text says */
+    int64_t slow_statement_ms;    /* 0: none is logged */
     int64_t stuck_grace_ms;
 };
 
