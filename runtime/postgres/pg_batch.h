@@ -33,7 +33,7 @@ struct pg_batch {
     } steps[PG_BATCH_STEPS_MAX];
     int count;
     size_t result_max_bytes;
-    bool has_statement;
+    bool has_statement, rows_unwanted;
     bool statement_was_prepared; /* by an earlier batch */
     struct pg_result *result;    /* of STATEMENT, if it succeeded */
     PGresult *xid, *commit;      /* of XID and COMMIT, if they succeeded */

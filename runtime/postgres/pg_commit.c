@@ -2,7 +2,6 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/postgres/pg_error.h"
-#include "runtime/postgres/pg_slow.h"
 #include "runtime/postgres/pg_transaction.h"
 
 #define ASK_AGAIN_MIN_MS 10
@@ -155,7 +154,7 @@ int pg_commit_finish(struct pg_transaction *tx, const struct pg_batch *batch, en
     bool nothing_written = tx->read_only || (tx->xid_asked && !tx->xid[0]);
     if (outcome == PG_FLIGHT_OK || skipped || nothing_written)
         return pg_query_fail(tx, batch, outcome, error);
-    bool answer_lost = batch->has_statement && !batch->result;
+    bool answer_lost = batch->has_statement && !batch->rows_unwanted && !batch->result;
     if (outcome != PG_FLIGHT_LOST && answer_lost)
         pg_transaction_abandon(tx); /* it still runs, or sends too many rows */
     return resolve(tx, answer_lost, error);
@@ -176,8 +175,5 @@ int pg_transaction_commit(struct pg_transaction *tx, struct pg_error *error)
     CLEANUP_PG_BATCH struct pg_batch batch;
     pg_batch_init(&batch, tx->connection, tx->deadline_ms);
     pg_batch_commit(&batch);
-    int64_t begin_us = pg_slow_begin(tx->pool);
-    int rc = pg_commit_finish(tx, &batch, pg_batch_run(&batch), error);
-    pg_slow_end(tx->pool, begin_us, "COMMIT", &batch, rc < 0 ? error : NULL);
-    return rc;
+    return pg_commit_finish(tx, &batch, pg_batch_run(&batch), error);
 }

@@ -3,7 +3,6 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/postgres/pg_error.h"
-#include "runtime/postgres/pg_slow.h"
 #include "runtime/postgres/pg_transaction.h"
 #include "runtime/postgres/sql_guard.h"
 
@@ -21,6 +20,7 @@ struct statement {
     bool preparable;
     bool last;     /* with COMMIT in the same flight */
     bool describe; /* is described, not run */
+    bool rows_unwanted;
 };
 
 /* BEGIN and the limits of this transaction. */
@@ -60,6 +60,7 @@ static void add_statement(struct pg_transaction *tx, struct pg_batch *batch,
         pg_batch_describe(batch, statement->sql);
         return;
     }
+    batch->rows_unwanted = statement->rows_unwanted;
     if (statement->preparable)
         pg_batch_prepared(batch, PG_BATCH_STATEMENT, statement->sql, statement->param_count,
                           statement->params);
@@ -207,10 +208,7 @@ static int send(struct pg_transaction *tx, struct statement *statement, struct p
         tx->connection->session_changed = true;
     pg_batch_init(batch, tx->connection, tx->deadline_ms);
     batch->result_max_bytes = tx->result_max_bytes;
-    int64_t begin_us = pg_slow_begin(tx->pool);
-    int rc = run(tx, statement, batch, error);
-    pg_slow_end(tx->pool, begin_us, statement->sql, batch, rc < 0 ? error : NULL);
-    return rc;
+    return run(tx, statement, batch, error);
 }
 
 static int query(struct pg_transaction *tx, struct statement *statement, struct pg_result **ret_result,
@@ -219,6 +217,8 @@ static int query(struct pg_transaction *tx, struct statement *statement, struct 
     CLEANUP_PG_BATCH struct pg_batch batch;
     if (send(tx, statement, &batch, error) < 0)
         return -1;
+    if (!ret_result)
+        return 0;
     pg_result_link(batch.result, &tx->results);
     *ret_result = steal_ptr(&batch.result);
     return 0;
@@ -234,7 +234,8 @@ int pg_query(struct pg_transaction *tx, const char *sql, int param_count, const 
 int pg_query_commit(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
                     struct pg_result **ret_result, struct pg_error *error)
 {
-    struct statement statement = {.sql = sql, .param_count = param_count, .params = params, .last = true};
+    struct statement statement = {
+        .sql = sql, .param_count = param_count, .params = params, .last = true, .rows_unwanted = !ret_result};
     return query(tx, &statement, ret_result, error);
 }
 

@@ -21,28 +21,15 @@
 struct pg_pool;
 struct pg_transaction;
 struct pg_result;
-struct pg_error;
 
 enum pg_isolation { PG_READ_COMMITTED, PG_REPEATABLE_READ, PG_SERIALIZABLE };
-
-/* A statement or COMMIT that took long; borrowed for the call. */
-struct pg_slow_statement {
-    const char *sql;              /* as it was given: $1, not its value */
-    int64_t took_us;              /* without the wait for a connection */
-    int64_t rows;                 /* returned, or affected */
-    const struct pg_error *error; /* NULL: it succeeded */
-};
-/* On the thread that ran it. */
-typedef void pg_slow_statement_fn(const struct pg_slow_statement *slow);
 
 struct pg_pool_settings {
     const char *url; /* libpq URI or key=value list; checked against an allow-list of keys */
     int size;        /* most connections at once */
     enum pg_isolation isolation;
     int64_t connect_timeout_ms;
-    const char *application_name;            /* "cicada shop/create-order" */
-    int64_t slow_statement_ms;               /* what takes as long is told to: */
-    pg_slow_statement_fn *on_slow_statement; /* NULL: nobody */
+    const char *application_name; /* "cicada shop/create-order" */
 };
 
 /* What a failed database call was. Beside err.code: INVALID (statement refused), UNAVAILABLE, TIMEOUT, INTERNAL. */
@@ -104,7 +91,8 @@ bool pg_transaction_used(const struct pg_transaction *tx); /* a statement was se
 int pg_query(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
              struct pg_result **ret_result, struct pg_error *error) __attribute__((warn_unused_result));
 /* The last statement, with COMMIT in the same flight: a transaction of one statement takes one round trip. 0: committed, and
- * the transaction has ended. -1: as from pg_query() or pg_transaction_commit(). */
+ * the transaction has ended. -1: as from pg_query() or pg_transaction_commit(). ret_result NULL: nobody needs the rows, so that
+ * losing them with the connection is no failure. */
 int pg_query_commit(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
                     struct pg_result **ret_result, struct pg_error *error)
     __attribute__((warn_unused_result));
