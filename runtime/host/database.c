@@ -65,6 +65,16 @@ int database_end(struct database *database, bool commit)
     return rc;
 }
 
+int database_end_with(struct database *database, const char *sql, int param_count, const char *const *params)
+{
+    struct pg_transaction *transaction = take_transaction(database);
+    int rc = pg_query_commit(transaction, sql, param_count, params, /* ret_result= */ NULL, &database->error);
+
+    pg_transaction_free(transaction);
+    database->failed = rc != 0;
+    return rc;
+}
+
 void database_cancel(struct database *database)
 {
     struct pg_transaction *transaction;
@@ -120,11 +130,24 @@ static bool param_text(struct arena *arena, const struct cicada_param *param, co
     }
 }
 
+int database_run(struct database *database, const char *sql, int param_count, const char *const *params,
+                 struct pg_result **ret_result)
+{
+    struct pg_error error = {0};
+
+    if (database->failed)
+        return -1;
+    if (pg_query(database->transaction, sql, param_count, params, ret_result, &error) == 0)
+        return 0;
+    database->failed = true;
+    database->error = error;
+    return -1;
+}
+
 int database_query(struct database *database, const struct cicada_calls *calls, const char *sql,
                    const struct cicada_param *params, size_t param_count, struct cicada_result **ret_result)
 {
     const char *texts[CICADA_PARAMS_MAX];
-    struct pg_error error = {0};
     struct pg_result *rows = NULL;
     size_t bytes = 0;
 
@@ -142,11 +165,8 @@ int database_query(struct database *database, const struct cicada_calls *calls, 
     }
     if (bytes > DATABASE_PARAM_MAX_BYTES)
         return refuse(database, "the parameters are too large");
-    if (pg_query(database->transaction, sql, (int)param_count, texts, &rows, &error) != 0) {
-        database->failed = true;
-        database->error = error;
+    if (database_run(database, sql, (int)param_count, texts, &rows) != 0)
         return -1;
-    }
     *ret_result = arena_alloc(database->arena, sizeof(**ret_result));
     (*ret_result)->calls = calls;
     (*ret_result)->rows = rows;

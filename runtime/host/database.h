@@ -43,8 +43,15 @@ void database_begin(struct database *database, bool read_only);
 /* Ends the transaction: COMMIT if `commit`, else ROLLBACK. Without a statement so far both do nothing. On failure
  * database->error tells why. Results are gone afterwards. */
 int database_end(struct database *database, bool commit);
+/* The last statement, with COMMIT in the same flight; else as database_end(). */
+int database_end_with(struct database *database, const char *sql, int param_count, const char *const *params);
 /* The answer was given: the statement in progress need not go on. */
 void database_cancel(struct database *database);
+
+/* A statement of the runtime's own, with parameters as text. On failure database->error tells why, and the transaction is of
+ * no further use. The result lives as long as the transaction. */
+int database_run(struct database *database, const char *sql, int param_count, const char *const *params,
+                 struct pg_result **ret_result);
 
 /* The calls of the SDK. */
 int database_query(struct database *database, const struct cicada_calls *calls, const char *sql,

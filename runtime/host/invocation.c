@@ -8,6 +8,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
+#include "runtime/host/idempotency.h"
 
 #define RETRY_AFTER_S          1
 #define DATABASE_MARGIN_MAX_MS 250
@@ -29,7 +30,8 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
     invocation->http = http;
     invocation->start_us = clock_monotonic_us();
     invocation->deadline_ms = deadline_ms;
-    invocation->waited_us = 0;
+    invocation->idempotency_key = invocation->fingerprint = NULL;
+    invocation->invoked = invocation->answered = invocation->stored = false;
     invocation->retries = 0;
     invocation->request = (struct cicada_request){0};
     atomic_init(&invocation->state, INVOCATION_RUNNING);
@@ -90,6 +92,8 @@ static bool settle(struct invocation *invocation, int handler_result)
     struct cicada_response *response = &invocation->response;
     struct err err = ERR_INIT;
 
+    if (invocation->answered)
+        return false;
     if (invocation->request.json_malformed) {
         answer_problem(invocation, 400, "malformed_json", invocation->request.json_error.msg);
         return false;
@@ -116,7 +120,7 @@ static bool settle(struct invocation *invocation, int handler_result)
         answer_problem(invocation, 500, "transaction_failed", NULL);
         return false;
     }
-    return true;
+    return invocation->idempotency_key == NULL || idempotency_can_store(invocation);
 }
 
 /* False: the watchdog has taken the answer away. */
@@ -130,11 +134,21 @@ static bool enter_state(struct invocation *invocation, enum invocation_state fro
 static int invoke(struct invocation *invocation)
 {
     const struct invocation_target *target = invocation->target;
+    bool read_only = target->ops->reads_only(target->invoker, invocation);
     struct err err = ERR_INIT;
 
     if (request_parse_declared_json(&invocation->request, &err) != 0)
         return CICADA_FAIL; /* settle() tells the caller */
-    database_begin(&invocation->database, target->ops->reads_only(target->invoker, invocation));
+    database_begin(&invocation->database, read_only);
+    if (read_only) /* it has no effect that must not be had twice */
+        invocation->idempotency_key = NULL;
+    if (invocation->idempotency_key != NULL) {
+        enum idempotency_outcome outcome = idempotency_begin(invocation);
+        invocation->answered = outcome == IDEMPOTENCY_ANSWERED;
+        if (outcome != IDEMPOTENCY_NEW)
+            return outcome == IDEMPOTENCY_ANSWERED ? CICADA_OK : CICADA_FAIL;
+    }
+    invocation->invoked = true;
     return target->ops->invoke(target->invoker, invocation);
 }
 
@@ -143,7 +157,7 @@ static bool is_worth_another(const struct invocation *invocation)
 {
     const char *sqlstate = invocation->database.error.sqlstate;
 
-    return invocation->target->retryable && invocation->database.failed &&
+    return (invocation->target->retryable || !invocation->invoked) && invocation->database.failed &&
            invocation->retries + 1 < INVOCATION_ATTEMPTS_MAX &&
            (strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0);
 }
@@ -159,6 +173,13 @@ static bool pause_before_retry(const struct invocation *invocation)
         return false;
     (void)nanosleep(&pause, NULL);
     return atomic_load(&invocation->state) == INVOCATION_RUNNING;
+}
+
+static int commit(struct invocation *invocation)
+{
+    if (invocation->idempotency_key == NULL)
+        return database_end(&invocation->database, /* commit= */ true);
+    return idempotency_commit(invocation);
 }
 
 /* One attempt. True: another is due, and the transaction is over. */
@@ -178,7 +199,7 @@ static bool attempt(struct invocation *invocation)
         (void)database_end(&invocation->database, /* commit= */ false);
         return false;
     }
-    if (database_end(&invocation->database, /* commit= */ true) == 0)
+    if (commit(invocation) == 0)
         return false;
     if (is_worth_another(invocation)) /* nothing of it was committed */
         return enter_state(invocation, INVOCATION_ENDING, INVOCATION_RUNNING);
@@ -195,6 +216,7 @@ void invocation_run(struct invocation *invocation)
             return;
         }
         invocation->retries++;
+        invocation->invoked = false;
         log_debug("attempt %d after %s", invocation->retries + 1, invocation->database.error.sqlstate);
         response_reset(&invocation->response, invocation->target->success_status);
     }

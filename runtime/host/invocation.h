@@ -11,7 +11,7 @@
  *      `---deadline passed-------------------------------------------> GIVEN_UP      / (answered by the watchdog)
  *
  * A retryable invocation whose transaction failed with 40001 or 40P01 begins anew, with a fresh response and a new
- * transaction, as long as there is time and INVOCATION_ATTEMPTS_MAX allows.
+ * transaction, as long as there is time and INVOCATION_ATTEMPTS_MAX allows. So does one whose handler had not begun yet.
  */
 #ifndef CICADA_HOST_INVOCATION_H
 #define CICADA_HOST_INVOCATION_H
@@ -22,6 +22,7 @@
 #include "runtime/host/context.h"
 #include "runtime/host/request.h"
 #include "runtime/host/response.h"
+#include "runtime/host/spec.h"
 #include "runtime/host/trace_context.h"
 
 #define INVOCATION_ATTEMPTS_MAX 5
@@ -52,20 +53,24 @@ struct invocation_target {
     bool retryable; /* run again after a serialization failure or a deadlock */
     int success_status;
     size_t response_max_bytes;
-    struct pg_pool *pool; /* NULL: no database */
+    enum idempotency idempotency; /* not NONE: there is a pool */
+    struct pg_pool *pool;         /* NULL: no database */
 };
 
 struct invocation {
     const struct invocation_target *target;
     struct arena arena;
     int64_t start_us, deadline_ms;
-    int64_t waited_us; /* for a place */
     char request_id[REQUEST_ID_MAX + 1];
     struct trace_context trace;
     struct cicada_request request;
     struct cicada_context context;
     struct cicada_response response;
     struct database database;
+    const char *idempotency_key, *fingerprint; /* NULL: none; not known yet */
+    bool invoked;                              /* this attempt has reached the handler... */
+    bool answered;                             /* ...or has the answer without it */
+    bool stored;                               /* the answer was committed with its key */
     int retries;
     _Atomic enum invocation_state state;
     struct http_request *http; /* where the answer goes; borrowed */

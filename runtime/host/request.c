@@ -89,6 +89,7 @@ int request_init(struct cicada_request *request, const struct cicada_calls *call
     *request = (struct cicada_request){.calls = calls};
     request->method = strcmp(source->method, "HEAD") == 0 ? "GET" : arena_strdup(arena, source->method);
     request->raw_path = arena_strdup(arena, source->raw_path);
+    request->raw_query = arena_strdup(arena, source->query ? source->query : "");
     request->body = arena_strndup(arena, source->body, source->body_len);
     request->body_len = source->body_len;
     copy_headers(request, arena, source);

@@ -27,7 +27,7 @@ enum body_kind {
 struct cicada_request {
     const struct cicada_calls *calls; /* first: the SDK reads it */
     const char *method;               /* HEAD is GET here */
-    const char *raw_path;
+    const char *raw_path, *raw_query; /* "" if there is none */
     struct field_list headers, query, parameters;
     const char *body;
     size_t body_len;

@@ -151,6 +151,7 @@ void response_set_problem(struct cicada_response *response, const struct problem
     response->header_count = 0;
     response->head_bytes = 0;
     response->mistake[0] = '\0';
+    response->replayed = false;
     put_problem(response, problem);
     if (retry_after_s > 0) {
         snprintf(seconds, sizeof(seconds), "%d", retry_after_s);
@@ -158,16 +159,23 @@ void response_set_problem(struct cicada_response *response, const struct problem
     }
 }
 
+const char *response_content_type(const struct cicada_response *response)
+{
+    if (response->content_type != NULL || response->body.len == 0)
+        return response->content_type;
+    return response->writing ? "application/json" : "application/octet-stream";
+}
+
 int response_send(const struct cicada_response *response, struct http_request *http, struct err *err)
 {
-    struct http_header headers[RESPONSE_HEADERS_MAX + 2];
+    struct http_header headers[RESPONSE_HEADERS_MAX + 3];
+    const char *content_type = response_content_type(response);
     size_t count = 0;
 
-    if (response->content_type != NULL)
-        headers[count++] = (struct http_header){"Content-Type", response->content_type};
-    else if (response->body.len > 0)
-        headers[count++] = (struct http_header){
-            "Content-Type", response->writing ? "application/json" : "application/octet-stream"};
+    if (content_type != NULL)
+        headers[count++] = (struct http_header){"Content-Type", content_type};
+    if (response->replayed)
+        headers[count++] = (struct http_header){"Idempotency-Replayed", "true"};
     headers[count++] = (struct http_header){"X-Request-Id", response->request_id};
     for (size_t i = 0; i < response->header_count; i++)
         headers[count++] = response->headers[i];

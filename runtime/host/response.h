@@ -36,6 +36,7 @@ struct cicada_response {
     struct strbuf body;
     size_t max_bytes;
     bool is_problem;
+    bool replayed;                         /* a stored answer: the caller is told */
     bool writing;                          /* the body is JSON, written piece by piece */
     int depth;                             /* open objects and arrays */
     bool in_array[RESPONSE_DEPTH_MAX + 1]; /* by depth, from 1 */
@@ -52,6 +53,8 @@ void response_release(struct cicada_response *response);
 int response_check(const struct cicada_response *response, struct err *err) MUST_CHECK;
 /* Replaces all, headers too. retry_after_s 0: no Retry-After. */
 void response_set_problem(struct cicada_response *response, const struct problem *problem, int retry_after_s);
+/* As it is sent; NULL: none. */
+const char *response_content_type(const struct cicada_response *response);
 /* Sends it. ERR_IO: the peer is gone. */
 int response_send(const struct cicada_response *response, struct http_request *http,
                   struct err *err) MUST_CHECK;

@@ -9,21 +9,23 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/version.h"
 #include "runtime/host/admin.h"
 #include "runtime/host/announcer.h"
 #include "runtime/host/c_function.h"
 #include "runtime/host/drain.h"
 #include "runtime/host/lifecycle.h"
 #include "runtime/host/service.h"
-#include "runtime/host/slow_log.h"
 #include "runtime/host/spec.h"
 #include "runtime/host/termination.h"
 #include "runtime/postgres/postgres.h"
+#include "runtime/schema/schema.h"
 
 #define HEADER_TIMEOUT_MS     10000
 #define KEEP_ALIVE_TIMEOUT_MS 60000 /* longer than a gateway's, so that it is the gateway who closes */
 #define CONNECT_TIMEOUT_MS    5000
 #define TICK_MS               250
+#define SCHEMA_TIMEOUT_MS     8000 /* of one attempt: longer than cicada.sql waits for others */
 #define DRAIN_TICK_MS         10
 #define END_MS                2000 /* for threads that were told to end */
 
@@ -90,8 +92,6 @@ static int make_pool(struct runtime *runtime, struct err *err)
         .size = runtime->spec.pool_size,
         .isolation = runtime->spec.isolation,
         .connect_timeout_ms = CONNECT_TIMEOUT_MS,
-        .slow_statement_ms = runtime->options->slow_statement_ms,
-        .on_slow_statement = runtime->options->slow_statement_ms > 0 ? slow_log_write : NULL,
     };
 
     if (!runtime->spec.has_database)
@@ -170,12 +170,12 @@ static int start_service(struct runtime *runtime, struct err *err)
                 .namespace = runtime->options->function_namespace,
                 .success_status = runtime->spec.success_status,
                 .response_max_bytes = (size_t)runtime->spec.response_max_bytes,
+                .idempotency = runtime->spec.idempotency,
                 .pool = runtime->pool,
             },
         .board = runtime->board,
         .stuck_grace_ms = runtime->options->stuck_grace_ms,
         .metrics = host_metrics_requests(runtime->host_metrics),
-        .access_log = runtime->options->access_log,
     };
     struct http_server_settings server = {
         .listen = runtime->options->listen,
@@ -203,7 +203,57 @@ static int start_service(struct runtime *runtime, struct err *err)
     return 0;
 }
 
-static int start(struct runtime *runtime, struct failure *failure)
+/* The signal, or 0 after `timeout_ms`. */
+static int wait_for_signal(const sigset_t *signals, int64_t timeout_ms)
+{
+    struct timespec timeout = {timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000L};
+    int number = sigtimedwait(signals, NULL, &timeout);
+
+    return number > 0 ? number : 0;
+}
+
+/* True if the server wants none of us. */
+static bool is_rejected(struct runtime *runtime, struct failure *failure)
+{
+    if (runtime->pool == NULL || !pg_pool_authentication_failed(runtime->pool))
+        return false;
+    failure->reason = "DatabaseUnreachable";
+    snprintf(failure->message, sizeof(failure->message),
+             "authentication: the server rejected the role or its password; a restart reads the Secret anew");
+    return true;
+}
+
+/* Until the database has what requests with an Idempotency-Key need, installed by us if need be. Without a reason in
+ * *failure: a signal came first. */
+static int await_schema(struct runtime *runtime, const sigset_t *signals, struct failure *failure)
+{
+    unsigned char digest[PG_SHA256_BYTES];
+    struct schema_view view;
+    struct pg_error error;
+
+    while (schema_ensure(runtime->pool, CICADA_VERSION, clock_monotonic_ms() + SCHEMA_TIMEOUT_MS, &view,
+                         &error) != 0) {
+        if (is_rejected(runtime, failure))
+            return -1;
+        log_warn("schema cicada: %s", error.message);
+        lifecycle_enter(&runtime->lifecycle, LIFECYCLE_STARTING, "DatabaseUnreachable", error.message);
+        if (wait_for_signal(signals, TICK_MS) != 0)
+            return -1;
+    }
+    if (view.state != SCHEMA_READY) {
+        failure->reason = "SchemaMissing";
+        schema_explain(&view, CICADA_VERSION, failure->message, sizeof(failure->message));
+        return -1;
+    }
+    if (pg_sha256("", 0, digest)) /* in memory from now on */
+        return 0;
+    failure->reason = "ContainerExited";
+    snprintf(failure->message, sizeof(failure->message),
+             "libpq is here without libcrypto, which http.idempotency needs");
+    return -1;
+}
+
+static int start(struct runtime *runtime, const sigset_t *signals, struct failure *failure)
 {
     struct err err = ERR_INIT;
 
@@ -218,6 +268,8 @@ static int start(struct runtime *runtime, struct failure *failure)
         return fail(failure, "HandlerLoadFailed", &err);
     if (runtime->pool != NULL) /* after the handler: both go through the dynamic loader's one lock */
         pg_pool_start(runtime->pool);
+    if (runtime->spec.idempotency != IDEMPOTENCY_NONE && await_schema(runtime, signals, failure) != 0)
+        return -1;
     if (start_service(runtime, &err) != 0)
         return fail(failure, "ContainerExited", &err);
     lifecycle_enter(&runtime->lifecycle, LIFECYCLE_SERVING, "", "");
@@ -226,15 +278,6 @@ static int start(struct runtime *runtime, struct failure *failure)
     log_info("serving wall_us=%lld load_ms=%.1f listen_ms=%.1f", (long long)clock_wall_us(),
              (double)runtime->load_us / 1000, (double)runtime->listen_us / 1000);
     return 0;
-}
-
-/* The signal, or 0 after `timeout_ms`. */
-static int wait_for_signal(const sigset_t *signals, int64_t timeout_ms)
-{
-    struct timespec timeout = {timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000L};
-    int number = sigtimedwait(signals, NULL, &timeout);
-
-    return number > 0 ? number : 0;
 }
 
 /* Looks for what ends a process that serves. */
@@ -248,11 +291,8 @@ static void look_after(struct runtime *runtime, struct failure *failure)
         snprintf(failure->message, sizeof(failure->message),
                  "%s:%s: request %s overran its deadline by more than %lld ms", runtime->spec.handler_file,
                  runtime->spec.handler_symbol, request_id, (long long)runtime->options->stuck_grace_ms);
-    } else if (runtime->pool != NULL && pg_pool_authentication_failed(runtime->pool)) {
-        failure->reason = "DatabaseUnreachable";
-        snprintf(
-            failure->message, sizeof(failure->message),
-            "authentication: the server rejected the role or its password; a restart reads the Secret anew");
+    } else {
+        (void)is_rejected(runtime, failure);
     }
 }
 
@@ -346,7 +386,7 @@ int runtime_run(const struct runtime_options *options, struct crash_board *board
     lifecycle_init(&runtime->lifecycle);
     runtime->metrics = metrics_new();
     runtime->host_metrics = host_metrics_new(runtime->metrics, clock_monotonic_us(), board->restarts);
-    if (start(runtime, &failure) == 0) {
+    if (start(runtime, signals, &failure) == 0) {
         serve(runtime, signals, &failure);
         at_rest = !failure.at_once && drain(runtime, signals, &failure);
     }

@@ -10,6 +10,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/host/admission.h"
 #include "runtime/host/crash_watch.h"
+#include "runtime/host/idempotency.h"
 #include "runtime/host/path_template.h"
 #include "runtime/host/watchdog.h"
 
@@ -22,6 +23,7 @@ struct service {
     struct watchdog *watchdog;
     struct trace_ids trace_ids;
     _Atomic int64_t busy_us;
+    atomic_uint stored; /* answers with an Idempotency-Key */
 };
 
 static void answer_late(void *arg, struct invocation *invocation);
@@ -115,17 +117,13 @@ static bool read_request(struct service *service, struct invocation *invocation,
     }
     if (!invocation->trace.continued) /* it tells of another trace */
         request_drop_header(request, "tracestate");
-    return true;
+    return idempotency_read_key(invocation);
 }
 
 /* False: the response says why not. */
 static bool admit(struct service *service, struct invocation *invocation)
 {
-    int64_t begin_us = clock_monotonic_us();
-    enum admission_result result = admission_enter(service->admission, invocation->deadline_ms);
-
-    invocation->waited_us = clock_monotonic_us() - begin_us;
-    switch (result) {
+    switch (admission_enter(service->admission, invocation->deadline_ms)) {
     case ADMISSION_ENTERED:
         return true;
     case ADMISSION_FULL:
@@ -157,14 +155,9 @@ static bool run(struct service *service, struct invocation *invocation)
     return !answered;
 }
 
-/* After the answer was sent. */
-static void record(struct service *service, int status, const struct invocation *invocation)
+static void count_answer(struct service *service, int status, const struct invocation *invocation)
 {
-    int64_t took_us = clock_monotonic_us() - invocation->start_us;
-
-    request_metrics_answered(service->settings.metrics, status, took_us);
-    if (access_log_wants(&service->settings.access_log, status, invocation->trace.span_id))
-        access_log_write(invocation->http, status, took_us, invocation->waited_us);
+    request_metrics_answered(service->settings.metrics, status, clock_monotonic_us() - invocation->start_us);
 }
 
 /* On the watchdog's thread, while the handler still uses all of the invocation but `http`. */
@@ -188,7 +181,7 @@ static void answer_late(void *arg, struct invocation *invocation)
     http_request_answer_from_elsewhere(invocation->http);
     if (response_send(&response, invocation->http, &err) != 0)
         log_debug("the answer did not reach the peer: %s", err.msg);
-    record(service, problem->status, invocation);
+    count_answer(service, problem->status, invocation);
     database_cancel(&invocation->database);
     response_release(&response);
     arena_release(&arena);
@@ -211,8 +204,10 @@ void service_handle(void *arg, struct http_request *http)
         run(service, &invocation)) {
         if (response_send(&invocation.response, http, &err) != 0)
             log_debug("the answer did not reach the peer: %s", err.msg);
-        record(service, invocation.response.status, &invocation);
+        count_answer(service, invocation.response.status, &invocation);
     }
+    if (invocation.stored && atomic_fetch_add(&service->stored, 1) % IDEMPOTENCY_PURGE_EVERY == 0)
+        idempotency_purge(service->settings.target.pool);
     invocation_release(&invocation);
     log_scope_clear();
 }

@@ -131,8 +131,7 @@ int schema_migrate(struct pg_pool *pool, int64_t deadline_ms, int *ret_from, int
 int schema_grant(struct pg_pool *pool, const char *role, int64_t deadline_ms, struct pg_error *error)
 {
     struct pg_transaction *tx = pg_transaction_new(pool, /* read_only= */ false, deadline_ms);
-    struct pg_result *result;
-    int rc = pg_query_commit(tx, "SELECT cicada.grant_to($1)", 1, &role, &result, error);
+    int rc = pg_query_commit(tx, "SELECT cicada.grant_to($1)", 1, &role, /* ret_result= */ NULL, error);
 
     pg_transaction_free(tx);
     return rc;

@@ -129,7 +129,12 @@ void runtime_process_start(struct runtime_process *process, const struct runtime
     if (process->pid == 0)
         exec_runtime(process, settings);
     if (serving)
-        wait_until(accepts, process, "the runtime serves");
+        runtime_process_await(process);
+}
+
+void runtime_process_await(struct runtime_process *process)
+{
+    wait_until(accepts, process, "the runtime serves");
 }
 
 struct ending {

@@ -30,6 +30,8 @@ struct runtime_process_settings {
 /* Starts it and, if `serving`, waits until its function port accepts. */
 void runtime_process_start(struct runtime_process *process, const struct runtime_process_settings *settings,
                            bool serving);
+/* Waits until its function port accepts. */
+void runtime_process_await(struct runtime_process *process);
 /* SIGTERM, then as runtime_process_wait(). */
 int runtime_process_stop(struct runtime_process *process);
 /* Waits for the end; the exit code, or 128 + signal. */

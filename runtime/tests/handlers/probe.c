@@ -79,6 +79,27 @@ static int write_note(struct cicada_request *req, struct cicada_context *ctx, st
     return CICADA_OK;
 }
 
+/* Inserts a note and answers with what is hard to keep as it is; `n`: so many bytes instead. */
+static int created(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+{
+    long count = number(req, "n");
+    char *bytes = malloc((size_t)count + 255);
+
+    if (cicada_execute(ctx, "INSERT INTO runtime_test.notes (text) VALUES ('created')", CICADA_NO_PARAMS) !=
+        CICADA_OK)
+        count = -1;
+    for (long i = 0; i < count + 255; i++)
+        bytes[i] = (char)(i % 255 + 1);
+    cicada_response_status(res, 201);
+    cicada_response_header(res, "Location", "/notes/1");
+    cicada_response_header(res, "Set-Cookie", "a=1");
+    cicada_response_header(res, "Set-Cookie", "b=2: 3");
+    cicada_response_header(res, "Content-Type", "application/x-probe; v=\"1\"");
+    cicada_response_body(res, bytes, (size_t)(count > 0 ? count : 255));
+    free(bytes);
+    return count >= 0 ? CICADA_OK : CICADA_FAIL;
+}
+
 static int types(struct cicada_context *ctx, struct cicada_response *res)
 {
     struct cicada_result *row;
@@ -122,10 +143,6 @@ static int probe(struct cicada_request *req, struct cicada_context *ctx, struct 
         return cicada_execute(ctx, "SELECT 1", CICADA_NO_PARAMS);
     if (strcmp(what, "sql") == 0)
         return cicada_execute(ctx, cicada_request_query(req, "sql"), CICADA_NO_PARAMS);
-    if (strcmp(what, "slow") == 0) /* a statement of ?ms= with the parameter ?text= */
-        return cicada_execute(ctx, "SELECT pg_sleep($1::float8 / 1000), $2::text FROM generate_series(1, 1)",
-                              CICADA_PARAMS(cicada_double((double)number(req, "ms")),
-                                            cicada_text(cicada_request_query(req, "text"))));
     if (strcmp(what, "header") == 0) { /* the value of the header ?name= */
         const char *value = cicada_request_header(req, cicada_request_query(req, "name"));
         cicada_write_begin_object(res, NULL);
@@ -134,6 +151,8 @@ static int probe(struct cicada_request *req, struct cicada_context *ctx, struct 
         cicada_write_end(res);
         return CICADA_OK;
     }
+    if (strcmp(what, "created") == 0)
+        return created(req, ctx, res);
     if (strcmp(what, "body") == 0) {
         size_t len;
         const char *body = cicada_request_body(req, &len);

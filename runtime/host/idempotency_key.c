@@ -1,0 +1,124 @@
+#include "runtime/host/idempotency_key.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "runtime/base/mem.h"
+
+#define HEADER "Idempotency-Key"
+
+static const char token_characters[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~:/";
+
+struct key_writer {
+    char *key;
+    size_t len;
+};
+
+/* False: too long. */
+static bool put(struct key_writer *writer, char c)
+{
+    if (writer->len == IDEMPOTENCY_KEY_MAX_BYTES)
+        return false;
+    writer->key[writer->len++] = c;
+    return true;
+}
+
+static int too_long(struct err *err)
+{
+    return err_set(err, ERR_INVALID, HEADER ": longer than %d bytes", IDEMPOTENCY_KEY_MAX_BYTES);
+}
+
+/* After the first quote. *ret_end: behind the last one. */
+static int parse_string(const char *at, struct key_writer *writer, const char **ret_end, struct err *err)
+{
+    for (; *at != '"'; at++) {
+        if (*at == '\0')
+            return err_set(err, ERR_INVALID, HEADER ": the closing quote is missing");
+        if (*at == '\\' && *++at != '"' && *at != '\\')
+            return err_set(err, ERR_INVALID, HEADER ": a backslash may only stand before \" and \\");
+        if (*at < ' ' || *at > '~')
+            return err_set(err, ERR_INVALID, HEADER ": has a character that is not printable ASCII");
+        if (!put(writer, *at))
+            return too_long(err);
+    }
+    *ret_end = at + 1;
+    return 0;
+}
+
+static int parse_token(const char *at, struct key_writer *writer, const char **ret_end, struct err *err)
+{
+    size_t len = strspn(at, token_characters);
+
+    for (size_t i = 0; i < len; i++)
+        if (!put(writer, at[i]))
+            return too_long(err);
+    *ret_end = at + len;
+    return 0;
+}
+
+int idempotency_key_parse(const char *value, char ret_key[IDEMPOTENCY_KEY_MAX_BYTES + 1], struct err *err)
+{
+    struct key_writer writer = {.key = ret_key};
+    const char *end = NULL;
+    int rc;
+
+    value += strspn(value, " ");
+    rc = *value == '"' ? parse_string(value + 1, &writer, &end, err) : parse_token(value, &writer, &end, err);
+    if (rc != 0)
+        return -1;
+    if (end[strspn(end, " ")] != '\0')
+        return err_set(err, ERR_INVALID, HEADER ": must be one string in quotes");
+    if (writer.len == 0)
+        return err_set(err, ERR_INVALID, HEADER ": is empty");
+    ret_key[writer.len] = '\0';
+    return 0;
+}
+
+int idempotency_key_find(const struct cicada_request *request, const char **ret_value, struct err *err)
+{
+    *ret_value = NULL;
+    for (size_t i = 0; i < request->headers.count; i++) {
+        if (strcasecmp(request->headers.fields[i].name, HEADER) != 0)
+            continue;
+        if (*ret_value != NULL)
+            return err_set(err, ERR_INVALID, HEADER ": is there more than once");
+        *ret_value = request->headers.fields[i].value;
+    }
+    return 0;
+}
+
+static void print_hex(const unsigned char *bytes, size_t count, char *out)
+{
+    for (size_t i = 0; i < count; i++)
+        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
+}
+
+int idempotency_fingerprint(const struct cicada_request *request,
+                            char ret_fingerprint[IDEMPOTENCY_FINGERPRINT_SIZE], struct err *err)
+{
+    const char *authorization = request_header(request, "Authorization");
+    const struct {
+        const char *data;
+        size_t len;
+    } parts[] = {
+        {request->method, strlen(request->method)},
+        {request->raw_path, strlen(request->raw_path)},
+        {request->raw_query, strlen(request->raw_query)},
+        {request->body, request->body_len},
+        {authorization ? authorization : "", authorization ? strlen(authorization) : 0},
+    };
+    unsigned char digests[ARRAY_SIZE(parts)][PG_SHA256_BYTES];
+    unsigned char whole[PG_SHA256_BYTES];
+
+    for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
+        if (!pg_sha256(parts[i].data, parts[i].len, digests[i]))
+            return err_set(err, ERR_UNAVAILABLE, "libpq is here without libcrypto, which has SHA-256");
+    if (!pg_sha256(digests, sizeof(digests), whole))
+        return err_set(err, ERR_UNAVAILABLE, "SHA-256 failed");
+    ret_fingerprint[0] = '\\';
+    ret_fingerprint[1] = 'x';
+    print_hex(whole, sizeof(whole), ret_fingerprint + 2);
+    return 0;
+}
