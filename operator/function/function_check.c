@@ -224,7 +224,7 @@ static const char *check_parameter(const cJSON *parameters, const cJSON *paramet
     }
     const cJSON *value = present(parameter, "default");
     if (value && (!cJSON_IsString(value) || strlen(value->valuestring) > FUNCTION_DEFAULT_MAX_BYTES)) {
-        return "default must be a string of at most 1024 characters";
+        return "default must be a string of at most 1024 bytes";
     }
     return is_named_before(parameters, parameter, name) ? "must not be listed twice" : NULL;
 }

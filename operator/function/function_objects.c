@@ -9,7 +9,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
-#define PROJECTED_TEXT_MAX 2048 /* of messages; Kubernetes keeps up to 4096 bytes of a termination message */
+#define PROJECTED_TEXT_MAX 4096 /* of messages: what Kubernetes keeps of a termination message */
 #define ADDRESSES_MAX      64
 
 static char *dup_cut(const char *text)

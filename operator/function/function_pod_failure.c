@@ -10,7 +10,8 @@
 
 /* A node may be on its way; people are told after this. */
 #define UNSCHEDULABLE_GRACE_MS 10000
-#define LAST_LINE_MAX          300
+#define LOG_LINE_MAX_BYTES     300 /* of a line that the container happened to print */
+#define MESSAGE_MAX_BYTES      600 /* of the runtime's own message: all that it writes (its termination.c) */
 /* Shells and kubelets report an end by signal n as exit code 128 + n. */
 #define SIGNAL_EXIT_BASE 128
 
@@ -98,13 +99,13 @@ static char *read_end_message(const struct container_end *end, char reason[CONDI
     struct err ignored = ERR_INIT;
     snprintf(reason, CONDITION_REASON_SIZE, "ContainerExited");
     if (line[0] != '{' || json_parse(line, strlen(line), JSON_DEPTH_MAX, &tree, &ignored)) {
-        return xstrndup(line, LAST_LINE_MAX);
+        return xstrndup(line, LOG_LINE_MAX_BYTES);
     }
     if (is_any_of(json_string(tree, "reason"), reasons, ARRAY_SIZE(reasons))) {
         snprintf(reason, CONDITION_REASON_SIZE, "%s", json_string(tree, "reason"));
     }
     const char *message = json_string(tree, "message");
-    return xstrndup(message ? message : line, LAST_LINE_MAX);
+    return message ? xstrndup(message, MESSAGE_MAX_BYTES) : xstrndup(line, LOG_LINE_MAX_BYTES);
 }
 
 static void describe_exit(const struct container_end *end, char *out, size_t size)

@@ -90,7 +90,7 @@ const char *function_text_check_parameter(const char *text)
 
 const char *function_text_check_sql(const char *text)
 {
-    return text[0] != '\0' && strlen(text) <= FUNCTION_SQL_MAX ? NULL : "must be 1 to 65536 characters";
+    return text[0] != '\0' && strlen(text) <= FUNCTION_SQL_MAX ? NULL : "must be 1 to 65536 bytes";
 }
 
 const char *function_text_check_host(const char *text)

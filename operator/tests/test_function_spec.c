@@ -160,7 +160,7 @@ static const struct refusal refusals[] = {
     {"{handler: null}", "spec: must have exactly one of handler and sql"},
     {"{handler: \"a.so:f\", sql: \"SELECT 1\"}", "spec: must have exactly one of handler and sql"},
     {"{sql: \"SELECT 1\"}", "spec: sql needs database"},
-    {"{sql: \"\", database: {secretRef: {name: a}}}", "spec.sql: must be 1 to 65536 characters"},
+    {"{sql: \"\", database: {secretRef: {name: a}}}", "spec.sql: must be 1 to 65536 bytes"},
     {"{sql: \"SELECT 1\", database: {secretRef: {name: a}}, result: rows}",
      "spec.result: must be one of Rows, Row, Value, None"},
     {"{sql: \"SELECT 1\", database: {secretRef: {name: a}}, parameters: [{name: a}, {name: \"a b\"}]}",
