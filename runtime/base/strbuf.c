@@ -79,6 +79,12 @@ void strbuf_advance(struct strbuf *sb, size_t len)
 
 int strbuf_append(struct strbuf *sb, const void *data, size_t len)
 {
+    if (len > 0 && len < sb->alloc - sb->len && !sb->overflow) { /* the usual case, as short as it can be */
+        memcpy(sb->buf + sb->len, data, len);
+        sb->len += len;
+        sb->buf[sb->len] = '\0';
+        return 0;
+    }
     char *room = strbuf_reserve(sb, len);
     if (!room) {
         return -1;
@@ -129,6 +135,17 @@ int strbuf_vappendf(struct strbuf *sb, const char *format, va_list args)
     }
     va_end(again);
     return result;
+}
+
+int strbuf_append_uint64(struct strbuf *sb, uint64_t value)
+{
+    char digits[20];
+    size_t at = sizeof(digits);
+    do {
+        digits[--at] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    return strbuf_append(sb, digits + at, sizeof(digits) - at);
 }
 
 static bool is_plain_json(unsigned char c)

@@ -240,7 +240,7 @@ size_t text_json_escape(const char *text, size_t len, char out[TEXT_JSON_ESCAPE_
     return sequence;
 }
 
-void random_bytes(void *out, size_t count)
+static void kernel_random_bytes(void *out, size_t count)
 {
     unsigned char *bytes = out;
     while (count > 0) {
@@ -255,6 +255,26 @@ void random_bytes(void *out, size_t count)
         bytes += got;
         count -= (size_t)got;
     }
+}
+
+/* Small requests are served from a stock: the system call would cost more than all else that a request's id does. */
+#define RANDOM_STOCK_BYTES 256
+
+void random_bytes(void *out, size_t count)
+{
+    static _Thread_local unsigned char stock[RANDOM_STOCK_BYTES];
+    static _Thread_local size_t left;
+    if (count > sizeof(stock)) {
+        kernel_random_bytes(out, count);
+        return;
+    }
+    if (count > left) {
+        kernel_random_bytes(stock, sizeof(stock));
+        left = sizeof(stock);
+    }
+    left -= count;
+    memcpy(out, stock + left, count);
+    memset(stock + left, 0, count); /* nobody gets them twice */
 }
 
 static void write_hex(char *out, const unsigned char *bytes, size_t count)

@@ -30,6 +30,7 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
     invocation->http = http;
     invocation->start_us = clock_monotonic_us();
     invocation->deadline_ms = deadline_ms;
+    invocation->waited_us = 0;
     invocation->idempotency_key = invocation->fingerprint = NULL;
     invocation->invoked = invocation->answered = invocation->stored = false;
     invocation->retries = 0;

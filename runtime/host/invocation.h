@@ -61,6 +61,7 @@ struct invocation {
     const struct invocation_target *target;
     struct arena arena;
     int64_t start_us, deadline_ms;
+    int64_t waited_us; /* for a place */
     char request_id[REQUEST_ID_MAX + 1];
     struct trace_context trace;
     struct cicada_request request;

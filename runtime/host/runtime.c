@@ -16,6 +16,7 @@
 #include "runtime/host/drain.h"
 #include "runtime/host/lifecycle.h"
 #include "runtime/host/service.h"
+#include "runtime/host/slow_log.h"
 #include "runtime/host/spec.h"
 #include "runtime/host/termination.h"
 #include "runtime/postgres/postgres.h"
@@ -92,6 +93,8 @@ static int make_pool(struct runtime *runtime, struct err *err)
         .size = runtime->spec.pool_size,
         .isolation = runtime->spec.isolation,
         .connect_timeout_ms = CONNECT_TIMEOUT_MS,
+        .slow_statement_ms = runtime->options->slow_statement_ms,
+        .on_slow_statement = runtime->options->slow_statement_ms > 0 ? slow_log_write : NULL,
     };
 
     if (!runtime->spec.has_database)
@@ -176,6 +179,7 @@ static int start_service(struct runtime *runtime, struct err *err)
         .board = runtime->board,
         .stuck_grace_ms = runtime->options->stuck_grace_ms,
         .metrics = host_metrics_requests(runtime->host_metrics),
+        .access_log = runtime->options->access_log,
     };
     struct http_server_settings server = {
         .listen = runtime->options->listen,

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "runtime/host/access_log.h"
 #include "runtime/host/crash_board.h"
 
 struct runtime_options {
@@ -22,6 +23,9 @@ struct runtime_options {
     char *pod_name, *pod_uid;
     char *termination_log;
     char *log_level;
+    char *access_log_text;
+    struct access_log access_log; /* what the text says */
+    int64_t slow_statement_ms;    /* 0: none is logged */
     int64_t stuck_grace_ms;
     bool migrate;
     char *grant_to;

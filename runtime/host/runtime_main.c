@@ -87,6 +87,21 @@ static const struct option_spec specs[] = {
      .offset = AT(log_level),
      .default_text = "info",
      .help = "debug, info, warn or error."},
+    {.name = "access-log",
+     .env = "CICADA_ACCESS_LOG",
+     .type = OPTION_STRING,
+     .offset = AT(access_log_text),
+     .default_text = "off",
+     .help =
+         "Log lines for requests: off, all, or the fraction of them from 0 to 1; unless off, 5xx always."},
+    {.name = "slow-statement-ms",
+     .env = "CICADA_SLOW_STATEMENT_MS",
+     .type = OPTION_INT64,
+     .offset = AT(slow_statement_ms),
+     .default_text = "1000",
+     .min = 0,
+     .max = 3600000,
+     .help = "Statements that take as long are logged, without values; 0: none is."},
     {.name = "stuck-grace-ms",
      .env = "CICADA_STUCK_GRACE_MS",
      .type = OPTION_INT64,
@@ -163,12 +178,30 @@ static int run(const struct runtime_options *options)
     return code;
 }
 
+/* What options.h takes as text. False: one is wrong, and standard error says which. */
+static bool read_texts(struct runtime_options *options)
+{
+    enum log_level level;
+
+    if (!log_level_parse(options->log_level, &level)) {
+        fprintf(stderr, "cicada-runtime: CICADA_LOG_LEVEL: \"%s\" is not debug, info, warn or error\n",
+                options->log_level);
+        return false;
+    }
+    if (!access_log_parse(options->access_log_text, &options->access_log)) {
+        fprintf(stderr, "cicada-runtime: CICADA_ACCESS_LOG: \"%s\" is not off, all or a number from 0 to 1\n",
+                options->access_log_text);
+        return false;
+    }
+    log_set_level(level);
+    return true;
+}
+
 int main(int argc, char **argv)
 {
     int64_t start_wall_us = clock_wall_us();
     struct runtime_options options = {0};
     enum options_result result;
-    enum log_level level;
     struct err err = ERR_INIT;
     int first_argument, code;
 
@@ -185,14 +218,7 @@ int main(int argc, char **argv)
         return code;
     }
     log_info("start wall_us=%lld", (long long)start_wall_us);
-    if (!log_level_parse(options.log_level, &level)) {
-        fprintf(stderr, "cicada-runtime: CICADA_LOG_LEVEL: \"%s\" is not debug, info, warn or error\n",
-                options.log_level);
-        options_release(&table, &options);
-        return EXIT_USAGE;
-    }
-    log_set_level(level);
-    code = run(&options);
+    code = read_texts(&options) ? run(&options) : EXIT_USAGE;
     options_release(&table, &options);
     return code;
 }

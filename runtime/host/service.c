@@ -123,7 +123,11 @@ static bool read_request(struct service *service, struct invocation *invocation,
 /* False: the response says why not. */
 static bool admit(struct service *service, struct invocation *invocation)
 {
-    switch (admission_enter(service->admission, invocation->deadline_ms)) {
+    int64_t begin_us = clock_monotonic_us();
+    enum admission_result result = admission_enter(service->admission, invocation->deadline_ms);
+
+    invocation->waited_us = clock_monotonic_us() - begin_us;
+    switch (result) {
     case ADMISSION_ENTERED:
         return true;
     case ADMISSION_FULL:
@@ -155,9 +159,14 @@ static bool run(struct service *service, struct invocation *invocation)
     return !answered;
 }
 
-static void count_answer(struct service *service, int status, const struct invocation *invocation)
+/* After the answer was sent. */
+static void record(struct service *service, int status, const struct invocation *invocation)
 {
-    request_metrics_answered(service->settings.metrics, status, clock_monotonic_us() - invocation->start_us);
+    int64_t took_us = clock_monotonic_us() - invocation->start_us;
+
+    request_metrics_answered(service->settings.metrics, status, took_us);
+    if (access_log_wants(&service->settings.access_log, status, invocation->trace.span_id))
+        access_log_write(invocation->http, status, took_us, invocation->waited_us);
 }
 
 /* On the watchdog's thread, while the handler still uses all of the invocation but `http`. */
@@ -181,7 +190,7 @@ static void answer_late(void *arg, struct invocation *invocation)
     http_request_answer_from_elsewhere(invocation->http);
     if (response_send(&response, invocation->http, &err) != 0)
         log_debug("the answer did not reach the peer: %s", err.msg);
-    count_answer(service, problem->status, invocation);
+    record(service, problem->status, invocation);
     database_cancel(&invocation->database);
     response_release(&response);
     arena_release(&arena);
@@ -204,7 +213,7 @@ void service_handle(void *arg, struct http_request *http)
         run(service, &invocation)) {
         if (response_send(&invocation.response, http, &err) != 0)
             log_debug("the answer did not reach the peer: %s", err.msg);
-        count_answer(service, invocation.response.status, &invocation);
+        record(service, invocation.response.status, &invocation);
     }
     if (invocation.stored && atomic_fetch_add(&service->stored, 1) % IDEMPOTENCY_PURGE_EVERY == 0)
         idempotency_purge(service->settings.target.pool);

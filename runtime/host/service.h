@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "runtime/host/access_log.h"
 #include "runtime/host/crash_board.h"
 #include "runtime/host/invocation.h"
 #include "runtime/host/request_metrics.h"
@@ -25,6 +26,7 @@ struct service_settings {
     struct crash_board *board; /* NULL: none */
     int64_t stuck_grace_ms;    /* how late a handler may be before service_stuck() names it */
     struct request_metrics *metrics;
+    struct access_log access_log;
 };
 
 struct service_figures {

@@ -11,6 +11,7 @@
 #include "runtime/http/problem.h"
 
 #define RESPONSE_HEAD_MAX_BYTES 65536
+#define HEAD_USUAL_BYTES        512 /* room that is made at once */
 /* Up to here head and body, or a chunk, go out by one write. */
 #define ONE_WRITE_MAX_BYTES 65536
 /* A client that takes longer for this many bytes loses its connection. */
@@ -72,6 +73,9 @@ int http_request_respond(struct http_request *req, int status, const struct http
     }
     CLEANUP_STRBUF struct strbuf out;
     strbuf_init(&out, RESPONSE_HEAD_MAX_BYTES + ONE_WRITE_MAX_BYTES);
+    if (body_len <= ONE_WRITE_MAX_BYTES) {
+        (void)strbuf_reserve(&out, HEAD_USUAL_BYTES + body_len);
+    }
     bool has_body = http_status_has_body(status);
     if (append_head(req, &out, status, has_body ? HTTP_FRAMING_LENGTH : HTTP_FRAMING_NONE, body_len, headers,
                     header_count, err) < 0) {

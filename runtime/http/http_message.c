@@ -95,15 +95,22 @@ static const char *date_now(void)
 
 static bool is_token(const char *text)
 {
-    static const char others[] = "!#$%&'*+-.^_`|~";
+    static const bool allowed[256] = {
+        ['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true, ['!'] = true,  ['#'] = true,
+        ['$'] = true,         ['%'] = true,         ['&'] = true,         ['\''] = true, ['*'] = true,
+        ['+'] = true,         ['-'] = true,         ['.'] = true,         ['^'] = true,  ['_'] = true,
+        ['`'] = true,         ['|'] = true,         ['~'] = true,
+    };
     const char *p = text;
-    for (; *p; p++) {
-        bool alphanumeric = (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || (*p >= '0' && *p <= '9');
-        if (!alphanumeric && !strchr(others, *p)) {
-            return false;
-        }
+    while (allowed[(unsigned char)*p]) {
+        p++;
     }
-    return p > text;
+    return *p == '\0' && p > text;
+}
+
+bool http_name_is(const char *name, const char *expected)
+{
+    return (name[0] | 0x20) == (expected[0] | 0x20) && strcasecmp(name, expected) == 0;
 }
 
 static bool is_field_value(const char *text)
@@ -126,7 +133,7 @@ static bool is_servers_own(const char *name)
     static const char *const names[] = {"Connection", "Content-Length",    "Date",
                                         "Keep-Alive", "Transfer-Encoding", "Upgrade"};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-        if (strcasecmp(name, names[i]) == 0) {
+        if (http_name_is(name, names[i])) {
             return true;
         }
     }
@@ -156,10 +163,18 @@ int http_response_head_append(struct strbuf *out, const struct http_response_hea
         return -1;
     }
     size_t start_len = out->len;
-    strbuf_appendf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\nConnection: %s\r\n", head->status,
-                   http_status_text(head->status), date_now(), head->keep_alive ? "keep-alive" : "close");
+    /* Piece by piece: printf() would take as long as all the rest of an answer. */
+    strbuf_append_str(out, "HTTP/1.1 ");
+    strbuf_append_uint64(out, (uint64_t)head->status);
+    strbuf_append_char(out, ' ');
+    strbuf_append_str(out, http_status_text(head->status));
+    strbuf_append_str(out, "\r\nDate: ");
+    strbuf_append_str(out, date_now());
+    strbuf_append_str(out, head->keep_alive ? "\r\nConnection: keep-alive\r\n" : "\r\nConnection: close\r\n");
     if (head->framing == HTTP_FRAMING_LENGTH) {
-        strbuf_appendf(out, "Content-Length: %zu\r\n", head->length);
+        strbuf_append_str(out, "Content-Length: ");
+        strbuf_append_uint64(out, head->length);
+        strbuf_append_str(out, "\r\n");
     } else if (head->framing == HTTP_FRAMING_CHUNKED) {
         strbuf_append_str(out, "Transfer-Encoding: chunked\r\n");
     }
@@ -203,14 +218,14 @@ static int see_header(const struct http_header *header, struct seen *seen, struc
     if (!is_token(header->name)) {
         return err_set(err, ERR_INVALID, "malformed header name");
     }
-    if (strcasecmp(header->name, "Host") == 0) {
+    if (http_name_is(header->name, "Host")) {
         seen->hosts++;
-    } else if (strcasecmp(header->name, "Content-Length") == 0) {
+    } else if (http_name_is(header->name, "Content-Length")) {
         if (seen->content_length) {
             return err_set(err, ERR_INVALID, "repeated Content-Length");
         }
         seen->content_length = header->value;
-    } else if (strcasecmp(header->name, "Transfer-Encoding") == 0) {
+    } else if (http_name_is(header->name, "Transfer-Encoding")) {
         if (seen->transfer_encoding) {
             return err_set(err, ERR_INVALID, "repeated Transfer-Encoding");
         }

@@ -58,7 +58,7 @@ const char *http_request_query(const struct http_request *req)
 const char *http_request_header(const struct http_request *req, const char *name)
 {
     for (size_t i = 0; i < req->header_count; i++) {
-        if (strcasecmp(req->headers[i].name, name) == 0) {
+        if (http_name_is(req->headers[i].name, name)) {
             return req->headers[i].value;
         }
     }

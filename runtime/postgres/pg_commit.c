@@ -2,6 +2,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/postgres/pg_error.h"
+#include "runtime/postgres/pg_slow.h"
 #include "runtime/postgres/pg_transaction.h"
 
 #define ASK_AGAIN_MIN_MS 10
@@ -175,5 +176,8 @@ int pg_transaction_commit(struct pg_transaction *tx, struct pg_error *error)
     CLEANUP_PG_BATCH struct pg_batch batch;
     pg_batch_init(&batch, tx->connection, tx->deadline_ms);
     pg_batch_commit(&batch);
-    return pg_commit_finish(tx, &batch, pg_batch_run(&batch), error);
+    int64_t begin_us = pg_slow_begin(tx->pool);
+    int rc = pg_commit_finish(tx, &batch, pg_batch_run(&batch), error);
+    pg_slow_end(tx->pool, begin_us, "COMMIT", &batch, rc < 0 ? error : NULL);
+    return rc;
 }

@@ -55,6 +55,8 @@ struct pg_pool {
     int size;
     enum pg_isolation isolation;
     int64_t connect_timeout_ms;
+    int64_t slow_statement_us;
+    pg_slow_statement_fn *on_slow_statement;
     struct pg_housekeeping housekeeping;
     struct stop stop;
     struct pg_reaper reaper;

@@ -3,6 +3,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/postgres/pg_error.h"
+#include "runtime/postgres/pg_slow.h"
 #include "runtime/postgres/pg_transaction.h"
 #include "runtime/postgres/sql_guard.h"
 
@@ -208,7 +209,10 @@ static int send(struct pg_transaction *tx, struct statement *statement, struct p
         tx->connection->session_changed = true;
     pg_batch_init(batch, tx->connection, tx->deadline_ms);
     batch->result_max_bytes = tx->result_max_bytes;
-    return run(tx, statement, batch, error);
+    int64_t begin_us = pg_slow_begin(tx->pool);
+    int rc = run(tx, statement, batch, error);
+    pg_slow_end(tx->pool, begin_us, statement->sql, batch, rc < 0 ? error : NULL);
+    return rc;
 }
 
 static int query(struct pg_transaction *tx, struct statement *statement, struct pg_result **ret_result,

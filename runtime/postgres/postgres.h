@@ -21,15 +21,28 @@
 struct pg_pool;
 struct pg_transaction;
 struct pg_result;
+struct pg_error;
 
 enum pg_isolation { PG_READ_COMMITTED, PG_REPEATABLE_READ, PG_SERIALIZABLE };
+
+/* A statement or COMMIT that took long; borrowed for the call. */
+struct pg_slow_statement {
+    const char *sql;              /* as it was given: $1, not its value */
+    int64_t took_us;              /* without the wait for a connection */
+    int64_t rows;                 /* returned, or affected */
+    const struct pg_error *error; /* NULL: it succeeded */
+};
+/* On the thread that ran it. */
+typedef void pg_slow_statement_fn(const struct pg_slow_statement *slow);
 
 struct pg_pool_settings {
     const char *url; /* libpq URI or key=value list; checked against an allow-list of keys */
     int size;        /* most connections at once */
     enum pg_isolation isolation;
     int64_t connect_timeout_ms;
-    const char *application_name; /* "cicada shop/create-order" */
+    const char *application_name;            /* "cicada shop/create-order" */
+    int64_t slow_statement_ms;               /* what takes as long is told to: */
+    pg_slow_statement_fn *on_slow_statement; /* NULL: nobody */
 };
 
 /* What a failed database call was. Beside err.code: INVALID (statement refused), UNAVAILABLE, TIMEOUT, INTERNAL. */

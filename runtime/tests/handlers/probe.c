@@ -143,6 +143,10 @@ static int probe(struct cicada_request *req, struct cicada_context *ctx, struct 
         return cicada_execute(ctx, "SELECT 1", CICADA_NO_PARAMS);
     if (strcmp(what, "sql") == 0)
         return cicada_execute(ctx, cicada_request_query(req, "sql"), CICADA_NO_PARAMS);
+    if (strcmp(what, "slow") == 0) /* a statement of ?ms= with the parameter ?text= */
+        return cicada_execute(ctx, "SELECT pg_sleep($1::float8 / 1000), $2::text FROM generate_series(1, 1)",
+                              CICADA_PARAMS(cicada_double((double)number(req, "ms")),
+                                            cicada_text(cicada_request_query(req, "text"))));
     if (strcmp(what, "header") == 0) { /* the value of the header ?name= */
         const char *value = cicada_request_header(req, cicada_request_query(req, "name"));
         cicada_write_begin_object(res, NULL);
