@@ -348,7 +348,7 @@ static bool drain(struct runtime *runtime, const sigset_t *signals, struct failu
     return false;
 }
 
-/* In reverse order of the start. False: code of the function still runs, or a name is still being resolved. */
+/* In reverse order of the start. False: code of the function still runs, or a name is still being resolved, by us or by libpq. */
 static bool stop(struct runtime *runtime, bool at_rest)
 {
     int64_t deadline_ms = clock_monotonic_ms() + END_MS;
@@ -360,8 +360,10 @@ static bool stop(struct runtime *runtime, bool at_rest)
     http_server_stop(steal_ptr(&runtime->server));
     admin_stop(steal_ptr(&runtime->admin));
     service_free(runtime->service);
-    pg_pool_free(steal_ptr(&runtime->pool));
     c_function_stop(&runtime->function);
+    if (!pg_pool_stop(runtime->pool, deadline_ms))
+        return false;
+    pg_pool_free(steal_ptr(&runtime->pool));
     host_metrics_free(runtime->host_metrics);
     metrics_free(runtime->metrics);
     lifecycle_release(&runtime->lifecycle);

@@ -110,6 +110,8 @@ void *pg_connector_run(void *arg)
         }
         pg_wait_until(&pool->connector_wake, &pool->lock, until_ms);
     }
+    pool->connector_ended = true;
+    (void)pthread_cond_broadcast(&pool->connector_end);
     (void)pthread_mutex_unlock(&pool->lock);
     return NULL;
 }

@@ -35,6 +35,7 @@ int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_po
     pg_reaper_init(&pool->reaper);
     (void)pthread_mutex_init(&pool->lock, NULL);
     pg_wait_cond_init(&pool->connector_wake);
+    pg_wait_cond_init(&pool->connector_end);
     pool->waiters_end = &pool->waiters_first;
     *ret_pool = pool;
     return 0;
@@ -58,24 +59,35 @@ static struct pg_connection *pop_idle(struct pg_pool *pool)
     return connection;
 }
 
+bool pg_pool_stop(struct pg_pool *pool, int64_t deadline_ms)
+{
+    if (!pool)
+        return true;
+    stop_set(&pool->stop);
+    (void)pthread_mutex_lock(&pool->lock);
+    (void)pthread_cond_signal(&pool->connector_wake);
+    while (pool->started && !pool->connector_ended && clock_monotonic_ms() < deadline_ms)
+        pg_wait_until(&pool->connector_end, &pool->lock, deadline_ms);
+    bool ended = !pool->started || pool->connector_ended;
+    (void)pthread_mutex_unlock(&pool->lock);
+    return ended;
+}
+
 void pg_pool_free(struct pg_pool *pool)
 {
     if (!pool)
         return;
     assert(!pool->waiters_first);
-    stop_set(&pool->stop);
-    if (pool->started) {
-        (void)pthread_mutex_lock(&pool->lock);
-        (void)pthread_cond_signal(&pool->connector_wake);
-        (void)pthread_mutex_unlock(&pool->lock);
+    (void)!pg_pool_stop(pool, DEADLINE_NONE);
+    if (pool->started)
         (void)pthread_join(pool->connector, NULL);
-    }
     assert(pool->open == pool->idle_count); /* no transaction is left */
     while (pool->idle)
         pg_connection_close(pop_idle(pool));
     pg_reaper_release(&pool->reaper);
     stop_release(&pool->stop);
     (void)pthread_cond_destroy(&pool->connector_wake);
+    (void)pthread_cond_destroy(&pool->connector_end);
     (void)pthread_mutex_destroy(&pool->lock);
     pg_url_free(pool->url);
     free(pool->application_name);

@@ -63,8 +63,8 @@ struct pg_pool {
 
     pthread_mutex_t lock;
     pthread_t connector; /* the rest is guarded by lock */
-    bool started;
-    pthread_cond_t connector_wake;
+    bool started, connector_ended;
+    pthread_cond_t connector_wake, connector_end;
     struct pg_connection *idle; /* the first is lent next, the last is idle for the longest */
     int idle_count;
     int open; /* idle, lent, or being looked at */

@@ -70,7 +70,10 @@ struct pg_error {
 int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_pool, struct err *err)
     __attribute__((warn_unused_result));  /* ERR_INVALID: the URL; does not connect yet */
 void pg_pool_start(struct pg_pool *pool); /* begins to load libpq and open the first connection in a thread */
-void pg_pool_free(struct pg_pool *pool);  /* no transaction may be left */
+/* Ends the thread that connects; nothing can be borrowed any more. False: it still hangs at the deadline (libpq resolves names
+ * without a time limit), and the pool must not be freed. NULL is fine, also for pg_pool_free(). */
+bool pg_pool_stop(struct pg_pool *pool, int64_t deadline_ms) __attribute__((warn_unused_result));
+void pg_pool_free(struct pg_pool *pool); /* no transaction may be left; waits for that thread */
 
 struct pg_pool_stats {
     int open, idle, lent, waiting;
