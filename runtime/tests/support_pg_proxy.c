@@ -11,6 +11,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/base/stop.h"
+#include "runtime/base/text.h"
 
 #define LINKS_MAX 32
 #define TURN_MS   5
@@ -19,6 +20,7 @@
 struct link {
     int fds[2]; /* by direction of what is read: client, server; -1: closed */
     bool held, cut_answer;
+    size_t bytes_left; /* until it is cut; 0: for ever */
     struct pending {
         char data[CHUNK];
         size_t len;
@@ -38,6 +40,8 @@ struct pg_proxy {
     enum pg_proxy_action action;
     char pattern[64], replacement[64];
     size_t pattern_len;
+    struct pg_proxy_chaos chaos;
+    int cuts, commit_cuts;
 };
 
 static int listen_on(int port, int *ret_port)
@@ -79,23 +83,38 @@ static void cut(struct link *link)
     close_side(link, PG_PROXY_TO_CLIENT);
 }
 
+/* One that is free, or else one that only the server still knows of. */
+static struct link *find_link(struct pg_proxy *proxy)
+{
+    struct link *half = NULL;
+    for (size_t i = 0; i < LINKS_MAX; i++) {
+        struct link *link = &proxy->links[i];
+        if (link->fds[PG_PROXY_TO_SERVER] < 0 && link->fds[PG_PROXY_TO_CLIENT] < 0)
+            return link;
+        if (link->fds[PG_PROXY_TO_SERVER] < 0)
+            half = link;
+    }
+    if (half)
+        cut(half);
+    return half;
+}
+
 static void accept_one(struct pg_proxy *proxy)
 {
     int client = accept4(proxy->listener, NULL, NULL, SOCK_CLOEXEC);
     if (client < 0)
         return;
-    for (size_t i = 0; i < LINKS_MAX; i++) {
-        struct link *link = &proxy->links[i];
-        if (link->fds[0] >= 0 || link->fds[1] >= 0)
-            continue;
-        link->fds[PG_PROXY_TO_SERVER] = client;
-        link->fds[PG_PROXY_TO_CLIENT] = connect_to(proxy->target_port);
-        link->held = proxy->stall;
-        link->cut_answer = false;
-        link->pending[0]->len = link->pending[1]->len = 0;
+    struct link *link = find_link(proxy);
+    if (!link) {
+        (void)close(client);
         return;
     }
-    (void)close(client);
+    link->fds[PG_PROXY_TO_SERVER] = client;
+    link->fds[PG_PROXY_TO_CLIENT] = connect_to(proxy->target_port);
+    link->held = proxy->stall;
+    link->cut_answer = false;
+    link->bytes_left = proxy->chaos.bytes_max > 0 ? 1 + random_u64() % (uint64_t)proxy->chaos.bytes_max : 0;
+    link->pending[0]->len = link->pending[1]->len = 0;
 }
 
 /* Passes on what is pending; what the other side does not take now stays. */
@@ -112,10 +131,9 @@ static void push(struct link *link, int side)
 }
 
 /* False: the data is not to be passed on. */
-static bool apply_rule(struct pg_proxy *proxy, struct link *link, char *found)
+static bool act(struct pg_proxy *proxy, enum pg_proxy_action action, struct link *link, char *found)
 {
-    proxy->rule_set = false;
-    switch (proxy->action) {
+    switch (action) {
     case PG_PROXY_CUT:
         cut(link);
         return false;
@@ -139,6 +157,32 @@ static bool apply_rule(struct pg_proxy *proxy, struct link *link, char *found)
     return true;
 }
 
+/* False: as in act(). */
+static bool disturb_commit(struct pg_proxy *proxy, struct link *link, int side, size_t len)
+{
+    static const enum pg_proxy_action actions[] = {PG_PROXY_CUT, PG_PROXY_CUT_ANSWER, PG_PROXY_CUT_CLIENT};
+    char *found = memmem(link->pending[side]->data, len, "COMMIT", strlen("COMMIT"));
+    if (side != PG_PROXY_TO_SERVER || !found || random_u64() % 100 >= (uint64_t)proxy->chaos.commit_percent)
+        return true;
+    proxy->cuts++;
+    proxy->commit_cuts++;
+    return act(proxy, actions[random_u64() % ARRAY_SIZE(actions)], link, found);
+}
+
+/* True: the connection ends with these bytes, of which *len go through. */
+static bool spend(struct pg_proxy *proxy, struct link *link, size_t *len)
+{
+    if (link->bytes_left == 0)
+        return false;
+    if (*len < link->bytes_left) {
+        link->bytes_left -= *len;
+        return false;
+    }
+    *len = link->bytes_left;
+    proxy->cuts++;
+    return true;
+}
+
 static void pull(struct pg_proxy *proxy, struct link *link, int side)
 {
     struct pending *pending = link->pending[side];
@@ -151,11 +195,17 @@ static void pull(struct pg_proxy *proxy, struct link *link, int side)
     }
     if (proxy->rule_set && (int)proxy->direction == side) {
         char *found = memmem(pending->data, (size_t)len, proxy->pattern, proxy->pattern_len);
-        if (found && !apply_rule(proxy, link, found))
+        proxy->rule_set = !found;
+        if (found && !act(proxy, proxy->action, link, found))
             return;
     }
+    if (!disturb_commit(proxy, link, side, (size_t)len))
+        return;
     pending->len = (size_t)len;
+    bool last = spend(proxy, link, &pending->len);
     push(link, side);
+    if (last)
+        cut(link);
 }
 
 static void serve(struct pg_proxy *proxy, struct link *link, int side, short revents)
@@ -313,4 +363,23 @@ void pg_proxy_cut_all(struct pg_proxy *proxy)
         (void)pthread_mutex_lock(&proxy->lock);
     }
     (void)pthread_mutex_unlock(&proxy->lock);
+}
+
+void pg_proxy_set_chaos(struct pg_proxy *proxy, const struct pg_proxy_chaos *chaos)
+{
+    (void)pthread_mutex_lock(&proxy->lock);
+    proxy->chaos = *chaos;
+    for (size_t i = 0; i < LINKS_MAX; i++) /* of those that are open too */
+        proxy->links[i].bytes_left = 0;
+    (void)pthread_mutex_unlock(&proxy->lock);
+}
+
+int pg_proxy_cuts(struct pg_proxy *proxy, int *ret_at_commit)
+{
+    (void)pthread_mutex_lock(&proxy->lock);
+    int cuts = proxy->cuts;
+    if (ret_at_commit)
+        *ret_at_commit = proxy->commit_cuts;
+    (void)pthread_mutex_unlock(&proxy->lock);
+    return cuts;
 }

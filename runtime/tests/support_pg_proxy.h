@@ -1,4 +1,4 @@
-/* support_pg_proxy.h - a TCP proxy on 127.0.0.1 that breaks connections to the database where a test wants it.
+/* support_pg_proxy.h - a TCP proxy on 127.0.0.1 that breaks connections to the database where a test wants it, or at random.
  *
  * A rule waits for a pattern in one direction, acts once, and is gone. Patterns must lie within one segment, which the short
  * messages of a test do. Threads: the functions may be called while the proxy works.
@@ -37,5 +37,15 @@ void pg_proxy_refuse(struct pg_proxy *proxy,
 void pg_proxy_stall(struct pg_proxy *proxy,
                     bool stall); /* new connections are accepted, and then nothing happens */
 void pg_proxy_cut_all(struct pg_proxy *proxy);
+
+/* Breaks at random: each new connection after 1 to `bytes_max` bytes of both directions, in the middle of whatever it is; and
+ * commit_percent of those that send a COMMIT, just before it, just after it, or so that the server does not notice. */
+struct pg_proxy_chaos {
+    int bytes_max;      /* 0: no such cuts */
+    int commit_percent; /* of the COMMITs */
+};
+void pg_proxy_set_chaos(struct pg_proxy *proxy, const struct pg_proxy_chaos *chaos);
+/* So far, at random, in all; *ret_at_commit: of them at a COMMIT (NULL is fine). */
+int pg_proxy_cuts(struct pg_proxy *proxy, int *ret_at_commit);
 
 #endif

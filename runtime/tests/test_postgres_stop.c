@@ -15,13 +15,13 @@
 static atomic_int resolving;
 
 /* Is the program's getaddrinfo(), also for libpq: no name is found, slowly. */
-__attribute__((visibility("default"))) int getaddrinfo(const char *node, const char *service,
-                                                       const struct addrinfo *hints, struct addrinfo **ret)
+__attribute__((visibility("default"))) int getaddrinfo(const char *name, const char *service,
+                                                       const struct addrinfo *req, struct addrinfo **pai)
 {
-    (void)node;
+    (void)name;
     (void)service;
-    (void)hints;
-    (void)ret;
+    (void)req;
+    (void)pai;
     atomic_fetch_add(&resolving, 1);
     pgtest_sleep_ms(HANG_MS);
     return EAI_AGAIN;
