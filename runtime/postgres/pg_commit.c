@@ -8,10 +8,12 @@
 #define ASK_AGAIN_MIN_MS 10
 #define ASK_AGAIN_MAX_MS 500
 
-/* A standby may be behind: it does not count. */
+/* A standby may be behind: it does not count. A server that crashed and recovered gives ids that it had not yet written down
+ * to other transactions, so there "committed" may be another's; but what was committed before the crash is never told as
+ * anything else. */
 #define STATUS_QUERY                                                                                         \
     "SELECT CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN "                                              \
-    "pg_catalog.pg_xact_status($1::pg_catalog.xid8) END"
+    "pg_catalog.pg_xact_status($1::pg_catalog.xid8) END, " PG_SERVER_RUN_SQL
 
 /* A backend that still waits for its next command never got the COMMIT. Ending it settles the matter, and frees its locks.
  * One that is at work is left alone: it may be committing. */
@@ -23,31 +25,35 @@ enum xact_status { XACT_COMMITTED, XACT_ABORTED, XACT_IN_PROGRESS, XACT_UNKNOWN 
 
 /* ---- a lost COMMIT ---- */
 
-static enum xact_status parse_status(const struct pg_result *result)
+static enum xact_status parse_status(const struct pg_transaction *tx, const struct pg_result *result)
 {
     if (!result || pg_result_is_null(result, 0, 0))
         return XACT_UNKNOWN;
     const char *text = pg_result_value(result, 0, 0, NULL);
+    bool same_run = tx->server_run[0] && strcmp(tx->server_run, pg_result_value(result, 0, 1, NULL)) == 0;
     if (strcmp(text, "committed") == 0)
-        return XACT_COMMITTED;
+        return same_run ? XACT_COMMITTED : XACT_UNKNOWN;
     if (strcmp(text, "aborted") == 0)
         return XACT_ABORTED;
-    return strcmp(text, "in progress") == 0 ? XACT_IN_PROGRESS : XACT_UNKNOWN;
+    if (strcmp(text, "in progress") == 0)
+        return same_run ? XACT_IN_PROGRESS : XACT_ABORTED;
+    return XACT_UNKNOWN;
 }
 
 /* False: this connection failed too. */
-static bool ask(struct pg_connection *connection, const char *sql, const char *xid, int64_t deadline_ms,
+static bool ask(struct pg_transaction *tx, struct pg_connection *connection, const char *sql,
                 enum xact_status *ret_status)
 {
     CLEANUP_PG_BATCH struct pg_batch batch;
-    pg_batch_init(&batch, connection, deadline_ms);
-    const char *params[] = {xid};
+    pg_batch_init(&batch, connection, tx->deadline_ms);
+    const char *params[] = {tx->xid};
     pg_batch_command(&batch, PG_BATCH_STATEMENT, sql, 1, params);
     if (pg_batch_run(&batch) != PG_FLIGHT_OK) {
         connection->doubtful = true;
         return false;
     }
-    *ret_status = parse_status(batch.result);
+    if (ret_status)
+        *ret_status = parse_status(tx, batch.result);
     return true;
 }
 
@@ -56,12 +62,11 @@ static bool ask_until_known(struct pg_transaction *tx, struct pg_connection *con
                             enum xact_status *ret_status)
 {
     for (int64_t wait_ms = ASK_AGAIN_MIN_MS;; wait_ms *= 2) {
-        enum xact_status ignored;
-        if (!ask(connection, STATUS_QUERY, tx->xid, tx->deadline_ms, ret_status))
+        if (!ask(tx, connection, STATUS_QUERY, ret_status))
             return false;
         if (*ret_status != XACT_IN_PROGRESS)
             return true;
-        if (!ask(connection, END_IDLE_QUERY, tx->xid, tx->deadline_ms, &ignored))
+        if (!ask(tx, connection, END_IDLE_QUERY, /* ret_status= */ NULL))
             return false;
         int left_ms = deadline_left_ms(tx->deadline_ms);
         if (left_ms == 0)
@@ -123,6 +128,7 @@ static int end_committed(struct pg_transaction *tx)
 /* COMMIT was sent and its answer did not come, by no fault of what came before it. */
 static int resolve(struct pg_transaction *tx, bool answer_lost, struct pg_error *error)
 {
+    memcpy(tx->server_run, tx->connection->server_run, sizeof(tx->server_run));
     tx->connection->doubtful = true;
     pg_transaction_give_back(tx); /* makes room in the pool for the connection that asks */
     enum xact_status status = tx->xid[0] ? learn_status(tx) : XACT_UNKNOWN;

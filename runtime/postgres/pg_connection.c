@@ -151,16 +151,30 @@ static PGconn *connect_host(const struct pg_url_params *params, int64_t deadline
     return NULL;
 }
 
-/* All settings travel together, each with its own Sync, so that a refused one does not take the others along. */
-static bool set_up_session(PGconn *conn, int64_t deadline_ms)
+/* Where the server does not tell, the outcome of a COMMIT whose answer is lost is known less often. */
+static bool take_server_run(struct pg_connection *connection, struct pg_flight *flight)
+{
+    CLEANUP_PGRESULT PGresult *result = NULL;
+    if (pg_flight_next(flight, &result) != PG_FLIGHT_OK || pg_flight_end(flight) != PG_FLIGHT_OK)
+        return false;
+    if (pq.PQresultStatus(result) == PGRES_TUPLES_OK && pq.PQntuples(result) == 1)
+        (void)snprintf(connection->server_run, sizeof(connection->server_run), "%s",
+                       pq.PQgetvalue(result, 0, 0));
+    return true;
+}
+
+/* All settings travel together, each with its own Sync, so that a refused one does not take the others along; and a question. */
+static bool set_up_session(struct pg_connection *connection, int64_t deadline_ms)
 {
     struct pg_flight flight;
-    pg_flight_begin(&flight, conn, deadline_ms);
+    pg_flight_begin(&flight, connection->conn, deadline_ms);
     for (size_t i = 0; i < ARRAY_SIZE(session_settings); i++) {
         const char *params[] = {session_settings[i].name, session_settings[i].value};
         pg_flight_query(&flight, "SELECT pg_catalog.set_config($1, $2, false)", ARRAY_SIZE(params), params);
         pg_flight_sync(&flight);
     }
+    pg_flight_query(&flight, "SELECT " PG_SERVER_RUN_SQL, 0, NULL);
+    pg_flight_sync(&flight);
     for (size_t i = 0; i < ARRAY_SIZE(session_settings); i++) {
         CLEANUP_PGRESULT PGresult *result = NULL;
         if (pg_flight_next(&flight, &result) != PG_FLIGHT_OK || pg_flight_end(&flight) != PG_FLIGHT_OK)
@@ -168,16 +182,19 @@ static bool set_up_session(PGconn *conn, int64_t deadline_ms)
         if (session_settings[i].needed && pq.PQresultStatus(result) != PGRES_TUPLES_OK)
             return false;
     }
-    return true;
+    return take_server_run(connection, &flight);
 }
 
 static struct pg_connection *connection_new(PGconn *conn, int64_t deadline_ms)
 {
-    if (pq.PQsetnonblocking(conn, 1) != 0 || !pq.PQenterPipelineMode(conn) ||
-        !set_up_session(conn, deadline_ms))
+    if (pq.PQsetnonblocking(conn, 1) != 0 || !pq.PQenterPipelineMode(conn))
         return NULL;
     struct pg_connection *connection = xcalloc(1, sizeof(*connection));
     connection->conn = conn;
+    if (!set_up_session(connection, deadline_ms)) {
+        free(connection);
+        return NULL;
+    }
     connection->cancel = pq.PQgetCancel(conn);
     connection->session_hash = hash_session(conn);
     connection->idle_since_ms = clock_monotonic_ms();

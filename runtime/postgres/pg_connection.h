@@ -18,12 +18,21 @@
 /* A transaction that must stay idle for longer (its deadline is farther away) raises the limit for itself. */
 #define PG_IDLE_IN_TRANSACTION_MS ((int64_t)60000)
 
+/* An expression whose text stays the same for as long as the server keeps its memory. After a crash, or on a standby that took over, it is
+ * another: when the postmaster started, and the lowest pid of the server's own processes, which any crash ends. */
+#define PG_SERVER_RUN_SQL                                                                                    \
+    "pg_catalog.concat(pg_catalog.date_part('epoch', pg_catalog.pg_postmaster_start_time()), ' ',"           \
+    " (SELECT pg_catalog.min(pid) FROM pg_catalog.pg_stat_get_activity(NULL)"                                \
+    " WHERE datid IS NULL AND usesysid IS NULL))"
+#define PG_SERVER_RUN_SIZE 64
+
 struct pg_connection {
     PGconn *conn;
     PGcancel *cancel;      /* NULL once taken */
     bool doubtful;         /* results or a cancel request may be under way: only good to be closed */
     bool session_changed;  /* works, but is not to be lent again */
     uint64_t session_hash; /* of the parameters that the server reports */
+    char server_run[PG_SERVER_RUN_SIZE]; /* as it was when the session began; empty: not known */
     int64_t idle_since_ms;
     int64_t expires_ms; /* set by the pool */
     struct pg_statements statements;

@@ -39,6 +39,7 @@ struct pg_transaction {
     struct pg_error first_error; /* in PG_TRANSACTION_FAILED */
     bool xid_asked;        /* the server was asked for the transaction's id after the last statement... */
     char xid[PG_XID_SIZE]; /* ...and said this; empty: none, nothing was written */
+    char server_run[PG_SERVER_RUN_SIZE]; /* of the connection that the COMMIT went to */
     struct pg_result *results;
 
     pthread_mutex_t lock; /* against pg_transaction_cancel(); guards the rest, and connection->cancel */

@@ -1,6 +1,6 @@
 #include "runtime/tests/support_pg_cluster.h"
 
-#include <errno.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <postgresql/libpq-fe.h>
 
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
@@ -24,6 +25,11 @@
     "as_pg=; if [ $(id -u) = 0 ]; then "                                                                     \
     "as_pg='setpriv --reuid=postgres --regid=postgres --clear-groups --'; fi; "
 #define PG_CTL "$as_pg $pgbin/pg_ctl -D $dir/data -s "
+
+static void pause_ms(int ms)
+{
+    poll(NULL, 0, ms);
+}
 
 static void run(const struct pg_cluster *cluster, const char *script)
 {
@@ -67,25 +73,43 @@ static pid_t postmaster_of(const struct pg_cluster *cluster)
     return (pid_t)pid;
 }
 
-/* The postmaster first: it starts no further ones then. */
-static void signal_all(const struct pg_cluster *cluster, int number)
+/* Or a zombie, as long as nobody reaps it. */
+static bool is_dead(void *arg)
 {
-    pid_t postmaster = postmaster_of(cluster);
-    CLEANUP_FREE char *path = xasprintf("/proc/%d/task/%d/children", (int)postmaster, (int)postmaster);
-    CLEANUP_FREE char *children = NULL;
+    CLEANUP_FREE char *path = xasprintf("/proc/%d/stat", *(const pid_t *)arg);
+    CLEANUP_FREE char *text = runtime_process_read(path);
 
-    if (number != SIGKILL)
-        assert_int_equal(kill(postmaster, number), 0);
-    children = runtime_process_read(path); /* of a killed one there would be none to read */
+    return text[0] == '\0' || strstr(text, ") Z ") != NULL;
+}
+
+static void send_signal(pid_t pid, int number)
+{
+    assert_int_equal(kill(pid, number), 0);
     if (number == SIGKILL)
-        assert_int_equal(kill(postmaster, number), 0);
+        wait_until(is_dead, &pid, "a process of the server is dead");
+}
+
+static void signal_children(pid_t postmaster, int number)
+{
+    CLEANUP_FREE char *path = xasprintf("/proc/%d/task/%d/children", (int)postmaster, (int)postmaster);
+    CLEANUP_FREE char *children = runtime_process_read(path);
+
     for (char *at = children, *end; *at != '\0'; at = end + strspn(end, " ")) {
         pid_t child = (pid_t)strtol(at, &end, 10);
         if (end == at)
             break;
-        if (kill(child, number) != 0)
-            assert_int_equal(errno, ESRCH);
+        send_signal(child, number);
     }
+}
+
+/* The postmaster is held first: it neither starts nor reaps any then, and the list of its children is whole. */
+static void signal_all(const struct pg_cluster *cluster, int number)
+{
+    pid_t postmaster = postmaster_of(cluster);
+
+    assert_int_equal(kill(postmaster, SIGSTOP), 0);
+    signal_children(postmaster, number);
+    send_signal(postmaster, number);
 }
 
 void pg_cluster_kill(struct pg_cluster *cluster)
@@ -95,9 +119,9 @@ void pg_cluster_kill(struct pg_cluster *cluster)
 
 void pg_cluster_recover(struct pg_cluster *cluster)
 {
-    /* The processes that were killed may need a moment to let go of the shared memory. */
-    run(cluster, "for i in 1 2 3 4 5; do if " PG_CTL
-                 "-w -t 30 -l $dir/log start >/dev/null; then exit 0; fi; sleep 0.2; done; exit 1");
+    /* A killed postmaster that nobody reaped looks as if it still ran. */
+    run(cluster,
+        "rm -f $dir/data/postmaster.pid $dir/.s.PGSQL.*; " PG_CTL "-w -t 30 -l $dir/log start >/dev/null");
 }
 
 void pg_cluster_restart(struct pg_cluster *cluster)
@@ -113,4 +137,41 @@ void pg_cluster_pause(struct pg_cluster *cluster)
 void pg_cluster_resume(struct pg_cluster *cluster)
 {
     signal_all(cluster, SIGCONT);
+}
+
+static PGconn *connect_to(const struct pg_cluster *cluster)
+{
+    PGconn *conn = PQconnectdb(cluster->url);
+
+    if (PQstatus(conn) != CONNECTION_OK)
+        fail_msg("%s", PQerrorMessage(conn));
+    return conn;
+}
+
+void pg_cluster_set(struct pg_cluster *cluster, const char *name, const char *value)
+{
+    CLEANUP_FREE char *set = xasprintf("ALTER SYSTEM SET %s = '%s'", name, value);
+    PGconn *conn = connect_to(cluster);
+
+    PQclear(PQexec(conn, set));
+    PQclear(PQexec(conn, "SELECT pg_reload_conf()"));
+    PQfinish(conn);
+    pause_ms(200); /* its processes look at the signal when they wake */
+}
+
+static bool accepts_again(void *arg)
+{
+    const struct pg_cluster *cluster = arg;
+    return PQping(cluster->url) == PQPING_OK;
+}
+
+void pg_cluster_crash_backend(struct pg_cluster *cluster)
+{
+    PGconn *conn = connect_to(cluster);
+
+    assert_int_equal(kill(PQbackendPID(conn), SIGKILL), 0);
+    PQclear(PQexec(conn, "SELECT")); /* its end is noticed */
+    PQfinish(conn);
+    pause_ms(200);
+    wait_until(accepts_again, cluster, "the server accepts again");
 }
