@@ -184,7 +184,7 @@ e2e: ## real Kubernetes, images, chart, e2e/cases; ends with "N passed, N failed
 
 .PHONY: bench
 bench: ## the benchmarks of e2e/bench, side by side with peers
-	$(Q).ci/deps run e2e bench
+	$(Q).ci/deps run bench
 	$(Q)$(MAKE) --no-print-directory MODE=release all
 	$(Q)e2e/bench/run
 

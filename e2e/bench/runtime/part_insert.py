@@ -1,0 +1,50 @@
+"""Orders: the shop's handler in its transaction, beside pgbench with the very same statements and as many connections."""
+import pathlib
+
+from benchlib import load, postgres, report
+
+from . import servers
+
+LEVELS = [1, 4, 16]
+RUNTIME, PGBENCH = 'cicada-runtime', 'pgbench'
+
+
+def run() -> None:
+    database = postgres.Postgres()
+    try:
+        for path in [pathlib.Path('functions/shop/schema.sql'), servers.HERE / 'shop.sql']:
+            database.psql_file(path)
+        spec = {'handler': 'shop.so:handle_user_request', 'concurrency': max(LEVELS), 'database': {'poolSize': max(LEVELS)},
+                'http': {'successStatus': 201}}
+        command = servers.runtime('runtime insert', spec, database.socket_url, pathlib.Path('build/release/functions').resolve(),
+                                  status=400)  # a GET has no order
+        print_and_save(command, database)
+    finally:
+        database.stop()
+
+
+def print_and_save(command: servers.Command, database: postgres.Postgres) -> None:
+    server = command.start()
+    raw = {}
+    try:
+        for connections in LEVELS:
+            database.psql('TRUNCATE public.orders', 'VACUUM public.products', 'CHECKPOINT')
+            comparison = report.Comparison([RUNTIME, PGBENCH])
+
+            def measure(name: str, n: int = connections) -> report.Measurement:
+                if name == PGBENCH:
+                    return database.pgbench(servers.HERE / 'order.pgbench', n)
+                return load.wrk(server, command.url, n, 'orders.lua')
+
+            comparison.measure(load.ROUNDS, measure)
+            report.table(f'insert: an order in its transaction, fsync on, {connections} connections',
+                         ['client', 'orders/s', 'errors'],
+                         [[name, f'{comparison.median(name, "rate"):.0f}', str(comparison.errors(name))]
+                          for name in comparison.rounds])
+            print(f'  runtime: {comparison.median(RUNTIME, "cpu_us"):.0f} us of CPU, '
+                  f'{comparison.median(RUNTIME, "switches"):.1f} context switches per order')
+            report.target('orders/s / pgbench', comparison.ratio(RUNTIME, PGBENCH), 0.9)
+            raw[connections] = comparison.rounds
+    finally:
+        server.stop()
+    report.save('runtime-insert', raw)
