@@ -84,16 +84,30 @@ void pg_batch_commit(struct pg_batch *batch)
     pg_batch_command(batch, PG_BATCH_COMMIT, "COMMIT", 0, NULL);
 }
 
+static enum pg_flight_outcome hand_over(struct pg_batch *batch, PGresult **row)
+{
+    pg_result_finish(batch->result, steal_ptr(row));
+    int rc = batch->each(batch->each_arg, batch->result);
+    pg_result_clear(batch->result);
+    batch->flight.deadline_ms = *batch->each_deadline_ms;
+    return rc < 0 ? PG_FLIGHT_STOPPED : PG_FLIGHT_OK;
+}
+
 /* Rows are taken one by one; what ends them is left in *result. */
 static enum pg_flight_outcome take_rows(struct pg_batch *batch, PGresult **result)
 {
     for (;;) {
+        enum pg_flight_outcome outcome = PG_FLIGHT_OK;
         if (pg_result_append(batch->result, *result, batch->result_max_bytes) < 0)
             return PG_FLIGHT_TOO_LARGE;
         if (pq.PQresultStatus(*result) != PGRES_SINGLE_TUPLE)
             return PG_FLIGHT_OK;
-        pq.PQclear(steal_ptr(result));
-        enum pg_flight_outcome outcome = pg_flight_next(&batch->flight, result);
+        if (batch->each)
+            outcome = hand_over(batch, result);
+        else
+            pq.PQclear(steal_ptr(result));
+        if (outcome == PG_FLIGHT_OK)
+            outcome = pg_flight_next(&batch->flight, result);
         if (outcome != PG_FLIGHT_OK)
             return outcome;
     }

@@ -12,7 +12,7 @@
 #include "runtime/postgres/pg_flight.h"
 #include "runtime/postgres/pg_result.h"
 
-#define PG_BATCH_STEPS_MAX 16
+#define PG_BATCH_STEPS_MAX 32
 
 /* What a command is for: decides what its error means and whether its result is kept. */
 enum pg_batch_role {
@@ -33,6 +33,9 @@ struct pg_batch {
     } steps[PG_BATCH_STEPS_MAX];
     int count;
     size_t result_max_bytes;
+    pg_row_fn *each; /* STATEMENT's rows go there instead of into `result`; or NULL */
+    void *each_arg;
+    const int64_t *each_deadline_ms; /* read anew after each row */
     bool has_statement, rows_unwanted;
     bool statement_was_prepared; /* by an earlier batch */
     struct pg_result *result;    /* of STATEMENT, if it succeeded */

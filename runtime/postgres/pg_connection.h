@@ -17,6 +17,7 @@
 
 /* A transaction that must stay idle for longer (its deadline is farther away) raises the limit for itself. */
 #define PG_IDLE_IN_TRANSACTION_MS ((int64_t)60000)
+#define PG_TCP_USER_TIMEOUT_MS    ((int64_t)30000)
 
 /* An expression whose text stays the same for as long as the server keeps its memory. After a crash, or on a standby that took over, it is
  * another: when the postmaster started, and the lowest pid of the server's own processes, which any crash ends. */

@@ -22,6 +22,7 @@ enum pg_flight_outcome {
     PG_FLIGHT_LOST,
     PG_FLIGHT_DEADLINE,
     PG_FLIGHT_TOO_LARGE, /* more rows than a result may hold */
+    PG_FLIGHT_STOPPED,   /* who reads the rows wants no more */
 };
 
 struct pg_flight {

@@ -22,7 +22,16 @@ struct statement {
     bool last;     /* with COMMIT in the same flight */
     bool describe; /* is described, not run */
     bool rows_unwanted;
+    pg_row_fn *each;
+    void *each_arg;
 };
+
+static void add_setting(struct pg_batch *batch, const char *name, int64_t value)
+{
+    char command[96];
+    (void)snprintf(command, sizeof(command), "SET LOCAL %s = %lld", name, (long long)value);
+    pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
+}
 
 /* BEGIN and the limits of this transaction. */
 static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
@@ -43,31 +52,37 @@ static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
     /* SET takes no snapshot, unlike a SELECT of set_config(). 0 would mean no limit. */
     int64_t margin = left / 10 < PG_SERVER_MARGIN_MS ? left / 10 : PG_SERVER_MARGIN_MS;
     int64_t limit = left - margin > 1 ? left - margin : 1;
-    char command[96];
-    (void)snprintf(command, sizeof(command), "SET LOCAL statement_timeout = %lld", (long long)limit);
-    pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
+    tx->statement_timeout_ms = limit;
+    add_setting(batch, "statement_timeout", limit);
     if (left > PG_IDLE_IN_TRANSACTION_MS / 2) {
         limit = left + PG_IDLE_IN_TRANSACTION_MS / 2;
-        (void)snprintf(command, sizeof(command), "SET LOCAL idle_in_transaction_session_timeout = %lld",
-                       (long long)limit);
-        pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
+        add_setting(batch, "idle_in_transaction_session_timeout", limit);
     }
 }
 
 static void add_statement(struct pg_transaction *tx, struct pg_batch *batch,
                           const struct statement *statement)
 {
+    pg_savepoint_add_unsent(tx, batch);
     if (statement->describe) {
         pg_batch_describe(batch, statement->sql);
         return;
     }
-    batch->rows_unwanted = statement->rows_unwanted;
+    /* A reader that is slow makes the server wait, and it is the reader's time that is limited. */
+    if (statement->each) {
+        add_setting(batch, "statement_timeout", 0);
+        add_setting(batch, "tcp_user_timeout", 0);
+    }
     if (statement->preparable)
         pg_batch_prepared(batch, PG_BATCH_STATEMENT, statement->sql, statement->param_count,
                           statement->params);
     else
         pg_batch_command(batch, PG_BATCH_STATEMENT, statement->sql, statement->param_count,
                          statement->params);
+    if (statement->each) {
+        add_setting(batch, "statement_timeout", tx->statement_timeout_ms);
+        add_setting(batch, "tcp_user_timeout", PG_TCP_USER_TIMEOUT_MS);
+    }
     /* Without it a lost COMMIT could not be resolved; in the same flight it costs no round trip. */
     if (!tx->read_only && !tx->xid[0]) {
         tx->xid_asked = false; /* what was said before is no longer true */
@@ -101,6 +116,18 @@ static enum pg_flight_outcome start_anew(struct pg_transaction *tx)
     return outcome == PG_FLIGHT_OK && batch.error ? PG_FLIGHT_LOST : outcome;
 }
 
+static void begin_batch(struct pg_transaction *tx, struct pg_batch *batch, const struct statement *statement)
+{
+    pg_batch_init(batch, tx->connection, tx->deadline_ms);
+    batch->result_max_bytes = PG_RESULT_MAX_BYTES - tx->results_bytes;
+    if (batch->result_max_bytes > tx->result_max_bytes)
+        batch->result_max_bytes = tx->result_max_bytes;
+    batch->rows_unwanted = statement->rows_unwanted;
+    batch->each = statement->each;
+    batch->each_arg = statement->each_arg;
+    batch->each_deadline_ms = &tx->deadline_ms;
+}
+
 /* The first statement, with BEGIN. Nothing was done yet if it fails, so that a stale one is prepared anew and run again. */
 static enum pg_flight_outcome run_first(struct pg_transaction *tx, const struct statement *statement,
                                         struct pg_batch *batch)
@@ -111,7 +138,7 @@ static enum pg_flight_outcome run_first(struct pg_transaction *tx, const struct 
     if (outcome != PG_FLIGHT_OK || !is_stale(batch))
         return outcome;
     pg_batch_release(batch);
-    pg_batch_init(batch, tx->connection, tx->deadline_ms);
+    begin_batch(tx, batch, statement);
     outcome = start_anew(tx);
     if (outcome != PG_FLIGHT_OK)
         return outcome;
@@ -145,22 +172,34 @@ static void set_sql_error(struct pg_transaction *tx, const struct pg_batch *batc
         pg_error_set(error, PG_FAILURE_DEADLINE, "the deadline passed while a statement ran");
 }
 
+/* By a savepoint. What began to commit ends, whatever comes. */
+static bool can_be_taken_back(const struct pg_transaction *tx, const struct pg_error *error)
+{
+    return tx->savepoints > 0 && !tx->committing && error->failure == PG_FAILURE_SQL;
+}
+
 int pg_query_fail(struct pg_transaction *tx, const struct pg_batch *batch, enum pg_flight_outcome outcome,
                   struct pg_error *error)
 {
     bool rejected = outcome == PG_FLIGHT_OK && batch->error_role == PG_BATCH_CONTROL;
     if (outcome == PG_FLIGHT_OK && !rejected) {
         set_sql_error(tx, batch, error);
-        return pg_transaction_fail(tx, error);
+        if (!can_be_taken_back(tx, error))
+            return pg_transaction_fail(tx, error);
+        tx->first_error = *error;
+        tx->state = PG_TRANSACTION_INTERRUPTED;
+        return -1;
     }
     tx->connection->doubtful = true;
-    if (outcome == PG_FLIGHT_DEADLINE || outcome == PG_FLIGHT_TOO_LARGE)
+    if (outcome != PG_FLIGHT_LOST && !rejected)
         pg_transaction_abandon(tx);
     if (outcome == PG_FLIGHT_DEADLINE)
         return pg_transaction_fail_with(tx, error, PG_FAILURE_DEADLINE,
                                         "the deadline passed while a statement ran");
     if (outcome == PG_FLIGHT_TOO_LARGE)
         return pg_transaction_fail_with(tx, error, PG_FAILURE_TOO_LARGE, "the result has too many bytes");
+    if (outcome == PG_FLIGHT_STOPPED)
+        return pg_transaction_fail_with(tx, error, PG_FAILURE_REFUSED, "the reading of rows was ended");
     /* A server that is a standby by now rejects BEGIN READ WRITE: as good as gone. */
     pg_error_set(error, PG_FAILURE_LOST, "%s",
                  rejected ? "the database refused to begin a transaction"
@@ -179,6 +218,7 @@ static int run(struct pg_transaction *tx, const struct statement *statement, str
         pg_commit_begin(tx);
     enum pg_flight_outcome outcome = first ? run_first(tx, statement, batch) : run_next(tx, statement, batch);
     pg_commit_keep_xid(tx, batch->xid);
+    tx->unsent_count = 0;
     if (statement->last)
         return pg_commit_finish(tx, batch, outcome, error);
     if (outcome != PG_FLIGHT_OK || batch->error)
@@ -207,8 +247,7 @@ static int send(struct pg_transaction *tx, struct statement *statement, struct p
     statement->preparable = report.preparable;
     if (report.changes_session && !statement->describe)
         tx->connection->session_changed = true;
-    pg_batch_init(batch, tx->connection, tx->deadline_ms);
-    batch->result_max_bytes = tx->result_max_bytes;
+    begin_batch(tx, batch, statement);
     int64_t begin_us = pg_slow_begin(tx->pool);
     int rc = run(tx, statement, batch, error);
     pg_slow_end(tx->pool, begin_us, statement->sql, batch, rc < 0 ? error : NULL);
@@ -219,11 +258,14 @@ static int query(struct pg_transaction *tx, struct statement *statement, struct 
                  struct pg_error *error)
 {
     CLEANUP_PG_BATCH struct pg_batch batch;
+    if (ret_result && tx->results_bytes >= PG_RESULT_MAX_BYTES && pg_transaction_check(tx, error) == 0)
+        return pg_transaction_fail_with(tx, error, PG_FAILURE_TOO_LARGE,
+                                        "the results of the transaction have too many bytes");
     if (send(tx, statement, &batch, error) < 0)
         return -1;
     if (!ret_result)
         return 0;
-    pg_result_link(batch.result, &tx->results);
+    pg_result_link(batch.result, &tx->results, &tx->results_bytes);
     *ret_result = steal_ptr(&batch.result);
     return 0;
 }
@@ -233,6 +275,15 @@ int pg_query(struct pg_transaction *tx, const char *sql, int param_count, const 
 {
     struct statement statement = {.sql = sql, .param_count = param_count, .params = params};
     return query(tx, &statement, ret_result, error);
+}
+
+int pg_query_each(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
+                  pg_row_fn *each, void *arg, struct pg_error *error)
+{
+    struct statement statement = {
+        .sql = sql, .param_count = param_count, .params = params, .each = each, .each_arg = arg};
+    CLEANUP_PG_BATCH struct pg_batch batch;
+    return send(tx, &statement, &batch, error);
 }
 
 int pg_query_commit(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,

@@ -10,8 +10,13 @@ struct pg_result *pg_result_new(void)
     return xcalloc(1, sizeof(struct pg_result));
 }
 
-void pg_result_link(struct pg_result *result, struct pg_result **list)
+void pg_result_link(struct pg_result *result, struct pg_result **list, size_t *total)
 {
+    result->bytes = PG_RESULT_SHAPE_BYTES + result->data_len + result->cell_count * sizeof(*result->cells);
+    if (result->bytes > PG_RESULT_MAX_BYTES - *total)
+        result->bytes = PG_RESULT_MAX_BYTES - *total; /* the next one is refused */
+    result->total = total;
+    *total += result->bytes;
     result->next = *list;
     result->link = list;
     if (result->next)
@@ -23,8 +28,10 @@ void pg_result_free(struct pg_result *result)
 {
     if (!result)
         return;
-    if (result->link)
+    if (result->link) {
         *result->link = result->next;
+        *result->total -= result->bytes;
+    }
     if (result->next)
         result->next->link = result->link;
     if (result->shape)
@@ -86,6 +93,14 @@ void pg_result_finish(struct pg_result *result, PGresult *shape)
     result->shape = shape;
     result->columns = pq.PQnfields(shape);
     assert(result->cell_count == (size_t)result->rows * (size_t)result->columns);
+}
+
+void pg_result_clear(struct pg_result *result)
+{
+    if (result->shape)
+        pq.PQclear(steal_ptr(&result->shape));
+    result->rows = result->columns = 0;
+    result->data_len = result->cell_count = 0;
 }
 
 int pg_result_rows(const struct pg_result *result)

@@ -10,7 +10,10 @@
 #include "runtime/postgres/postgres.h"
 #include "runtime/postgres/pq_api.h"
 
-#define PG_RESULT_MAX_BYTES (64u << 20) /* values and their index */
+/* Of one result (values and their index), and of all results that a transaction holds. */
+#define PG_RESULT_MAX_BYTES ((size_t)64 << 20)
+/* What a result takes beside its rows: libpq's block for names and types. */
+#define PG_RESULT_SHAPE_BYTES ((size_t)2048)
 
 struct pg_result_cell {
     uint32_t offset;
@@ -25,6 +28,7 @@ struct pg_result {
     struct pg_result_cell *cells;
     size_t cell_count, cell_alloc;
     struct pg_result *next, **link; /* *link == this; NULL: in no list */
+    size_t bytes, *total;           /* what it adds to the total of that list */
 };
 
 struct pg_result *pg_result_new(void);
@@ -32,7 +36,9 @@ struct pg_result *pg_result_new(void);
 int pg_result_append(struct pg_result *result, const PGresult *rows, size_t max_bytes) MUST_CHECK;
 /* Takes ownership of the result that ended the rows. */
 void pg_result_finish(struct pg_result *result, PGresult *shape);
-void pg_result_link(struct pg_result *result, struct pg_result **list);
+void pg_result_clear(struct pg_result *result); /* as after pg_result_new(), but keeps its memory */
+/* total: the bytes of all results in the list. */
+void pg_result_link(struct pg_result *result, struct pg_result **list, size_t *total);
 
 static inline void pg_result_free_p(struct pg_result **result)
 {

@@ -40,6 +40,11 @@ void pg_transaction_limit_result(struct pg_transaction *tx, size_t max_bytes)
     tx->result_max_bytes = max_bytes < PG_RESULT_MAX_BYTES ? max_bytes : PG_RESULT_MAX_BYTES;
 }
 
+void pg_transaction_set_deadline(struct pg_transaction *tx, int64_t deadline_ms)
+{
+    tx->deadline_ms = deadline_ms;
+}
+
 bool pg_transaction_used(const struct pg_transaction *tx)
 {
     return tx->used;
@@ -52,7 +57,7 @@ int64_t pg_transaction_left_ms(const struct pg_transaction *tx)
 
 int pg_transaction_check(struct pg_transaction *tx, struct pg_error *error)
 {
-    if (tx->state == PG_TRANSACTION_FAILED) {
+    if (tx->state == PG_TRANSACTION_FAILED || tx->state == PG_TRANSACTION_INTERRUPTED) {
         *error = tx->first_error;
         return -1;
     }
@@ -167,8 +172,8 @@ int pg_transaction_fail_with(struct pg_transaction *tx, struct pg_error *error, 
 
 void pg_transaction_rollback(struct pg_transaction *tx)
 {
-    if (tx->state == PG_TRANSACTION_OPEN) {
-        pg_pool_count(tx->pool, PG_OUTCOME_ROLLBACK);
+    if (tx->state == PG_TRANSACTION_OPEN || tx->state == PG_TRANSACTION_INTERRUPTED) {
+        pg_pool_count(tx->pool, tx->state == PG_TRANSACTION_OPEN ? PG_OUTCOME_ROLLBACK : PG_OUTCOME_FAILURE);
         roll_back(tx);
     }
     if (tx->state != PG_TRANSACTION_FAILED)

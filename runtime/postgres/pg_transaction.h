@@ -1,7 +1,8 @@
-/* pg_transaction.h - a transaction from inside, shared by its three files:
+/* pg_transaction.h - a transaction from inside, shared by its files:
  *
  *     pg_transaction.c   its life: connection, cancellation, failure, rollback
  *     pg_query.c         statements: BEGIN with the first, errors, stale plans
+ *     pg_savepoint.c     savepoints, which make an error one that can be taken back
  *     pg_commit.c        COMMIT, and what became of one whose answer was lost
  */
 #ifndef CICADA_POSTGRES_PG_TRANSACTION_H
@@ -21,9 +22,17 @@
  * and the connection need not be thrown away. */
 #define PG_SERVER_MARGIN_MS ((int64_t)100)
 
+/* What a savepoint needs of the server next; it travels with the next statement. */
+struct pg_savepoint_command {
+    bool release;
+    int number;
+};
+#define PG_SAVEPOINT_COMMANDS_MAX 12
+
 enum pg_transaction_state {
     PG_TRANSACTION_NEW,
     PG_TRANSACTION_OPEN,
+    PG_TRANSACTION_INTERRUPTED, /* by an error inside a savepoint, until that is rolled back */
     PG_TRANSACTION_FAILED,
     PG_TRANSACTION_ENDED
 };
@@ -33,14 +42,19 @@ struct pg_transaction {
     bool read_only;
     enum pg_isolation isolation;
     int64_t deadline_ms;
+    int64_t statement_timeout_ms; /* of the server, once it began; 0: none */
     size_t result_max_bytes;
     enum pg_transaction_state state;
     bool used;
-    struct pg_error first_error; /* in PG_TRANSACTION_FAILED */
+    struct pg_error first_error; /* in PG_TRANSACTION_FAILED and _INTERRUPTED */
+    int savepoints;              /* open: 1 to this number */
+    struct pg_savepoint_command unsent[PG_SAVEPOINT_COMMANDS_MAX];
+    int unsent_count;
     bool xid_asked;        /* the server was asked for the transaction's id after the last statement... */
     char xid[PG_XID_SIZE]; /* ...and said this; empty: none, nothing was written */
     char server_run[PG_SERVER_RUN_SIZE]; /* of the connection that the COMMIT went to */
     struct pg_result *results;
+    size_t results_bytes; /* of all of them */
 
     pthread_mutex_t lock; /* against pg_transaction_cancel(); guards the rest, and connection->cancel */
     struct pg_connection *connection; /* NULL but while the state is OPEN */
@@ -60,6 +74,9 @@ int pg_transaction_fail_with(struct pg_transaction *tx, struct pg_error *error, 
                              const char *message);
 /* For the owner when the deadline has passed: asks the server to stop, whatever it does; the connection is of no further use. */
 void pg_transaction_abandon(struct pg_transaction *tx);
+
+/* pg_savepoint.c: what is to be done before the next statement; done with it, if the statement's batch was answered. */
+void pg_savepoint_add_unsent(const struct pg_transaction *tx, struct pg_batch *batch);
 
 /* pg_query.c: fails the transaction for what went wrong in a batch. Returns -1. */
 int pg_query_fail(struct pg_transaction *tx, const struct pg_batch *batch, enum pg_flight_outcome outcome,

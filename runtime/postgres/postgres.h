@@ -113,6 +113,14 @@ int pg_query_commit(struct pg_transaction *tx, const char *sql, int param_count,
                     struct pg_result **ret_result, struct pg_error *error)
     __attribute__((warn_unused_result));
 
+/* Rows one by one, as they come: at most one is in memory. `each` gets a result of one row that is valid during the call, and must
+ * not use the transaction; -1 ends the reading, and the transaction with it (REFUSED). The server sets no limit to the time
+ * that such a statement takes: it waits for the reader. The deadline holds for each row, and `each` may move it. */
+typedef int pg_row_fn(void *arg, const struct pg_result *row);
+int pg_query_each(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
+                  pg_row_fn *each, void *arg, struct pg_error *error) __attribute__((warn_unused_result));
+void pg_transaction_set_deadline(struct pg_transaction *tx, int64_t deadline_ms); /* of what comes */
+
 /* What a statement takes and gives, without running it: prepared by the server, in this transaction. Types are OIDs. */
 struct pg_description {
     int param_count;
@@ -127,6 +135,16 @@ void pg_description_release(struct pg_description *description);
 
 /* Results from now on have at most this many bytes (64 MiB unless said); more is TOO_LARGE. */
 void pg_transaction_limit_result(struct pg_transaction *tx, size_t max_bytes);
+
+/* Savepoints, nested at most PG_SAVEPOINTS_MAX deep; the calls mean the innermost. While one is open, an error that the server
+ * raises for a statement (PG_FAILURE_SQL) can be taken back: every call returns it until pg_savepoint_rollback(), and the
+ * transaction is as it was when the savepoint was set. Setting and releasing take no round trip of their own. */
+#define PG_SAVEPOINTS_MAX 16
+int pg_savepoint(struct pg_transaction *tx, struct pg_error *error) __attribute__((warn_unused_result));
+int pg_savepoint_release(struct pg_transaction *tx, struct pg_error *error)
+    __attribute__((warn_unused_result));
+int pg_savepoint_rollback(struct pg_transaction *tx, struct pg_error *error)
+    __attribute__((warn_unused_result));
 
 int pg_transaction_commit(struct pg_transaction *tx, struct pg_error *error)
     __attribute__((warn_unused_result));
