@@ -73,6 +73,29 @@ static void check_request(const char *template, char *target, const char *type, 
     arena_release(&arena);
 }
 
+/* It stays below the function folder. */
+static void check_file(const char *file)
+{
+    for (;; file++) {
+        size_t len = strcspn(file, "/");
+
+        require(len > 0 && file[0] != '.');
+        file += len;
+        if (*file == '\0')
+            break;
+    }
+}
+
+static void check_sql(const struct function_spec *spec)
+{
+    require(spec->has_database && strlen(spec->sql) <= SPEC_SQL_MAX_BYTES);
+    require(spec->parameter_count <= SPEC_PARAMETERS_MAX);
+    for (size_t i = 0; i < spec->parameter_count; i++) {
+        const char *name = spec->parameters[i].name;
+        require(name[0] != '\0' && strlen(name) <= SPEC_NAME_MAX_BYTES);
+    }
+}
+
 static void check_spec(const char *text, size_t len)
 {
     struct function_spec spec;
@@ -82,9 +105,14 @@ static void check_spec(const char *text, size_t len)
         require(err.msg[0] != '\0');
         return;
     }
-    require(strchr(spec.handler_file, '/') == NULL && strstr(spec.handler_file, "..") == NULL);
+    require((spec.handler_file != NULL) != (spec.sql != NULL));
+    if (spec.sql != NULL)
+        check_sql(&spec);
+    else
+        check_file(spec.handler_file);
     require(spec.concurrency >= 1 && spec.concurrency <= SPEC_CONCURRENCY_MAX && spec.timeout_ms >= 1000);
     require(spec.pool_size >= 1 && spec.pool_size <= SPEC_POOL_MAX);
+    require(spec.idempotency == IDEMPOTENCY_NONE || spec.has_database);
     spec_release(&spec);
 }
 
