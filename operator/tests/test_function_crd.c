@@ -43,7 +43,7 @@ static bool is_accepted(const char *path, cJSON *value /* taken */, struct err *
     CLEANUP_JSON cJSON *function = support_function(
         strncmp(path, "database", 8) == 0 || strcmp(path, "http.idempotency") == 0
             ? "{database: {secretRef: {name: a}}}"
-        : strcmp(path, "result") == 0 || strncmp(path, "parameters", 10) == 0
+        : strcmp(path, "result") == 0 || strcmp(path, "sql") == 0 || strncmp(path, "parameters", 10) == 0
             ? "{sql: a, database: {secretRef: {name: a}}}"
         /* So that the limit of one field is not hidden by a rule about two. */
         : strcmp(path, "scaling.minReplicas") == 0 || strcmp(path, "scaling.initialReplicas") == 0
@@ -179,6 +179,68 @@ static void test_patterns_of_texts(void **state)
     }
 }
 
+/* A value for `path` whose last member is a text of that length. */
+static cJSON *text_value(const char *path, size_t len)
+{
+    CLEANUP_FREE char *text = xcalloc(len + 1, 1);
+    memset(text, 'a', len);
+    const char *items = strstr(path, ".items.");
+    if (!items) {
+        return cJSON_CreateString(text);
+    }
+    cJSON *list = cJSON_CreateArray(), *item = json_append_object(list);
+    json_add_string(item, "name", "a");
+    cJSON_DeleteItemFromObjectCaseSensitive(item, items + strlen(".items."));
+    json_add_string(item, items + strlen(".items."), text);
+    return list;
+}
+
+static void test_lengths_of_texts(void **state)
+{
+    (void)state;
+    CLEANUP_JSON cJSON *crd = load_crd();
+    static const char *const paths[] = {"image", "sql", "parameters.items.name", "parameters.items.default"};
+    for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
+        const char *items = strstr(paths[i], ".items.");
+        CLEANUP_FREE char *field = xstrndup(paths[i], items ? (size_t)(items - paths[i]) : strlen(paths[i]));
+        struct err err = ERR_INIT;
+        size_t max = (size_t)json_int64(schema_at(crd, paths[i]), "maxLength", 0);
+        assert_true(max > 0);
+        assert_true(is_accepted(field, text_value(paths[i], max), &err));
+        assert_false(is_accepted(field, text_value(paths[i], max + 1), &err));
+    }
+}
+
+static cJSON *many_parameters(int count)
+{
+    cJSON *list = cJSON_CreateArray();
+    for (int i = 0; i < count; i++) {
+        CLEANUP_FREE char *name = xasprintf("p%d", i);
+        json_add_string(json_append_object(list), "name", name);
+    }
+    return list;
+}
+
+static void test_number_of_parameters(void **state)
+{
+    (void)state;
+    CLEANUP_JSON cJSON *crd = load_crd();
+    struct err err = ERR_INIT;
+    int max = (int)json_int64(schema_at(crd, "parameters"), "maxItems", 0);
+    assert_true(max > 0);
+    assert_true(is_accepted("parameters", many_parameters(max), &err));
+    assert_false(is_accepted("parameters", many_parameters(max + 1), &err));
+}
+
+/* oneOf of the schema: what the code says of handler and sql is in test_function_spec.c. */
+static void test_handler_or_sql(void **state)
+{
+    (void)state;
+    CLEANUP_JSON cJSON *crd = load_crd();
+    CLEANUP_FREE char *one_of = json_print_dup(json_array(spec_schema(crd), "oneOf"));
+    assert_string_equal(one_of, "[{\"required\":[\"handler\"]},{\"required\":[\"sql\"]}]");
+}
+
 static void test_choices(void **state)
 {
     (void)state;
@@ -293,6 +355,82 @@ static void test_every_field_is_described(void **state)
     check_node(spec_schema(crd), "");
 }
 
+/* The cell between two bars; empty if there is none. */
+static char *cell(const char *row, int index)
+{
+    for (int i = 0; row && i <= index; i++) {
+        row = strchr(row, '|');
+        row = row ? row + 1 : NULL;
+    }
+    size_t len = row ? strcspn(row, "|\n") : 0;
+    return xstrndup(row ? row : "", len);
+}
+
+/* The row of a field in crds/README.md has its limits and its default. */
+static void check_reference(const cJSON *schema, const char *path, const char *reference)
+{
+    CLEANUP_FREE char *begin = xasprintf("\n| `%s` |", path);
+    const char *row = strstr(reference, begin);
+    if (!row) {
+        fail_msg("crds/README.md has no row of %s", path);
+    }
+    CLEANUP_FREE char *values = cell(row + 1, 1), *shown = cell(row + 1, 2);
+    const cJSON *value = json_get(schema, "default");
+    CLEANUP_FREE char *number = value && !cJSON_IsString(value) ? json_print_dup(value) : NULL;
+    CLEANUP_FREE char *expected =
+        value ? xasprintf(" `%s` ", number ? number : value->valuestring) : xstrdup(" \u2013 ");
+    if (strcmp(shown, expected) != 0) {
+        fail_msg("crds/README.md: default of %s: \"%s\", expected \"%s\"", path, shown, expected);
+    }
+    if (json_get(schema, "maximum")) {
+        CLEANUP_FREE char *range = xasprintf(" %lld to %lld ", (long long)json_int64(schema, "minimum", -1),
+                                             (long long)json_int64(schema, "maximum", -1));
+        assert_string_equal(values, range);
+    }
+    const cJSON *choice;
+    cJSON_ArrayForEach(choice, json_array(schema, "enum"))
+    {
+        assert_non_null(strstr(values, choice->valuestring));
+    }
+}
+
+static int check_references(const cJSON *schema, const char *path, const char *reference)
+{
+    static const char *const as_in_pods[] = {"env", "envFrom", "template.resources"};
+    int count = 0;
+    for (size_t i = 0; i < ARRAY_SIZE(as_in_pods); i++) {
+        if (strcmp(path, as_in_pods[i]) == 0) {
+            return 0;
+        }
+    }
+    const cJSON *properties = json_object(schema, "properties"), *property;
+    if (!properties) {
+        properties = json_object(json_object(schema, "items"), "properties");
+    }
+    cJSON_ArrayForEach(property, properties)
+    {
+        CLEANUP_FREE char *below = xasprintf("%s%s%s", path, path[0] ? "." : "", property->string);
+        if (strncmp(path, "template.", strlen("template.")) != 0) { /* deeper is Kubernetes' own */
+            check_reference(property, below, reference);
+            count += 1 + check_references(property, below, reference);
+        }
+    }
+    return count;
+}
+
+static void test_the_reference_is_complete(void **state)
+{
+    (void)state;
+    CLEANUP_JSON cJSON *crd = load_crd();
+    CLEANUP_FREE char *reference = support_read("crds/README.md");
+    int rows = 0; /* none is of a field that is no more */
+    for (const char *at = reference; (at = strstr(at, "\n| `")) != NULL; at++) {
+        rows++;
+    }
+    assert_true(rows > 50);
+    assert_int_equal(check_references(spec_schema(crd), "", reference), rows);
+}
+
 /* The chart's generator puts each rule where its path leads. */
 static void test_cel_rules_have_a_place(void **state)
 {
@@ -323,9 +461,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_limits_of_numbers),
         cmocka_unit_test(test_patterns_of_texts),
+        cmocka_unit_test(test_lengths_of_texts),
+        cmocka_unit_test(test_number_of_parameters),
+        cmocka_unit_test(test_handler_or_sql),
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_every_field_is_described),
+        cmocka_unit_test(test_the_reference_is_complete),
         cmocka_unit_test(test_cel_rules_have_a_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
