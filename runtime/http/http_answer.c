@@ -43,8 +43,7 @@ static bool keeps_alive(struct http_request *req)
     if (req->close || req->body_state != BODY_COMPLETE || atomic_load(&server->draining)) {
         return false;
     }
-    if (server->settings.close_when_busy &&
-        atomic_load(&server->connections) > server->settings.threads - 2) {
+    if (server->settings.close_when_busy && atomic_load(&server->crowd.open) > server->settings.threads - 2) {
         return false;
     }
     if (server->settings.keep_alive_timeout_ms <= 0 || http_request_header(req, "Upgrade")) {
@@ -102,7 +101,7 @@ int http_request_respond(struct http_request *req, int status, const struct http
 
 void http_request_answer_from_elsewhere(struct http_request *req)
 {
-    http_guard_thread_init(stop_fd(&req->server->stop));
+    http_guard_thread_init(stop_fd(&req->server->stop), &req->server->crowd);
     req->from_elsewhere = true;
     req->close = true;
 }

@@ -27,19 +27,30 @@ struct guard {
     int socket; /* of the last wait */
     int64_t deadline_ms;
     int64_t first_byte_timeout_ms; /* 0: the deadline stands */
+    struct http_crowd *crowd;
+    bool silent; /* nothing has come since http_guard_begin_idle() */
+    int64_t silent_since_ms;
+    bool yielded; /* closed a silent connection, and has not taken another one yet */
 };
 
 static _Thread_local struct guard guard;
 static _Thread_local size_t stack_min_bytes;
 
-void http_guard_thread_init(int stop_fd)
+void http_guard_thread_init(int stop_fd, struct http_crowd *crowd)
 {
-    guard =
-        (struct guard){.thread_known = true, .stop_fd = stop_fd, .socket = -1, .deadline_ms = DEADLINE_NONE};
+    guard = (struct guard){
+        .thread_known = true, .stop_fd = stop_fd, .socket = -1, .deadline_ms = DEADLINE_NONE, .crowd = crowd};
+}
+
+void http_guard_taken(void)
+{
+    http_crowd_taken(guard.crowd, guard.yielded);
+    guard.yielded = false;
 }
 
 static void begin(int64_t deadline_ms, int64_t first_byte_timeout_ms)
 {
+    guard.silent = false;
     guard.active = guard.thread_known;
     guard.expired = false;
     guard.peer_closed = false;
@@ -55,6 +66,8 @@ void http_guard_begin(int64_t deadline_ms)
 void http_guard_begin_idle(int64_t idle_deadline_ms, int64_t first_byte_timeout_ms)
 {
     begin(idle_deadline_ms, first_byte_timeout_ms);
+    guard.silent = true;
+    guard.silent_since_ms = clock_monotonic_ms();
 }
 
 void http_guard_end(void)
@@ -83,19 +96,42 @@ static int plain_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
     return ppoll(fds, count, timeout_ms < 0 ? NULL : &timeout, NULL);
 }
 
+/* Waits for the socket. -1: the server stops, or the connection is silent and gives way. */
+static int wait_for_socket(struct pollfd *socket)
+{
+    struct pollfd fds[3] = {
+        {.fd = socket->fd, .events = (short)(socket->events | POLLRDHUP)},
+        {.fd = guard.stop_fd, .events = POLLIN},
+        {.events = POLLIN},
+    };
+    for (;;) {
+        int64_t may_yield_ms = guard.silent_since_ms + HTTP_CROWD_SILENT_MS;
+        bool young = guard.silent && deadline_left_ms(may_yield_ms) > 0 && may_yield_ms < guard.deadline_ms;
+        fds[2].fd = guard.silent && !young ? guard.crowd->event_fd : -1;
+        if (plain_poll(fds, 3, deadline_left_ms(young ? may_yield_ms : guard.deadline_ms)) < 0) {
+            return -1;
+        }
+        if (fds[1].revents) {
+            errno = ECANCELED;
+            return -1;
+        }
+        socket->revents = fds[0].revents;
+        if (fds[0].revents || deadline_left_ms(guard.deadline_ms) == 0) {
+            return 0;
+        }
+        if (fds[2].revents && http_crowd_yield(guard.crowd)) {
+            guard.yielded = true;
+            errno = ECONNABORTED;
+            return -1;
+        }
+    }
+}
+
 static int guarded_poll(struct pollfd *caller)
 {
-    struct pollfd fds[2] = {
-        {.fd = caller->fd, .events = (short)(caller->events | POLLRDHUP)},
-        {.fd = guard.stop_fd, .events = POLLIN},
-    };
+    struct pollfd fds[1] = {*caller};
     guard.socket = caller->fd;
-    int ready = plain_poll(fds, 2, deadline_left_ms(guard.deadline_ms));
-    if (ready < 0) {
-        return -1;
-    }
-    if (fds[1].revents) {
-        errno = ECANCELED;
+    if (wait_for_socket(&fds[0]) < 0) {
         return -1;
     }
     guard.peer_closed |= (fds[0].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
@@ -109,6 +145,7 @@ static int guarded_poll(struct pollfd *caller)
         errno = ETIMEDOUT;
         return -1;
     }
+    guard.silent = guard.silent && !fds[0].revents;
     if (guard.first_byte_timeout_ms > 0 && fds[0].revents) {
         guard.deadline_ms = clock_monotonic_ms() + guard.first_byte_timeout_ms;
         guard.first_byte_timeout_ms = 0;
@@ -133,6 +170,16 @@ int guard_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 void http_guard_stack_bytes(size_t bytes)
 {
     stack_min_bytes = bytes;
+}
+
+/* Likewise the program's: only here is it seen how many connections CivetWeb has taken in. */
+EXPORTED int accept(int fd, struct sockaddr *addr, socklen_t *addr_len)
+{
+    int accepted = accept4(fd, addr, addr_len, SOCK_CLOEXEC);
+    if (accepted >= 0 && guard.crowd) {
+        http_crowd_accepted(guard.crowd);
+    }
+    return accepted;
 }
 
 typedef int setstacksize_fn(pthread_attr_t *attr, size_t size);

@@ -14,12 +14,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* For a thread of CivetWeb, from its start on; stop_fd becomes readable when the server stops. */
-void http_guard_thread_init(int stop_fd);
+#include "runtime/http/http_crowd.h"
+
+/* For a thread of CivetWeb, from its start on; stop_fd becomes readable when the server stops. Connections that the
+ * thread accepts are counted in the crowd, silent ones that it serves give way to it. */
+void http_guard_thread_init(int stop_fd, struct http_crowd *crowd);
+/* The thread takes a connection. */
+void http_guard_taken(void);
 
 /* Until http_guard_end() each wait ends at deadline_ms, as a failure. */
 void http_guard_begin(int64_t deadline_ms);
-/* The same for waiting for a request: idle_deadline_ms until its first byte, from there first_byte_timeout_ms. */
+/* The same for waiting for a request: idle_deadline_ms until its first byte, from there first_byte_timeout_ms (0: the deadline
+ * stands). */
 void http_guard_begin_idle(int64_t idle_deadline_ms, int64_t first_byte_timeout_ms);
 void http_guard_end(void);
 

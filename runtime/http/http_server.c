@@ -52,21 +52,22 @@ static int on_connection(const struct mg_connection *connection, void **connecti
 {
     (void)connection_data;
     struct http_server *server = server_of(connection);
-    atomic_fetch_add(&server->connections, 1);
-    http_guard_begin(clock_monotonic_ms() + server->settings.header_timeout_ms);
+    http_guard_taken();
+    http_guard_begin_idle(clock_monotonic_ms() + server->settings.header_timeout_ms,
+                          /* first_byte_timeout_ms= */ 0);
     return 0;
 }
 
 static void on_connection_closed(const struct mg_connection *connection)
 {
     http_guard_end();
-    atomic_fetch_sub(&server_of(connection)->connections, 1);
+    http_crowd_closed(&server_of(connection)->crowd);
 }
 
 static void *on_thread(const struct mg_context *context, int thread_type)
 {
-    const struct http_server *server = mg_get_user_data(context);
-    http_guard_thread_init(stop_fd(&server->stop));
+    struct http_server *server = mg_get_user_data(context);
+    http_guard_thread_init(stop_fd(&server->stop), &server->crowd);
     if (thread_type == 0) {
         http_guard_begin(DEADLINE_NONE); /* the thread that accepts */
     }
@@ -183,9 +184,11 @@ int http_server_start(const struct http_server_settings *settings, struct http_s
     server->settings = *settings;
     atomic_store(&server->last_activity_ms, clock_monotonic_ms());
     stop_init(&server->stop);
+    http_crowd_init(&server->crowd, settings->threads);
     server->civetweb = start_civetweb(server, err);
     if (!server->civetweb) {
         stop_release(&server->stop);
+        http_crowd_release(&server->crowd);
         free(server);
         return -1;
     }
@@ -209,7 +212,7 @@ int http_server_in_flight(const struct http_server *server)
 
 int http_server_connections(const struct http_server *server)
 {
-    return atomic_load(&server->connections);
+    return atomic_load(&server->crowd.open);
 }
 
 int64_t http_server_refused(const struct http_server *server)
@@ -240,5 +243,6 @@ void http_server_stop(struct http_server *server)
     stop_set(&server->stop);
     mg_stop(server->civetweb);
     stop_release(&server->stop);
+    http_crowd_release(&server->crowd);
     free(server);
 }

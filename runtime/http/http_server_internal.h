@@ -8,6 +8,7 @@
 
 #include "runtime/base/stop.h"
 #include "runtime/base/strbuf.h"
+#include "runtime/http/http_crowd.h"
 #include "runtime/http/http_message.h"
 #include "runtime/http/http_server.h"
 
@@ -19,7 +20,8 @@ struct http_server {
     struct mg_context *civetweb;
     struct stop stop; /* wakes every thread of this server out of poll() */
     int port;
-    atomic_int in_flight, connections;
+    atomic_int in_flight;
+    struct http_crowd crowd;
     _Atomic int64_t refused; /* requests that the handler never saw */
     atomic_bool draining;
     _Atomic int64_t last_activity_ms;

@@ -13,6 +13,7 @@
 /* A thread of its own for each test: it plays a thread of CivetWeb. fds are two ends of a connection. */
 struct scene {
     struct stop stop;
+    struct http_crowd crowd;
     int fds[2];
 };
 
@@ -30,6 +31,7 @@ static void play(void *(*act)(void *))
 {
     struct scene scene;
     stop_init(&scene.stop);
+    http_crowd_init(&scene.crowd, /* threads= */ 1);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, scene.fds), 0);
     pthread_t thread;
     void *result = NULL;
@@ -38,6 +40,7 @@ static void play(void *(*act)(void *))
     close(scene.fds[0]);
     close(scene.fds[1]);
     stop_release(&scene.stop);
+    http_crowd_release(&scene.crowd);
     if (result) {
         fail_msg("%s", (const char *)result);
     }
@@ -73,7 +76,7 @@ static void poll_is_the_usual_one_elsewhere(void **state)
 static void *at_deadline(void *arg)
 {
     struct scene *scene = arg;
-    http_guard_thread_init(stop_fd(&scene->stop));
+    http_guard_thread_init(stop_fd(&scene->stop), &scene->crowd);
     int64_t begin_ms = clock_monotonic_ms();
     http_guard_begin(begin_ms + 50);
     EXPECT(wait_for(scene->fds[0], POLLIN, 0, NULL) == -1 &&
@@ -99,7 +102,7 @@ static void waits_end_at_the_deadline(void **state)
 static void *sending(void *arg)
 {
     struct scene *scene = arg;
-    http_guard_thread_init(stop_fd(&scene->stop));
+    http_guard_thread_init(stop_fd(&scene->stop), &scene->crowd);
     http_guard_begin(clock_monotonic_ms() + 30);
     char data[65536] = {0};
     while (send(scene->fds[0], data, sizeof(data), MSG_NOSIGNAL) > 0) {
@@ -119,7 +122,7 @@ static void a_send_that_expired_cannot_go_on(void **state)
 static void *first_byte(void *arg)
 {
     struct scene *scene = arg;
-    http_guard_thread_init(stop_fd(&scene->stop));
+    http_guard_thread_init(stop_fd(&scene->stop), &scene->crowd);
     int64_t begin_ms = clock_monotonic_ms();
     http_guard_begin_idle(begin_ms + 10000, 50);
     EXPECT(write(scene->fds[1], "x", 1) == 1);
@@ -142,7 +145,7 @@ static void the_first_byte_starts_another_deadline(void **state)
 static void *at_stop(void *arg)
 {
     struct scene *scene = arg;
-    http_guard_thread_init(stop_fd(&scene->stop));
+    http_guard_thread_init(stop_fd(&scene->stop), &scene->crowd);
     http_guard_begin(DEADLINE_NONE);
     stop_set(&scene->stop);
     EXPECT(wait_for(scene->fds[0], POLLIN, 0, NULL) == -1 && errno == ECANCELED);
@@ -162,7 +165,7 @@ static void *at_close(void *arg)
 {
     struct scene *scene = arg;
     short revents;
-    http_guard_thread_init(stop_fd(&scene->stop));
+    http_guard_thread_init(stop_fd(&scene->stop), &scene->crowd);
     http_guard_begin(clock_monotonic_ms() + 10000);
     EXPECT(write(scene->fds[1], "x", 1) == 1);
     EXPECT(wait_for(scene->fds[0], POLLIN, 0, &revents) == 1 && revents == POLLIN &&

@@ -309,6 +309,100 @@ static void busy_servers_let_connections_go(void **state)
     served_stop(state);
 }
 
+static void start_small(int threads)
+{
+    struct http_server_settings settings = served_settings();
+    settings.threads = threads;
+    settings.close_when_busy = true;
+    settings.keep_alive_timeout_ms = 60000;
+    settings.header_timeout_ms = 60000;
+    served_start_with(&settings);
+}
+
+/* How long a new client waits for its answer. */
+static int64_t time_of_a_new_one_ms(void)
+{
+    int64_t begin_ms = clock_monotonic_ms();
+    CLEANUP_FD int fd = socket_connect(served_port);
+    socket_send_text(fd, GET("/"));
+    CLEANUP_FREE char *text = socket_read_answer(fd);
+    assert_status(text, 200);
+    return clock_monotonic_ms() - begin_ms;
+}
+
+/* Each is answered and then kept, or never says a word; more of them than there are threads. */
+static void silent_connections_give_way(void **state)
+{
+    (void)state;
+    enum { THREADS = 4, SILENT = 9 };
+    for (int speaks = 0; speaks <= 1; speaks++) {
+        start_small(THREADS);
+        int fds[SILENT];
+        for (int i = 0; i < SILENT; i++) {
+            fds[i] = socket_connect(served_port);
+            if (speaks) {
+                socket_send_text(fds[i], GET("/"));
+                CLEANUP_FREE char *text = socket_read_answer(fds[i]);
+                assert_status(text, 200);
+            }
+        }
+        for (int i = 0; i < 3; i++) { /* those in line before it take their turns first */
+            assert_in_range(time_of_a_new_one_ms(), 0, speaks ? 1500 : 4000);
+        }
+        for (int i = 0; i < SILENT; i++) {
+            close(fds[i]);
+        }
+        served_stop(state);
+    }
+}
+
+/* As several gateways do that know nothing of each other. */
+static void nobody_starves_among_many_kept_ones(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 60, ROUNDS = 3 };
+    start_small(8);
+    int fds[CLIENTS];
+    for (int i = 0; i < CLIENTS; i++) {
+        fds[i] = -1;
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < CLIENTS; i++) {
+            bool closed = fds[i] >= 0 && !served_still_open(fds[i]);
+            if (closed) {
+                close(fds[i]);
+            }
+            if (closed || fds[i] < 0) {
+                fds[i] = socket_connect(served_port);
+            }
+            socket_send_text(fds[i], GET("/"));
+            CLEANUP_FREE char *text = socket_read_answer(fds[i]);
+            assert_status(text, 200);
+        }
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        close(fds[i]);
+    }
+    served_stop(state);
+}
+
+/* Without others in line nobody has to go. */
+static void silent_connections_stay_otherwise(void **state)
+{
+    (void)state;
+    start_small(4);
+    CLEANUP_FD int fd = socket_connect(served_port);
+    socket_send_text(fd, GET("/"));
+    CLEANUP_FREE char *text = socket_read_answer(fd);
+    assert_status(text, 200);
+    for (int i = 0; i < 30; i++) {
+        assert_in_range(time_of_a_new_one_ms(), 0, 200);
+        usleep(20000);
+    }
+    assert_true(served_still_open(fd));
+    served_stop(state);
+}
+
 static void stops_at_once_with_idle_connections(void **state)
 {
     (void)state;
@@ -439,6 +533,9 @@ int main(void)
         with_server(knows_a_connection_again),
         with_server(draining_closes_after_each_answer),
         cmocka_unit_test(busy_servers_let_connections_go),
+        cmocka_unit_test(silent_connections_give_way),
+        cmocka_unit_test(nobody_starves_among_many_kept_ones),
+        cmocka_unit_test(silent_connections_stay_otherwise),
         cmocka_unit_test(stops_at_once_with_idle_connections),
         with_server(says_why_it_cannot_listen),
         with_server(many_connections_at_once),
