@@ -12,6 +12,7 @@
 
 #include "runtime/base/err.h"
 #include "runtime/postgres/postgres.h"
+#include "runtime/sql/sql_plan.h"
 
 #define SPEC_MAX_BYTES         (256u << 10)
 #define SPEC_URL_MAX_BYTES     4096u
@@ -24,7 +25,6 @@
 #define SPEC_PARAMETERS_MAX    64
 #define SPEC_NAME_MAX_BYTES    63 /* of a parameter */
 
-enum sql_result { SQL_RESULT_ROWS, SQL_RESULT_ROW, SQL_RESULT_VALUE, SQL_RESULT_NONE };
 enum idempotency { IDEMPOTENCY_NONE, IDEMPOTENCY_OPTIONAL, IDEMPOTENCY_REQUIRED };
 
 /* A parameter of an SQL function that a request may leave out. */

@@ -28,50 +28,58 @@ static void add_step(struct pg_batch *batch, enum pg_batch_role role, unsigned p
     batch->count++;
 }
 
+/* Sent as text, not prepared. */
+static void send_text(struct pg_batch *batch, enum pg_batch_role role, const struct pg_command *command)
+{
+    pg_flight_query(&batch->flight, command->sql, command->param_count, command->param_types,
+                    command->params);
+    add_step(batch, role, 0);
+}
+
 void pg_batch_command(struct pg_batch *batch, enum pg_batch_role role, const char *sql, int param_count,
                       const char *const *params)
 {
-    pg_flight_query(&batch->flight, sql, param_count, params);
-    add_step(batch, role, 0);
+    send_text(batch, role, &(struct pg_command){.sql = sql, .param_count = param_count, .params = params});
 }
 
-static void prepare(struct pg_batch *batch, enum pg_batch_role role, const char *sql, unsigned *ret_number)
+static void prepare(struct pg_batch *batch, enum pg_batch_role role, const struct pg_command *command,
+                    unsigned *ret_number)
 {
     unsigned evicted;
     char name[PG_STATEMENTS_NAME_SIZE];
-    *ret_number = pg_statements_add(&batch->connection->statements, sql, &evicted);
+    *ret_number = pg_statements_add(&batch->connection->statements, command->sql, &evicted);
     if (evicted) {
-        char command[sizeof("DEALLOCATE ") + PG_STATEMENTS_NAME_SIZE];
+        char deallocate[sizeof("DEALLOCATE ") + PG_STATEMENTS_NAME_SIZE];
         pg_statement_name(evicted, name);
-        (void)snprintf(command, sizeof(command), "DEALLOCATE %s", name);
-        pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
+        (void)snprintf(deallocate, sizeof(deallocate), "DEALLOCATE %s", name);
+        pg_batch_command(batch, PG_BATCH_CONTROL, deallocate, 0, NULL);
     }
     pg_statement_name(*ret_number, name);
-    pg_flight_prepare(&batch->flight, name, sql);
+    pg_flight_prepare(&batch->flight, name, command->sql, command->param_count, command->param_types);
     add_step(batch, role, *ret_number);
 }
 
-void pg_batch_prepared(struct pg_batch *batch, enum pg_batch_role role, const char *sql, int param_count,
-                       const char *const *params)
+void pg_batch_statement(struct pg_batch *batch, enum pg_batch_role role, const struct pg_command *command,
+                        bool preparable)
 {
-    if (strnlen(sql, PG_STATEMENT_CACHED_BYTES + 1) > PG_STATEMENT_CACHED_BYTES) {
-        pg_batch_command(batch, role, sql, param_count, params);
+    if (!preparable || strnlen(command->sql, PG_STATEMENT_CACHED_BYTES + 1) > PG_STATEMENT_CACHED_BYTES) {
+        send_text(batch, role, command);
         return;
     }
     char name[PG_STATEMENTS_NAME_SIZE];
-    unsigned number = pg_statements_find(&batch->connection->statements, sql);
+    unsigned number = pg_statements_find(&batch->connection->statements, command->sql);
     if (number && role == PG_BATCH_STATEMENT)
         batch->statement_was_prepared = true;
     if (!number)
-        prepare(batch, role, sql, &number);
+        prepare(batch, role, command, &number);
     pg_statement_name(number, name);
-    pg_flight_execute(&batch->flight, name, param_count, params);
+    pg_flight_execute(&batch->flight, name, command->param_count, command->params);
     add_step(batch, role, 0);
 }
 
-void pg_batch_describe(struct pg_batch *batch, const char *sql)
+void pg_batch_describe(struct pg_batch *batch, const struct pg_command *command)
 {
-    pg_flight_prepare(&batch->flight, "", sql);
+    pg_flight_prepare(&batch->flight, "", command->sql, command->param_count, command->param_types);
     add_step(batch, PG_BATCH_DESCRIBE, 0);
     pg_flight_describe(&batch->flight, "");
     add_step(batch, PG_BATCH_DESCRIBE, 0);

@@ -52,11 +52,11 @@ void pg_batch_release(struct pg_batch *batch);
 /* Sent as text, not prepared. */
 void pg_batch_command(struct pg_batch *batch, enum pg_batch_role role, const char *sql, int param_count,
                       const char *const *params);
-/* Prepared once per connection. */
-void pg_batch_prepared(struct pg_batch *batch, enum pg_batch_role role, const char *sql, int param_count,
-                       const char *const *params);
+/* preparable: prepared once per connection. */
+void pg_batch_statement(struct pg_batch *batch, enum pg_batch_role role, const struct pg_command *command,
+                        bool preparable);
 /* Asks for the types of parameters and columns, without running it. */
-void pg_batch_describe(struct pg_batch *batch, const char *sql);
+void pg_batch_describe(struct pg_batch *batch, const struct pg_command *command);
 /* COMMIT. The results of what comes before it are on their way when it begins. */
 void pg_batch_commit(struct pg_batch *batch);
 /* Sends all and reads all. PG_FLIGHT_OK also if a command failed: see error. */

@@ -170,10 +170,11 @@ static bool set_up_session(struct pg_connection *connection, int64_t deadline_ms
     pg_flight_begin(&flight, connection->conn, deadline_ms);
     for (size_t i = 0; i < ARRAY_SIZE(session_settings); i++) {
         const char *params[] = {session_settings[i].name, session_settings[i].value};
-        pg_flight_query(&flight, "SELECT pg_catalog.set_config($1, $2, false)", ARRAY_SIZE(params), params);
+        pg_flight_query(&flight, "SELECT pg_catalog.set_config($1, $2, false)", ARRAY_SIZE(params), NULL,
+                        params);
         pg_flight_sync(&flight);
     }
-    pg_flight_query(&flight, "SELECT " PG_SERVER_RUN_SQL, 0, NULL);
+    pg_flight_query(&flight, "SELECT " PG_SERVER_RUN_SQL, 0, NULL, NULL);
     pg_flight_sync(&flight);
     for (size_t i = 0; i < ARRAY_SIZE(session_settings); i++) {
         CLEANUP_PGRESULT PGresult *result = NULL;

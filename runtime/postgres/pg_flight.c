@@ -13,15 +13,17 @@ void pg_flight_begin(struct pg_flight *flight, PGconn *conn, int64_t deadline_ms
     *flight = (struct pg_flight){.conn = conn, .deadline_ms = deadline_ms};
 }
 
-void pg_flight_query(struct pg_flight *flight, const char *sql, int param_count, const char *const *params)
+void pg_flight_query(struct pg_flight *flight, const char *sql, int param_count, const unsigned *param_types,
+                     const char *const *params)
 {
-    if (!pq.PQsendQueryParams(flight->conn, sql, param_count, NULL, params, NULL, NULL, /* text */ 0))
+    if (!pq.PQsendQueryParams(flight->conn, sql, param_count, param_types, params, NULL, NULL, /* text */ 0))
         flight->broken = true;
 }
 
-void pg_flight_prepare(struct pg_flight *flight, const char *name, const char *sql)
+void pg_flight_prepare(struct pg_flight *flight, const char *name, const char *sql, int param_count,
+                       const unsigned *param_types)
 {
-    if (!pq.PQsendPrepare(flight->conn, name, sql, 0, NULL))
+    if (!pq.PQsendPrepare(flight->conn, name, sql, param_types ? param_count : 0, param_types))
         flight->broken = true;
 }
 

@@ -32,9 +32,11 @@ struct pg_flight {
 };
 
 void pg_flight_begin(struct pg_flight *flight, PGconn *conn, int64_t deadline_ms);
-/* params: text, NULL = SQL NULL. The types are the server's inference. */
-void pg_flight_query(struct pg_flight *flight, const char *sql, int param_count, const char *const *params);
-void pg_flight_prepare(struct pg_flight *flight, const char *name, const char *sql);
+/* params: text, NULL = SQL NULL. param_types: OIDs, 0 or no array at all: the server's inference. */
+void pg_flight_query(struct pg_flight *flight, const char *sql, int param_count, const unsigned *param_types,
+                     const char *const *params);
+void pg_flight_prepare(struct pg_flight *flight, const char *name, const char *sql, int param_count,
+                       const unsigned *param_types);
 void pg_flight_execute(struct pg_flight *flight, const char *name, int param_count,
                        const char *const *params);
 void pg_flight_describe(struct pg_flight *flight, const char *name);

@@ -15,9 +15,7 @@
 #define PARAMS_MAX          65535 /* of the protocol */
 
 struct statement {
-    const char *sql;
-    int param_count;
-    const char *const *params;
+    const struct pg_command *command;
     bool preparable;
     bool last;     /* with COMMIT in the same flight */
     bool describe; /* is described, not run */
@@ -65,7 +63,7 @@ static void add_statement(struct pg_transaction *tx, struct pg_batch *batch,
 {
     pg_savepoint_add_unsent(tx, batch);
     if (statement->describe) {
-        pg_batch_describe(batch, statement->sql);
+        pg_batch_describe(batch, statement->command);
         return;
     }
     /* A reader that is slow makes the server wait, and it is the reader's time that is limited. */
@@ -73,12 +71,7 @@ static void add_statement(struct pg_transaction *tx, struct pg_batch *batch,
         add_setting(batch, "statement_timeout", 0);
         add_setting(batch, "tcp_user_timeout", 0);
     }
-    if (statement->preparable)
-        pg_batch_prepared(batch, PG_BATCH_STATEMENT, statement->sql, statement->param_count,
-                          statement->params);
-    else
-        pg_batch_command(batch, PG_BATCH_STATEMENT, statement->sql, statement->param_count,
-                         statement->params);
+    pg_batch_statement(batch, PG_BATCH_STATEMENT, statement->command, statement->preparable);
     if (statement->each) {
         add_setting(batch, "statement_timeout", tx->statement_timeout_ms);
         add_setting(batch, "tcp_user_timeout", PG_TCP_USER_TIMEOUT_MS);
@@ -86,7 +79,8 @@ static void add_statement(struct pg_transaction *tx, struct pg_batch *batch,
     /* Without it a lost COMMIT could not be resolved; in the same flight it costs no round trip. */
     if (!tx->read_only && !tx->xid[0]) {
         tx->xid_asked = false; /* what was said before is no longer true */
-        pg_batch_prepared(batch, PG_BATCH_XID, XID_QUERY, 0, NULL);
+        pg_batch_statement(batch, PG_BATCH_XID, &(struct pg_command){.sql = XID_QUERY},
+                           /* preparable= */ true);
     }
     if (statement->last)
         pg_batch_commit(batch);
@@ -237,10 +231,10 @@ static int send(struct pg_transaction *tx, struct statement *statement, struct p
     if (pg_transaction_check(tx, error) < 0)
         return -1;
     struct sql_guard_report report;
-    sql_guard_check(statement->sql, &report);
+    sql_guard_check(statement->command->sql, &report);
     if (report.refusal)
         return pg_transaction_fail_with(tx, error, PG_FAILURE_REFUSED, report.refusal);
-    if (statement->param_count < 0 || statement->param_count > PARAMS_MAX)
+    if (statement->command->param_count < 0 || statement->command->param_count > PARAMS_MAX)
         return pg_transaction_fail_with(tx, error, PG_FAILURE_REFUSED, "too many parameters");
     if (!tx->used && pg_transaction_take_connection(tx, error) < 0)
         return pg_transaction_fail(tx, error);
@@ -250,7 +244,7 @@ static int send(struct pg_transaction *tx, struct statement *statement, struct p
     begin_batch(tx, batch, statement);
     int64_t begin_us = pg_slow_begin(tx->pool);
     int rc = run(tx, statement, batch, error);
-    pg_slow_end(tx->pool, begin_us, statement->sql, batch, rc < 0 ? error : NULL);
+    pg_slow_end(tx->pool, begin_us, statement->command->sql, batch, rc < 0 ? error : NULL);
     return rc;
 }
 
@@ -270,18 +264,32 @@ static int query(struct pg_transaction *tx, struct statement *statement, struct 
     return 0;
 }
 
+int pg_run(struct pg_transaction *tx, const struct pg_command *command, struct pg_result **ret_result,
+           struct pg_error *error)
+{
+    struct statement statement = {.command = command};
+    return query(tx, &statement, ret_result, error);
+}
+
+int pg_run_commit(struct pg_transaction *tx, const struct pg_command *command, struct pg_result **ret_result,
+                  struct pg_error *error)
+{
+    struct statement statement = {.command = command, .last = true, .rows_unwanted = !ret_result};
+    return query(tx, &statement, ret_result, error);
+}
+
 int pg_query(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
              struct pg_result **ret_result, struct pg_error *error)
 {
-    struct statement statement = {.sql = sql, .param_count = param_count, .params = params};
-    return query(tx, &statement, ret_result, error);
+    const struct pg_command command = {.sql = sql, .param_count = param_count, .params = params};
+    return pg_run(tx, &command, ret_result, error);
 }
 
 int pg_query_each(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
                   pg_row_fn *each, void *arg, struct pg_error *error)
 {
-    struct statement statement = {
-        .sql = sql, .param_count = param_count, .params = params, .each = each, .each_arg = arg};
+    const struct pg_command command = {.sql = sql, .param_count = param_count, .params = params};
+    struct statement statement = {.command = &command, .each = each, .each_arg = arg};
     CLEANUP_PG_BATCH struct pg_batch batch;
     return send(tx, &statement, &batch, error);
 }
@@ -289,9 +297,8 @@ int pg_query_each(struct pg_transaction *tx, const char *sql, int param_count, c
 int pg_query_commit(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
                     struct pg_result **ret_result, struct pg_error *error)
 {
-    struct statement statement = {
-        .sql = sql, .param_count = param_count, .params = params, .last = true, .rows_unwanted = !ret_result};
-    return query(tx, &statement, ret_result, error);
+    const struct pg_command command = {.sql = sql, .param_count = param_count, .params = params};
+    return pg_run_commit(tx, &command, ret_result, error);
 }
 
 static void read_description(const PGresult *answer, struct pg_description *ret)
@@ -308,10 +315,10 @@ static void read_description(const PGresult *answer, struct pg_description *ret)
     }
 }
 
-int pg_describe(struct pg_transaction *tx, const char *sql, struct pg_description *ret_description,
-                struct pg_error *error)
+int pg_describe(struct pg_transaction *tx, const struct pg_command *command,
+                struct pg_description *ret_description, struct pg_error *error)
 {
-    struct statement statement = {.sql = sql, .describe = true};
+    struct statement statement = {.command = command, .describe = true};
     CLEANUP_PG_BATCH struct pg_batch batch;
     if (send(tx, &statement, &batch, error) < 0)
         return -1;

@@ -109,8 +109,8 @@ static void send_cancel(struct pg_transaction *tx)
 void pg_transaction_cancel(struct pg_transaction *tx)
 {
     (void)pthread_mutex_lock(&tx->lock);
-    /* A cancelled COMMIT may report success for what is not yet replicated. */
-    if (!tx->committing)
+    /* A cancelled COMMIT may report success for what is not yet replicated; one that only read has nothing to replicate. */
+    if (!tx->committing || tx->read_only)
         send_cancel(tx);
     (void)pthread_mutex_unlock(&tx->lock);
 }

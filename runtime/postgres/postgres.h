@@ -101,6 +101,14 @@ void pg_transaction_free(struct pg_transaction *tx);
 void pg_transaction_set_isolation(struct pg_transaction *tx, enum pg_isolation isolation);
 bool pg_transaction_used(const struct pg_transaction *tx); /* a statement was sent */
 
+/* A statement with its parameters. One text is always given with the same types. */
+struct pg_command {
+    const char *sql;
+    int param_count;
+    const char *const *params;   /* text; NULL = SQL NULL */
+    const unsigned *param_types; /* OIDs, 0: the server infers it; NULL: all of them */
+};
+
 /* One statement, $1.. parameters as text (NULL = SQL NULL), prepared and cached per connection. BEGIN (with isolation and
  * statement_timeout) travels in the same flight as the first statement. After an error the transaction is failed: every
  * later call returns the first error again. *ret_result: freed by the caller, or with the transaction. */
@@ -112,6 +120,11 @@ int pg_query(struct pg_transaction *tx, const char *sql, int param_count, const 
 int pg_query_commit(struct pg_transaction *tx, const char *sql, int param_count, const char *const *params,
                     struct pg_result **ret_result, struct pg_error *error)
     __attribute__((warn_unused_result));
+/* The same two for parameters of fixed types: what the server infers after DDL by others may be something else. */
+int pg_run(struct pg_transaction *tx, const struct pg_command *command, struct pg_result **ret_result,
+           struct pg_error *error) __attribute__((warn_unused_result));
+int pg_run_commit(struct pg_transaction *tx, const struct pg_command *command, struct pg_result **ret_result,
+                  struct pg_error *error) __attribute__((warn_unused_result));
 
 /* Rows one by one, as they come: at most one is in memory. `each` gets a result of one row that is valid during the call, and must
  * not use the transaction; -1 ends the reading, and the transaction with it (REFUSED). The server sets no limit to the time
@@ -121,7 +134,8 @@ int pg_query_each(struct pg_transaction *tx, const char *sql, int param_count, c
                   pg_row_fn *each, void *arg, struct pg_error *error) __attribute__((warn_unused_result));
 void pg_transaction_set_deadline(struct pg_transaction *tx, int64_t deadline_ms); /* of what comes */
 
-/* What a statement takes and gives, without running it: prepared by the server, in this transaction. Types are OIDs. */
+/* What a statement takes and gives, without running it: prepared by the server, in this transaction. Types are OIDs;
+ * params of the command is not looked at. */
 struct pg_description {
     int param_count;
     unsigned *param_types;
@@ -129,8 +143,9 @@ struct pg_description {
     char **column_names;
     unsigned *column_types;
 };
-int pg_describe(struct pg_transaction *tx, const char *sql, struct pg_description *ret_description,
-                struct pg_error *error) __attribute__((warn_unused_result));
+int pg_describe(struct pg_transaction *tx, const struct pg_command *command,
+                struct pg_description *ret_description, struct pg_error *error)
+    __attribute__((warn_unused_result));
 void pg_description_release(struct pg_description *description);
 
 /* Results from now on have at most this many bytes (64 MiB unless said); more is TOO_LARGE. */
@@ -150,7 +165,7 @@ int pg_transaction_commit(struct pg_transaction *tx, struct pg_error *error)
     __attribute__((warn_unused_result));
 void pg_transaction_rollback(struct pg_transaction *tx);
 /* Another thread asks the statement in progress to be cancelled (the answer 504 was sent already); later calls fail with
- * DEADLINE. Nothing happens once COMMIT was sent. The transaction must not be freed meanwhile. */
+ * DEADLINE. Nothing happens once COMMIT was sent, unless the transaction is read-only. The transaction must not be freed meanwhile. */
 void pg_transaction_cancel(struct pg_transaction *tx);
 
 int pg_result_rows(const struct pg_result *result);

@@ -7,15 +7,34 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/base/strbuf.h"
+#include "runtime/base/text.h"
 #include "runtime/postgres/sql_guard.h"
 #include "runtime/postgres/sql_lexer.h"
 
-#define TEXT_MAX_BYTES (1u << 20) /* of a statement; the source is far shorter */
+#define TEXT_MAX_BYTES (SQL_SOURCE_MAX_BYTES * 4) /* of a statement: ":a" may become " $256" */
 
-/* First words of statements that change the schema or need to be outside of a transaction. */
-static const char *const refused_words[] = {
-    "create", "alter",   "drop",    "grant",   "revoke", "comment", "security",   "reassign",
-    "import", "reindex", "refresh", "cluster", "vacuum", "analyze", "checkpoint",
+#define DDL     "a function does not change the schema or maintain tables"
+#define CURSORS "cursors are not supported: the rows of the last statement are the answer"
+
+/* First words of statements that change the schema, need to be outside of a transaction, or give rows that no description
+ * tells of. */
+static const struct {
+    const char *word, *refusal;
+} refused_words[] = {
+    {"create", DDL},      {"alter", DDL},     {"drop", DDL},     {"grant", DDL},     {"revoke", DDL},
+    {"comment", DDL},     {"security", DDL},  {"reassign", DDL}, {"import", DDL},    {"reindex", DDL},
+    {"refresh", DDL},     {"cluster", DDL},   {"vacuum", DDL},   {"analyze", DDL},   {"checkpoint", DDL},
+    {"declare", CURSORS}, {"fetch", CURSORS}, {"move", CURSORS}, {"close", CURSORS},
+};
+
+static const struct {
+    const char *name;
+    enum sql_reserved reserved;
+} reserved_names[] = {
+    {"_body", SQL_RESERVED_BODY},
+    {"_query", SQL_RESERVED_QUERY},
+    {"_headers", SQL_RESERVED_HEADERS},
+    {"_path", SQL_RESERVED_PATH},
 };
 
 struct parser {
@@ -25,8 +44,9 @@ struct parser {
     struct strbuf out;               /* its text */
     const char *copied;              /* the source up to here is in it */
     size_t mark_alloc;
-    int bracket_depth;
-    bool after_comma; /* the token before was a comma */
+    int depth;                        /* of parentheses and brackets */
+    bool is_bracket[SQL_NESTING_MAX]; /* by depth, from 0 */
+    struct sql_token previous;        /* of the statement; kind SQL_END: none */
     struct err *err;
 };
 
@@ -92,6 +112,9 @@ static int name_index(struct sql_text *text, const char *name, size_t len)
     if (text->name_count == SQL_NAMES_MAX)
         return -1;
     text->names[text->name_count] = xstrndup(name, len);
+    for (size_t i = 0; i < ARRAY_SIZE(reserved_names); i++)
+        if (strcmp(text->names[text->name_count], reserved_names[i].name) == 0)
+            text->reserved[text->name_count] = reserved_names[i].reserved;
     return text->name_count++;
 }
 
@@ -107,6 +130,11 @@ static int param_number(struct sql_statement *statement, int name)
     return statement->param_count;
 }
 
+static bool is_event(const char *name, size_t len)
+{
+    return (len == 6 && memcmp(name, "_event", 6) == 0) || (len == 7 && memcmp(name, "_events", 7) == 0);
+}
+
 /* colon: where the parameter begins; *text moves behind it. */
 static int take_parameter(struct parser *parser, const char *colon, const char *name, size_t len,
                           const char *end, const char **text)
@@ -120,7 +148,13 @@ static int take_parameter(struct parser *parser, const char *colon, const char *
     index = name_index(parser->text, name, len);
     if (index < 0)
         return fail_at(parser, colon, "more than 256 different parameters");
+    if (is_event(name, len))
+        return fail_at(parser, colon, ":_event and :_events are there for events only, not for requests");
     copy_until(parser, colon);
+    /* Else "a:b" would become the identifier a$1, and "$:b" open a string. */
+    if (colon > parser->source && (isalnum((unsigned char)colon[-1]) || strchr("_$", colon[-1]) != NULL ||
+                                   (unsigned char)colon[-1] >= 0x80))
+        strbuf_append_char(&parser->out, ' ');
     add_mark(parser, colon);
     strbuf_appendf(&parser->out, "$%d", param_number(parser->statement, index));
     parser->copied = end;
@@ -129,19 +163,22 @@ static int take_parameter(struct parser *parser, const char *colon, const char *
     return 0;
 }
 
+static bool is_directly_in_brackets(const struct parser *parser)
+{
+    return parser->depth > 0 && parser->is_bracket[parser->depth - 1];
+}
+
 /* p is at a ':' outside of strings and comments. */
 static int take_colon(struct parser *parser, const char *p, const char **text)
 {
     size_t len = name_len(p + 1);
 
-    if (p[1] == ':') { /* a cast */
-        *text = p + 2;
+    if (p > parser->source && p[-1] == ':') /* of a cast */
         return 0;
-    }
     if (p[1] == '(' && (len = name_len(p + 2)) > 0 && p[2 + len] == ')')
         return take_parameter(parser, p, p + 2, len, p + 3 + len, text);
-    if (parser->bracket_depth > 0) {
-        if (len > 0 && parser->after_comma)
+    if (is_directly_in_brackets(parser)) {
+        if (len > 0 && parser->previous.kind == SQL_COMMA)
             return fail_at(parser, p, "within brackets a parameter is written :(name)");
         return 0; /* of a slice */
     }
@@ -161,7 +198,8 @@ static int begin_statement(struct parser *parser, const char *at)
     parser->statement = &text->statements[text->statement_count++];
     parser->mark_alloc = 0;
     parser->copied = at;
-    parser->bracket_depth = 0;
+    parser->depth = 0;
+    parser->previous = (struct sql_token){.kind = SQL_END};
     strbuf_clear(&parser->out);
     add_mark(parser, at);
     return 0;
@@ -182,25 +220,55 @@ static int end_statement(struct parser *parser, const char *end)
 static int check_first_word(const struct parser *parser, const struct sql_token *token)
 {
     for (size_t i = 0; i < ARRAY_SIZE(refused_words); i++)
-        if (sql_token_is(token, refused_words[i]))
-            return fail_at(parser, token->start, "a function does not change the schema or maintain tables");
+        if (sql_token_is(token, refused_words[i].word))
+            return fail_at(parser, token->start, refused_words[i].refusal);
+    return 0;
+}
+
+/* SELECT ... INTO t makes a table; after the words and marks below INTO is something else. */
+static bool is_select_into(const struct parser *parser, const struct sql_token *token)
+{
+    const struct sql_token *previous = &parser->previous;
+
+    return sql_token_is(token, "into") && !sql_token_is(previous, "insert") &&
+           !sql_token_is(previous, "merge") && !sql_token_is(previous, "as") &&
+           !(previous->kind == SQL_OTHER && previous->start[0] == '.');
+}
+
+/* PostgreSQL 15 and older read 1$1 as a number and a parameter. */
+static bool is_numbered(const struct sql_token *token)
+{
+    if (token->kind != SQL_OTHER)
+        return false;
+    return token->start[0] == '$' ? isdigit((unsigned char)token->start[1])
+                                  : memchr(token->start, '$', token->len) != NULL;
+}
+
+static int count_nesting(struct parser *parser, const struct sql_token *token)
+{
+    bool bracket = token->kind == SQL_OTHER && strchr("[]", token->start[0]) != NULL;
+
+    if (token->kind == SQL_OPEN || (bracket && token->start[0] == '[')) {
+        if (parser->depth == SQL_NESTING_MAX)
+            return fail_at(parser, token->start, "more than 1000 parentheses and brackets within each other");
+        parser->is_bracket[parser->depth++] = bracket;
+    } else if ((token->kind == SQL_CLOSE || bracket) && parser->depth > 0) {
+        parser->depth--;
+    }
     return 0;
 }
 
 static int take_token(struct parser *parser, const struct sql_token *token, const char **text)
 {
-    char c = token->start[0];
-    int rc = 0;
+    int rc = count_nesting(parser, token);
 
-    if (token->kind == SQL_OTHER && c == '$' && isdigit((unsigned char)token->start[1]))
-        return fail_at(parser, token->start, "write :name, not $n");
-    if (token->kind == SQL_OTHER && c == '[')
-        parser->bracket_depth++;
-    else if (token->kind == SQL_OTHER && c == ']' && parser->bracket_depth > 0)
-        parser->bracket_depth--;
-    else if (token->kind == SQL_OTHER && c == ':')
+    if (rc == 0 && is_numbered(token))
+        rc = fail_at(parser, token->start, "write :name, not $n");
+    if (rc == 0 && is_select_into(parser, token))
+        rc = fail_at(parser, token->start, "SELECT INTO makes a table: " DDL);
+    if (rc == 0 && token->kind == SQL_OTHER && token->start[0] == ':')
         rc = take_colon(parser, token->start, text);
-    parser->after_comma = token->kind == SQL_COMMA;
+    parser->previous = *token;
     return rc;
 }
 
@@ -229,18 +297,61 @@ static int parse(struct parser *parser)
     return 0;
 }
 
+/* By insertion: there are few, and it is done once. */
+static void sort_names(struct sql_text *text)
+{
+    for (int i = 0; i < text->name_count; i++) {
+        int at = i;
+
+        for (; at > 0 && strcmp(text->names[text->sorted[at - 1]], text->names[i]) > 0; at--)
+            text->sorted[at] = text->sorted[at - 1];
+        text->sorted[at] = i;
+    }
+}
+
 int sql_text_parse(const char *source, struct sql_text *ret_text, struct err *err)
 {
-    struct parser parser = {.source = source, .text = ret_text, .copied = source, .err = err};
+    size_t len = strnlen(source, SQL_SOURCE_MAX_BYTES + 1);
+    struct parser *parser;
     int rc;
 
     memset(ret_text, 0, sizeof(*ret_text));
-    strbuf_init(&parser.out, TEXT_MAX_BYTES);
-    rc = parse(&parser);
-    strbuf_release(&parser.out);
+    if (len > SQL_SOURCE_MAX_BYTES)
+        return err_set(err, ERR_INVALID, "the text is longer than %u bytes", SQL_SOURCE_MAX_BYTES);
+    if (!is_valid_utf8(source, len))
+        return err_set(err, ERR_INVALID, "the text is not UTF-8");
+    ret_text->source = xstrdup(source);
+    parser = xcalloc(1, sizeof(*parser));
+    parser->source = parser->copied = ret_text->source;
+    parser->text = ret_text;
+    parser->err = err;
+    strbuf_init(&parser->out, TEXT_MAX_BYTES);
+    rc = parse(parser);
+    strbuf_release(&parser->out);
+    free(parser);
     if (rc != 0)
         sql_text_release(ret_text);
+    else
+        sort_names(ret_text);
     return rc;
+}
+
+int sql_text_find(const struct sql_text *text, const char *name)
+{
+    int first = 0, end = text->name_count;
+
+    while (first < end) {
+        int middle = (first + end) / 2;
+        int order = strcmp(text->names[text->sorted[middle]], name);
+
+        if (order == 0)
+            return text->sorted[middle];
+        if (order < 0)
+            first = middle + 1;
+        else
+            end = middle;
+    }
+    return -1;
 }
 
 void sql_text_release(struct sql_text *text)
@@ -252,6 +363,7 @@ void sql_text_release(struct sql_text *text)
         free(text->statements[i].params);
         free(text->statements[i].marks);
     }
+    free(text->source);
     memset(text, 0, sizeof(*text));
 }
 

@@ -43,6 +43,13 @@ static int teardown(void **state)
     return 0;
 }
 
+static int describe(struct fixture *fixture, const char *sql, struct pg_description *ret_description,
+                    struct pg_error *error)
+{
+    const struct pg_command command = {.sql = sql};
+    return pg_describe(fixture->tx, &command, ret_description, error);
+}
+
 static void test_types_and_columns(void **state)
 {
     struct fixture *fixture = *state;
@@ -50,9 +57,8 @@ static void test_types_and_columns(void **state)
     struct pg_error error;
     struct pg_result *result;
 
-    assert_int_equal(pg_describe(fixture->tx,
-                                 "SELECT $1::int AS a, $2 || 'x' AS b WHERE $3 = ANY(ARRAY[1.5])",
-                                 &description, &error),
+    assert_int_equal(describe(fixture, "SELECT $1::int AS a, $2 || 'x' AS b WHERE $3 = ANY(ARRAY[1.5])",
+                              &description, &error),
                      0);
     assert_int_equal(description.param_count, 3);
     assert_int_equal(description.param_types[0], 23);
@@ -62,7 +68,7 @@ static void test_types_and_columns(void **state)
     assert_string_equal(description.column_names[1], "b");
     assert_int_equal(description.column_types[0], 23);
     pg_description_release(&description);
-    assert_int_equal(pg_describe(fixture->tx, "UPDATE pg_temp.nothing SET a = 1", &description, &error), -1);
+    assert_int_equal(describe(fixture, "UPDATE pg_temp.nothing SET a = 1", &description, &error), -1);
     assert_string_equal(error.sqlstate, "42P01");
     assert_int_equal(error.position, 8);
     assert_int_equal(pg_query(fixture->tx, "SELECT 1", 0, NULL, &result, &error), -1); /* it failed */
@@ -75,9 +81,9 @@ static void test_nothing_runs(void **state)
     struct pg_result *result;
     struct pg_error error;
 
-    assert_int_equal(pg_describe(fixture->tx, "SELECT 1 / 0", &description, &error), 0);
+    assert_int_equal(describe(fixture, "SELECT 1 / 0", &description, &error), 0);
     pg_description_release(&description);
-    assert_int_equal(pg_describe(fixture->tx, "NOTIFY nobody", &description, &error), 0);
+    assert_int_equal(describe(fixture, "NOTIFY nobody", &description, &error), 0);
     assert_int_equal(description.column_count, 0);
     pg_description_release(&description);
     assert_int_equal(pg_query(fixture->tx, "SELECT 1", 0, NULL, &result, &error), 0);
@@ -89,7 +95,7 @@ static void test_type_that_nobody_knows(void **state)
     struct pg_description description;
     struct pg_error error;
 
-    assert_int_equal(pg_describe(fixture->tx, "SELECT $1 IS NULL", &description, &error), -1);
+    assert_int_equal(describe(fixture, "SELECT $1 IS NULL", &description, &error), -1);
     assert_string_equal(error.sqlstate, "42P18");
 }
 
