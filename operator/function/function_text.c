@@ -201,6 +201,18 @@ const char *function_text_check_data_key(const char *text)
                                                       : "must be 1 to 253 letters, digits, '-', '_' and '.'";
 }
 
+/* What of the runtime's settings is the author's to choose. */
+static bool is_setting_of_authors(const char *text)
+{
+    static const char *const names[] = {"CICADA_LOG_LEVEL", "CICADA_ACCESS_LOG", "CICADA_SLOW_STATEMENT_MS"};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 const char *function_text_check_env_name(const char *text)
 {
     size_t len = 0;
@@ -209,6 +221,9 @@ const char *function_text_check_env_name(const char *text)
     }
     if (len == 0 || len > 253 || text[len] != '\0' || is_digit(text[0])) {
         return "must be 1 to 253 letters, digits, '-', '_' and '.', and not begin with a digit";
+    }
+    if (is_setting_of_authors(text)) {
+        return NULL;
     }
     if (str_starts_with(text, "CICADA_") || str_starts_with(text, "POD_") ||
         strcmp(text, "DATABASE_URL") == 0) {
