@@ -40,6 +40,14 @@ static size_t count_lines(const char *log)
     return count;
 }
 
+static bool has_two_lines(void *arg)
+{
+    struct runtime_process *process = arg;
+    CLEANUP_FREE char *log = runtime_process_read(process->log_path);
+
+    return count_lines(log) == 2;
+}
+
 /* Ends it, so that all lines are written; the caller frees. */
 static char *log_of(struct runtime_process *process)
 {
@@ -98,6 +106,7 @@ static void test_what_a_line_says(void **state)
         free(answer);
     }
     close(fd);
+    wait_until(has_two_lines, &process, "both requests are logged"); /* after the answer was sent */
     http_expect(process.port, "HEAD", "/?do=body", NULL, 200, "");
     CLEANUP_FREE char *log = log_of(&process);
     assert_null(strstr(log, "secret"));
