@@ -210,8 +210,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "cicada-runtime: %s\n", err.msg);
         return EXIT_USAGE;
     }
-    if (result == OPTIONS_EXIT)
+    if (result == OPTIONS_EXIT) {
+        options_release(&table, &options);
         return EXIT_SUCCESS;
+    }
     if (options.migrate) {
         code = migrate_run(&options);
         options_release(&table, &options);
