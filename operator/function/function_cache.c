@@ -36,21 +36,6 @@ struct kind_table {
     void (*on_change)(void *arg, struct cached_object *old, struct cached_object *new);
 };
 
-static void on_function(void *arg, struct cached_object *old, struct cached_object *new);
-static void on_child(void *arg, struct cached_object *old, struct cached_object *new);
-static void on_pod(void *arg, struct cached_object *old, struct cached_object *new);
-
-/* Ingresses are watched without a selector: one of our class that no Function made deserves an Event. */
-static const struct kind_table kinds[CACHE_KIND_COUNT] = {
-    [CACHE_FUNCTION] = {&kube_functions, function_objects_project_function, NULL, on_function},
-    [CACHE_DEPLOYMENT] = {&kube_deployments, function_objects_project_deployment, LABEL_FUNCTION, on_child},
-    [CACHE_POD] = {&kube_pods, function_objects_project_pod, LABEL_FUNCTION, on_pod},
-    [CACHE_SERVICE] = {&kube_services, function_objects_project_child, LABEL_FUNCTION, on_child},
-    [CACHE_ENDPOINTS] = {&function_endpoints_resource, function_objects_project_child, LABEL_FUNCTION,
-                         on_child},
-    [CACHE_INGRESS] = {&kube_ingresses, function_objects_project_child, NULL, on_child},
-};
-
 /* ---- handlers ---- */
 
 /* The version that was written, for the caller to free; NULL if nothing was. */
@@ -130,16 +115,23 @@ static void on_child(void *arg, struct cached_object *old, struct cached_object 
     }
 }
 
+static const struct cached_pod *as_pod(struct cached_object *object)
+{
+    return object ? container_of(object, const struct cached_pod, base) : NULL;
+}
+
 static void on_pod(void *arg, struct cached_object *old, struct cached_object *new)
 {
-    struct kind_watch *watch = arg;
-    const struct cached_pod *any = container_of(new ? new : old, const struct cached_pod, base);
-    if (!any->function ||
-        (old && new &&
-         !function_objects_pod_differs(container_of(old, const struct cached_pod, base), any))) {
+    const struct kind_watch *watch = arg;
+    const struct function_cache_settings *settings = &watch->cache->settings;
+    const struct cached_pod *before = as_pod(old), *now = as_pod(new), *any = now ? now : before;
+    if (!any->function || (before && now && !function_objects_pod_differs(before, now))) {
         return;
     }
-    workqueue_add(watch->cache->settings.queue, any->base.namespace, any->function);
+    workqueue_add(settings->queue, any->base.namespace, any->function);
+    if (settings->on_pod_exit && before && now && now->exits > before->exits) {
+        settings->on_pod_exit(settings->arg, now);
+    }
 }
 
 static void queue_if_routed(void *arg, struct cached_object *object)
@@ -154,8 +146,7 @@ static void queue_if_routed(void *arg, struct cached_object *object)
 static void on_gateway(void *arg, struct cached_object *old, struct cached_object *new)
 {
     struct function_cache *cache = arg;
-    const struct cached_pod *before = old ? container_of(old, const struct cached_pod, base) : NULL;
-    const struct cached_pod *now = new ? container_of(new, const struct cached_pod, base) : NULL;
+    const struct cached_pod *before = as_pod(old), *now = as_pod(new);
     if (before && now && before->ready == now->ready && before->deleting == now->deleting &&
         str_equal_or_both_null(before->ip, now->ip)) {
         return;
@@ -172,6 +163,17 @@ static void on_gateway_service(void *arg, struct cached_object *old, struct cach
 }
 
 /* ---- life ---- */
+
+/* Ingresses are watched without a selector: one of our class that no Function made deserves an Event. */
+static const struct kind_table kinds[CACHE_KIND_COUNT] = {
+    [CACHE_FUNCTION] = {&kube_functions, function_objects_project_function, NULL, on_function},
+    [CACHE_DEPLOYMENT] = {&kube_deployments, function_objects_project_deployment, LABEL_FUNCTION, on_child},
+    [CACHE_POD] = {&kube_pods, function_objects_project_pod, LABEL_FUNCTION, on_pod},
+    [CACHE_SERVICE] = {&kube_services, function_objects_project_child, LABEL_FUNCTION, on_child},
+    [CACHE_ENDPOINTS] = {&function_endpoints_resource, function_objects_project_child, LABEL_FUNCTION,
+                         on_child},
+    [CACHE_INGRESS] = {&kube_ingresses, function_objects_project_child, NULL, on_child},
+};
 
 static struct informer *new_informer(struct function_cache *cache, enum cache_kind kind,
                                      const char *namespace)

@@ -32,6 +32,8 @@ struct function_cache_settings {
     struct workqueue *queue;
     /* An Ingress of class `cicada` that no Function made appeared or changed; on a watch's thread. */
     void (*on_foreign_ingress)(void *arg, const struct cached_child *ingress);
+    /* The container of a Function's pod ended, seen as it happened; NULL is fine. On a watch's thread. */
+    void (*on_pod_exit)(void *arg, const struct cached_pod *pod);
     void *arg;
 };
 

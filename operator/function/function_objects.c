@@ -273,11 +273,12 @@ static void read_container(struct cached_pod *pod, const cJSON *status)
             continue;
         }
         const cJSON *state = json_object(container, "state");
-        pod->restarts = (int)json_int64(container, "restartCount", 0);
         pod->waiting_reason = dup_member(json_object(state, "waiting"), "reason");
         pod->waiting_message = dup_cut(json_string(json_object(state, "waiting"), "message"));
         read_end(&pod->ended, json_object(state, "terminated"));
         read_end(&pod->before, json_object(json_object(container, "lastState"), "terminated"));
+        /* The count is of restarts: an exit shows in it once the next try is made. */
+        pod->exits = (int)json_int64(container, "restartCount", 0) + (pod->ended.present ? 1 : 0);
         break;
     }
 }
@@ -331,7 +332,7 @@ static bool end_differs(const struct container_end *a, const struct container_en
 
 bool function_objects_pod_differs(const struct cached_pod *a, const struct cached_pod *b)
 {
-    return a->deleting != b->deleting || a->ready != b->ready || a->restarts != b->restarts ||
+    return a->deleting != b->deleting || a->ready != b->ready || a->exits != b->exits ||
            !str_equal_or_both_null(a->phase, b->phase) || !str_equal_or_both_null(a->template, b->template) ||
            !str_equal_or_both_null(a->waiting_reason, b->waiting_reason) ||
            !str_equal_or_both_null(a->waiting_message, b->waiting_message) ||

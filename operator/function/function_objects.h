@@ -77,7 +77,7 @@ struct cached_pod {
     char *phase, *ip;
     int64_t created_ms;
     bool deleting, ready;
-    int restarts;
+    int exits; /* how often its container has ended */
     char *waiting_reason, *waiting_message;
     struct container_end ended;  /* the container's state now */
     struct container_end before; /* its last state */

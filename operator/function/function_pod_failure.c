@@ -129,27 +129,39 @@ static bool is_definite(const char *reason)
     return is_any_of(reason, reasons, ARRAY_SIZE(reasons));
 }
 
-/* One exit may be bad luck (the database restarts), and the kubelet tries again at once; when it makes the container wait, it
- * keeps exiting. A handler that can't be loaded is a failure at once. */
-static bool find_exit(const struct cached_pod *pod, const char *image, struct pod_failure *failure)
+static const struct container_end *last_end(const struct cached_pod *pod)
 {
-    const struct container_end *end = pod->ended.present ? &pod->ended : &pod->before;
-    if (!end->present) {
-        return false;
-    }
-    char reason[CONDITION_REASON_SIZE], how[96];
-    CLEANUP_FREE char *message = read_end_message(end, reason);
-    bool looping = pod->waiting_reason && strcmp(pod->waiting_reason, "CrashLoopBackOff") == 0;
-    bool over = pod->phase && strcmp(pod->phase, "Failed") == 0;
-    if (!is_definite(reason) && !looping && !over) {
-        return false;
-    }
+    return pod->ended.present ? &pod->ended : &pod->before;
+}
+
+static void fill_exit(const struct container_end *end, const char *reason, const char *image,
+                      const char *message, struct pod_failure *failure)
+{
+    char how[96];
     describe_exit(end, how, sizeof how);
     if (strcmp(reason, "ContainerExited") == 0) {
         fill(failure, reason, "image %s: %s%s%s", image, how, message[0] ? ": " : "", message);
     } else {
         fill(failure, reason, "%s", message[0] ? message : how);
     }
+}
+
+/* One exit may be bad luck (the database restarts), and the kubelet tries again at once; when it makes the container wait, it
+ * keeps exiting. A handler that can't be loaded is a failure at once. */
+static bool find_exit(const struct cached_pod *pod, const char *image, struct pod_failure *failure)
+{
+    const struct container_end *end = last_end(pod);
+    if (!end->present) {
+        return false;
+    }
+    char reason[CONDITION_REASON_SIZE];
+    CLEANUP_FREE char *message = read_end_message(end, reason);
+    bool looping = pod->waiting_reason && strcmp(pod->waiting_reason, "CrashLoopBackOff") == 0;
+    bool over = pod->phase && strcmp(pod->phase, "Failed") == 0;
+    if (!is_definite(reason) && !looping && !over) {
+        return false;
+    }
+    fill_exit(end, reason, image, message, failure);
     return true;
 }
 
@@ -177,4 +189,21 @@ bool pod_failure_find(const struct cached_pod *pod, const char *image, int64_t n
     return find_image_failure(pod, image, ret_failure) ||
            find_configuration_failure(pod, image, ret_failure) || find_exit(pod, image, ret_failure) ||
            find_unschedulable(pod, now_ms, ret_failure);
+}
+
+bool pod_failure_passing_exit(const struct cached_pod *pod, const char *image,
+                              struct pod_failure *ret_failure)
+{
+    const struct container_end *end = last_end(pod);
+    memset(ret_failure, 0, sizeof *ret_failure);
+    if (pod->deleting || !end->present || (end->exit_code == 0 && end->signal == 0)) {
+        return false;
+    }
+    char reason[CONDITION_REASON_SIZE];
+    CLEANUP_FREE char *message = read_end_message(end, reason);
+    if (is_definite(reason)) {
+        return false;
+    }
+    fill_exit(end, reason, image, message, ret_failure);
+    return true;
 }

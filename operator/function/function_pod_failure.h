@@ -20,6 +20,10 @@ struct pod_failure {
     int64_t due_in_ms;
 };
 
+/* Why the container ended last, though it may run again: an exit of the kind that pod_failure_find() waits with. False: it has not, ended
+ * as it was told to, or for a reason that pod_failure_find() tells at once. */
+bool pod_failure_passing_exit(const struct cached_pod *pod, const char *image,
+                              struct pod_failure *ret_failure);
 bool pod_failure_find(const struct cached_pod *pod, const char *image, int64_t now_ms,
                       struct pod_failure *ret_failure);
 

@@ -1,7 +1,9 @@
 #include "operator/function/function_reconcile.h"
 
+#include "operator/function/function_deployment.h"
 #include "operator/function/function_execute.h"
 #include "operator/function/function_plan.h"
+#include "operator/function/function_pod_failure.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
@@ -129,4 +131,19 @@ void function_reconcile_foreign_ingress(struct event_recorder *recorder, const s
         recorder, "networking.k8s.io/v1", "Ingress", object->namespace, object->name, object->uid, "Warning",
         "NotServed",
         "routes of class cicada come from Functions only (spec.http.hosts); this Ingress is not served");
+}
+
+void function_reconcile_pod_exit(struct function_reconciler *reconciler, const struct cached_pod *pod)
+{
+    const struct function_sources *sources = &reconciler->sources;
+    struct cached_object *object =
+        function_cache_get(sources->cache, CACHE_FUNCTION, pod->base.namespace, pod->function);
+    const struct function_spec *spec =
+        object ? container_of(object, const struct cached_function, base)->spec : NULL;
+    struct pod_failure failure;
+    if (spec && pod_failure_passing_exit(pod, function_deployment_image(spec, sources->settings), &failure)) {
+        event_recorder_emit(reconciler->recorder, FUNCTION_API_VERSION, "Function", object->namespace,
+                            object->name, object->uid, "Warning", failure.reason, failure.message);
+    }
+    cached_object_unref(object);
 }

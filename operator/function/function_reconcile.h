@@ -22,4 +22,7 @@ int function_reconcile(void *arg, const struct object_key *key, struct reconcile
 /* Tells of an Ingress of class `cicada` that nobody serves, because no Function made it. */
 void function_reconcile_foreign_ingress(struct event_recorder *recorder, const struct cached_child *ingress);
 
+/* Tells of a crash that the pod recovers from, so that no condition shows it. */
+void function_reconcile_pod_exit(struct function_reconciler *reconciler, const struct cached_pod *pod);
+
 #endif

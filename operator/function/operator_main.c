@@ -141,6 +141,14 @@ static void tell_foreign_ingress(void *arg, const struct cached_child *ingress)
     }
 }
 
+static void tell_pod_exit(void *arg, const struct cached_pod *pod)
+{
+    struct program *program = arg;
+    if (program->lease && lease_is_leader(program->lease)) {
+        function_reconcile_pod_exit(&program->reconciler, pod);
+    }
+}
+
 static void tell_if_foreign(void *arg, struct cached_object *object)
 {
     struct program *program = arg;
@@ -252,6 +260,7 @@ static void make_cache(struct program *program)
         .gateway_service = program->address_count ? NULL : program->options.gateway_service,
         .queue = program->queue,
         .on_foreign_ingress = tell_foreign_ingress,
+        .on_pod_exit = tell_pod_exit,
         .arg = program,
     };
     program->cache = function_cache_new(&settings);

@@ -28,6 +28,13 @@ static void on_foreign_ingress(void *arg, const struct cached_child *ingress)
     fixture->foreign_ingresses++;
 }
 
+static void on_pod_exit(void *arg, const struct cached_pod *pod)
+{
+    struct operator_fixture *fixture = arg;
+    assert_non_null(pod->function);
+    atomic_fetch_add(&fixture->pod_exits, 1);
+}
+
 void operator_fixture_start(struct operator_fixture *fixture, const struct operator_lists *lists)
 {
     memset(fixture, 0, sizeof *fixture);
@@ -56,6 +63,7 @@ void operator_fixture_start(struct operator_fixture *fixture, const struct opera
                                                .gateway_service = "cicada-gateway",
                                                .queue = fixture->queue,
                                                .on_foreign_ingress = on_foreign_ingress,
+                                               .on_pod_exit = on_pod_exit,
                                                .arg = fixture};
     fixture->cache = function_cache_new(&settings);
     function_cache_start(fixture->cache, &fixture->stop);

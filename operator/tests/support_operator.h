@@ -5,6 +5,8 @@
 #ifndef CICADA_TESTS_SUPPORT_OPERATOR_H
 #define CICADA_TESTS_SUPPORT_OPERATOR_H
 
+#include <stdatomic.h>
+
 #include "operator/function/function_cache.h"
 #include "operator/tests/support_fake_apiserver.h"
 
@@ -15,6 +17,7 @@ struct operator_fixture {
     struct workqueue *queue;
     struct function_cache *cache;
     int foreign_ingresses;
+    atomic_int pod_exits;
 };
 
 /* Lists of each kind as JSON text of their items ("{...},{...}"); NULL: none. */
