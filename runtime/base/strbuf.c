@@ -137,17 +137,6 @@ int strbuf_vappendf(struct strbuf *sb, const char *format, va_list args)
     return result;
 }
 
-int strbuf_append_uint64(struct strbuf *sb, uint64_t value)
-{
-    char digits[20];
-    size_t at = sizeof(digits);
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    return strbuf_append(sb, digits + at, sizeof(digits) - at);
-}
-
 static bool is_plain_json(unsigned char c)
 {
     return c >= 0x20 && c < 0x7F && c != '"' && c != '\\';

@@ -12,7 +12,6 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 struct strbuf {
     char *buf;
@@ -32,7 +31,6 @@ int strbuf_append(struct strbuf *sb, const void *data, size_t len);
 int strbuf_append_str(struct strbuf *sb, const char *text);
 int strbuf_append_char(struct strbuf *sb, char c);
 int strbuf_appendf(struct strbuf *sb, const char *format, ...) __attribute__((format(printf, 2, 3)));
-int strbuf_append_uint64(struct strbuf *sb, uint64_t value); /* decimal */
 int strbuf_vappendf(struct strbuf *sb, const char *format, va_list args)
     __attribute__((format(printf, 2, 0)));
 /* A JSON string literal with its quotes. Bytes that are not UTF-8 become U+FFFD. */

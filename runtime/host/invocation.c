@@ -23,6 +23,22 @@ static int64_t database_deadline_ms(int64_t deadline_ms)
     return deadline_ms - (margin_ms < DATABASE_MARGIN_MAX_MS ? margin_ms : DATABASE_MARGIN_MAX_MS);
 }
 
+/* All but the room for a message, which takes more time to clear than the rest. */
+static void init_context(struct invocation *invocation)
+{
+    struct cicada_context *context = &invocation->context;
+
+    memset(context, 0, offsetof(struct cicada_context, last_error));
+    context->last_error[0] = '\0';
+    context->calls = &sdk_calls;
+    context->function = invocation->target->name;
+    context->namespace = invocation->target->namespace;
+    context->request_id = invocation->request_id;
+    context->traceparent = "";
+    context->deadline_ms = invocation->deadline_ms;
+    context->database = &invocation->database;
+}
+
 void invocation_init(struct invocation *invocation, const struct invocation_target *target,
                      struct http_request *http, const char *request_id, int64_t deadline_ms)
 {
@@ -44,15 +60,7 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
     database_init(&invocation->database, target->pool, &invocation->arena, database_deadline_ms(deadline_ms));
     response_init(&invocation->response, &sdk_calls, &invocation->arena, invocation->request_id,
                   target->success_status, target->response_max_bytes);
-    invocation->context = (struct cicada_context){
-        .calls = &sdk_calls,
-        .function = target->name,
-        .namespace = target->namespace,
-        .request_id = invocation->request_id,
-        .traceparent = "",
-        .deadline_ms = deadline_ms,
-        .database = &invocation->database,
-    };
+    init_context(invocation);
 }
 
 void invocation_trace(struct invocation *invocation, struct trace_ids *ids, const char *parent)

@@ -70,14 +70,14 @@ static bool field_at(const struct field_list *list, size_t index, const char **r
     return true;
 }
 
-static void copy_headers(struct cicada_request *request, struct arena *arena,
+static void list_headers(struct cicada_request *request, struct arena *arena,
                          const struct request_source *source)
 {
     struct field *fields = arena_alloc(arena, source->header_count * sizeof(*fields));
 
     for (size_t i = 0; i < source->header_count; i++) {
-        fields[i].name = arena_strdup(arena, source->headers[i].name);
-        fields[i].value = arena_strdup(arena, source->headers[i].value);
+        fields[i].name = source->headers[i].name;
+        fields[i].value = source->headers[i].value;
     }
     request->headers.fields = fields;
     request->headers.count = source->header_count;
@@ -87,12 +87,12 @@ int request_init(struct cicada_request *request, const struct cicada_calls *call
                  const struct request_source *source, struct err *err)
 {
     *request = (struct cicada_request){.calls = calls};
-    request->method = strcmp(source->method, "HEAD") == 0 ? "GET" : arena_strdup(arena, source->method);
-    request->raw_path = arena_strdup(arena, source->raw_path);
-    request->raw_query = arena_strdup(arena, source->query ? source->query : "");
-    request->body = arena_strndup(arena, source->body, source->body_len);
+    request->method = strcmp(source->method, "HEAD") == 0 ? "GET" : source->method;
+    request->raw_path = source->raw_path;
+    request->raw_query = source->query ? source->query : "";
+    request->body = source->body;
     request->body_len = source->body_len;
-    copy_headers(request, arena, source);
+    list_headers(request, arena, source);
     request->body_kind =
         request_body_kind(request_header(request, "Content-Type"), request->body, request->body_len);
     return url_query_parse(arena, source->query, &request->query, err);

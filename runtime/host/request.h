@@ -1,6 +1,6 @@
-/* request.h - a request as handlers see it: a copy, because a late handler outlives the connection's call.
+/* request.h - a request as handlers see it: a view of what the connection received, valid as long as that is.
  *
- * Threads: built by the connection's thread, then read by the handler's thread only.
+ * Threads: the connection's, which also runs the handler.
  */
 #ifndef CICADA_HOST_REQUEST_H
 #define CICADA_HOST_REQUEST_H
@@ -37,7 +37,7 @@ struct cicada_request {
     struct err json_error; /* why */
 };
 
-/* What the connection received; borrowed for the call. */
+/* What the connection received; borrowed for as long as the request is used. A NUL follows the body. */
 struct request_source {
     const char *method, *raw_path, *query;
     const struct http_header *headers;
@@ -46,7 +46,7 @@ struct request_source {
     size_t body_len;
 };
 
-/* Copies all into the arena and decodes the query. ERR_INVALID: the query is malformed (*request may be released). */
+/* Decodes the query; copies nothing else. ERR_INVALID: the query is malformed (*request may be released). */
 int request_init(struct cicada_request *request, const struct cicada_calls *calls, struct arena *arena,
                  const struct request_source *source, struct err *err) MUST_CHECK;
 void request_release(struct cicada_request *request); /* the JSON document; the rest is the arena's */

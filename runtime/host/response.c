@@ -10,7 +10,9 @@
 void response_init(struct cicada_response *response, const struct cicada_calls *calls, struct arena *arena,
                    const char *request_id, int success_status, size_t max_bytes)
 {
-    memset(response, 0, sizeof(*response));
+    memset(response, 0, offsetof(struct cicada_response, mistake));
+    response->mistake[0] = '\0';
+    response->in_array[0] = response->has_items[0] = false;
     response->calls = calls;
     response->arena = arena;
     response->request_id = request_id;

@@ -29,19 +29,20 @@ struct cicada_response {
     struct arena *arena;
     const char *request_id;
     int status;
-    struct http_header headers[RESPONSE_HEADERS_MAX]; /* without Content-Type */
     size_t header_count;
     size_t head_bytes;        /* names and values set so far */
     const char *content_type; /* NULL: by the body */
     struct strbuf body;
     size_t max_bytes;
     bool is_problem;
-    bool replayed;                         /* a stored answer: the caller is told */
-    bool writing;                          /* the body is JSON, written piece by piece */
-    int depth;                             /* open objects and arrays */
+    bool replayed; /* a stored answer: the caller is told */
+    bool writing;  /* the body is JSON, written piece by piece */
+    int depth;     /* open objects and arrays */
+    /* From here on only what was written is to be read: clearing all of it would cost each request 20 lines of cache. */
+    char mistake[200];                     /* "": none */
     bool in_array[RESPONSE_DEPTH_MAX + 1]; /* by depth, from 1 */
     bool has_items[RESPONSE_DEPTH_MAX + 1];
-    char mistake[200]; /* "": none */
+    struct http_header headers[RESPONSE_HEADERS_MAX]; /* without Content-Type */
 };
 
 void response_init(struct cicada_response *response, const struct cicada_calls *calls, struct arena *arena,

@@ -8,7 +8,9 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
-#define DATE_SIZE 30
+/* Status line, Date, Connection, framing, empty line; the longest reason phrase has 31 bytes. */
+#define HEAD_OWN_MAX_BYTES 256
+#define DATE_SIZE          30
 
 static const struct {
     int status;
@@ -115,12 +117,12 @@ bool http_name_is(const char *name, const char *expected)
 
 static bool is_field_value(const char *text)
 {
-    for (const char *p = text; *p; p++) {
-        if (((unsigned char)*p < 0x20 && *p != '\t') || *p == 0x7F) {
-            return false;
-        }
+    static const bool refused[256] = {[0 ... 8] = true, [10 ... 0x1F] = true, [0x7F] = true};
+    const char *p = text;
+    while (!refused[(unsigned char)*p]) {
+        p++;
     }
-    return true;
+    return *p == '\0';
 }
 
 bool http_header_is_valid(const char *name, const char *value)
@@ -156,41 +158,76 @@ static int check_head(const struct http_response_head *head, const struct http_h
     return 0;
 }
 
+/* An upper limit, so that the head needs no check of its room piece by piece. */
+static size_t head_max_bytes(const struct http_header *headers, size_t count)
+{
+    size_t bytes = HEAD_OWN_MAX_BYTES;
+    for (size_t i = 0; i < count; i++) {
+        bytes += strlen(headers[i].name) + strlen(headers[i].value) + strlen(": \r\n");
+    }
+    return bytes;
+}
+
+static char *put(char *at, const char *text)
+{
+    size_t len = strlen(text);
+    memcpy(at, text, len);
+    return at + len;
+}
+
+static char *put_number(char *at, size_t value)
+{
+    char digits[20];
+    size_t first = sizeof(digits);
+    do {
+        digits[--first] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    memcpy(at, digits + first, sizeof(digits) - first);
+    return at + sizeof(digits) - first;
+}
+
+/* Without printf(), which would take as long as all the rest of an answer. */
+static char *put_own(char *at, const struct http_response_head *head)
+{
+    at = put(at, "HTTP/1.1 ");
+    at = put_number(at, (size_t)head->status);
+    at = put(at, " ");
+    at = put(at, http_status_text(head->status));
+    at = put(at, "\r\nDate: ");
+    at = put(at, date_now());
+    at = put(at, head->keep_alive ? "\r\nConnection: keep-alive\r\n" : "\r\nConnection: close\r\n");
+    if (head->framing == HTTP_FRAMING_LENGTH) {
+        at = put(at, "Content-Length: ");
+        at = put_number(at, head->length);
+        at = put(at, "\r\n");
+    } else if (head->framing == HTTP_FRAMING_CHUNKED) {
+        at = put(at, "Transfer-Encoding: chunked\r\n");
+    }
+    return at;
+}
+
 int http_response_head_append(struct strbuf *out, const struct http_response_head *head,
                               const struct http_header *headers, size_t header_count, struct err *err)
 {
     if (check_head(head, headers, header_count, err) < 0) {
         return -1;
     }
-    size_t start_len = out->len;
-    /* Piece by piece: printf() would take as long as all the rest of an answer. */
-    strbuf_append_str(out, "HTTP/1.1 ");
-    strbuf_append_uint64(out, (uint64_t)head->status);
-    strbuf_append_char(out, ' ');
-    strbuf_append_str(out, http_status_text(head->status));
-    strbuf_append_str(out, "\r\nDate: ");
-    strbuf_append_str(out, date_now());
-    strbuf_append_str(out, head->keep_alive ? "\r\nConnection: keep-alive\r\n" : "\r\nConnection: close\r\n");
-    if (head->framing == HTTP_FRAMING_LENGTH) {
-        strbuf_append_str(out, "Content-Length: ");
-        strbuf_append_uint64(out, head->length);
-        strbuf_append_str(out, "\r\n");
-    } else if (head->framing == HTTP_FRAMING_CHUNKED) {
-        strbuf_append_str(out, "Transfer-Encoding: chunked\r\n");
-    }
-    for (size_t i = 0; i < header_count; i++) {
-        if (!is_servers_own(headers[i].name)) {
-            strbuf_append_str(out, headers[i].name);
-            strbuf_append_str(out, ": ");
-            strbuf_append_str(out, headers[i].value);
-            strbuf_append_str(out, "\r\n");
-        }
-    }
-    strbuf_append_str(out, "\r\n");
-    if (strbuf_failed(out)) {
-        strbuf_truncate(out, start_len);
+    char *start = strbuf_reserve(out, head_max_bytes(headers, header_count));
+    if (!start) {
         return err_set(err, ERR_TOO_LARGE, "response headers are larger than %zu bytes", out->cap);
     }
+    char *at = put_own(start, head);
+    for (size_t i = 0; i < header_count; i++) {
+        if (!is_servers_own(headers[i].name)) {
+            at = put(at, headers[i].name);
+            at = put(at, ": ");
+            at = put(at, headers[i].value);
+            at = put(at, "\r\n");
+        }
+    }
+    at = put(at, "\r\n");
+    strbuf_advance(out, (size_t)(at - start));
     return 0;
 }
 
