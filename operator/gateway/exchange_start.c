@@ -201,6 +201,21 @@ static void reject_fault(struct exchange *exchange, enum h1_fault fault)
     exchange_reject(exchange, &problem);
 }
 
+/* Whether sending it twice has the effect of once. The runtime looks at the key for all methods that may have one. */
+static bool is_repeatable(const struct function_spec *spec, const struct h1_head *head)
+{
+    if (head->method == H1_METHOD_GET || head->method == H1_METHOD_HEAD ||
+        head->method == H1_METHOD_OPTIONS) {
+        return true;
+    }
+    for (size_t i = 0; spec->idempotency != FUNCTION_IDEMPOTENCY_NONE && i < head->header_count; i++) {
+        if (h1_slice_equal_nocase(head->headers[i].name, "Idempotency-Key")) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool exchange_start(struct client_conn *client, const struct h1_head *head, char *data, size_t len)
 {
     struct worker *worker = client->worker;
@@ -239,9 +254,7 @@ bool exchange_start(struct client_conn *client, const struct h1_head *head, char
     append_early_body(exchange, &worker->build, data, body_len);
     assert(!strbuf_failed(&worker->build)); /* a head at its limit and one reading fit */
     keep_request(exchange, &worker->build, head_len, id_at);
-    exchange->replayable =
-        exchange->upload.complete && (head->method == H1_METHOD_GET || head->method == H1_METHOD_HEAD ||
-                                      head->method == H1_METHOD_OPTIONS);
+    exchange->replayable = exchange->upload.complete && is_repeatable(exchange->spec, head);
     exchange_begin(exchange);
     return true;
 }

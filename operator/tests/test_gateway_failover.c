@@ -206,6 +206,40 @@ static void test_what_is_sent_again(void **state)
     stop(&world);
 }
 
+#define KEYED_REQUEST(key) "POST /drop HTTP/1.1\r\nHost: f.shop.fn.test\r\n" key "Content-Length: 2\r\n\r\nhi"
+
+/* How often a POST reaches the pod whose kept connection breaks under it. */
+static int posts_sent(const char *members, const char *text)
+{
+    struct world world;
+    struct test_client client;
+    struct test_answer answer;
+    start_with(&world, members, &(struct gateway_settings){.loops = 1});
+    test_client_open(&client, world.test.port);
+    test_client_send(&client, TEST_REQUEST("GET", "/x"));
+    test_client_read(&client, &answer, false);
+    test_answer_release(&answer);
+    int before = test_upstream_requests(world.upstream);
+    test_client_send(&client, text);
+    test_client_read(&client, &answer, false);
+    assert_int_equal(answer.status, 502);
+    test_answer_release(&answer);
+    int sent = test_upstream_requests(world.upstream) - before;
+    test_client_close(&client);
+    stop(&world);
+    return sent;
+}
+
+static void test_a_key_that_the_function_honours_is_sent_again(void **state)
+{
+    (void)state;
+    static const char honours[] = "\"http\":{\"idempotency\":\"Optional\"},"
+                                  "\"database\":{\"secretRef\":{\"name\":\"db\"}}";
+    assert_int_equal(posts_sent(honours, KEYED_REQUEST("idempotency-key: \"k\"\r\n")), 2);
+    assert_int_equal(posts_sent(honours, KEYED_REQUEST("")), 1);
+    assert_int_equal(posts_sent("\"http\":{}", KEYED_REQUEST("Idempotency-Key: \"k\"\r\n")), 1);
+}
+
 static void test_half_an_answer_is_seen_as_such(void **state)
 {
     (void)state;
@@ -538,6 +572,7 @@ int main(void)
         cmocka_unit_test(test_the_only_pod_refuses_and_comes_back),
         cmocka_unit_test(test_a_pod_that_hangs_is_given_up),
         cmocka_unit_test(test_what_is_sent_again),
+        cmocka_unit_test(test_a_key_that_the_function_honours_is_sent_again),
         cmocka_unit_test(test_half_an_answer_is_seen_as_such),
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_idle_connections_to_pods_end),
