@@ -61,7 +61,7 @@ static int parse_token(const char *at, struct key_writer *writer, const char **r
 int idempotency_key_parse(const char *value, char ret_key[IDEMPOTENCY_KEY_MAX_BYTES + 1], struct err *err)
 {
     struct key_writer writer = {.key = ret_key};
-    const char *end = NULL;
+    const char *end = value;
     int rc;
 
     value += strspn(value, " ");
