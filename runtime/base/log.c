@@ -76,10 +76,18 @@ void log_scope_clear(void)
     scope_trace_id[0] = '\0';
 }
 
+/* Without printf: a line has a dozen of them. */
+static void append_name(struct strbuf *line, const char *name)
+{
+    strbuf_append(line, ",\"", 2);
+    strbuf_append_str(line, name);
+    strbuf_append(line, "\":", 2);
+}
+
 static void append_member(struct strbuf *line, const char *name, const char *value)
 {
     if (value && *value) {
-        strbuf_appendf(line, ",\"%s\":", name);
+        append_name(line, name);
         strbuf_append_json_string(line, value, strlen(value));
     }
 }
@@ -138,6 +146,14 @@ void log_members_init(struct log_members *members)
     strbuf_init_fixed(&members->text, members->storage, sizeof(members->storage));
 }
 
+/* A member that does not fit is left out as a whole. */
+static void end_member(struct strbuf *text, size_t start_len)
+{
+    if (strbuf_failed(text)) {
+        strbuf_truncate(text, start_len);
+    }
+}
+
 void log_members_string(struct log_members *members, const char *name, const char *value, size_t max_bytes)
 {
     struct strbuf *text = &members->text;
@@ -145,25 +161,33 @@ void log_members_string(struct log_members *members, const char *name, const cha
     if (!value) {
         return;
     }
-    strbuf_appendf(text, ",\"%s\":", name);
-    if (strbuf_append_json_cut(text, value, strlen(value), max_bytes) < 0) {
-        strbuf_truncate(text, start_len);
-    }
+    append_name(text, name);
+    strbuf_append_json_cut(text, value, strlen(value), max_bytes);
+    end_member(text, start_len);
 }
 
 void log_members_int64(struct log_members *members, const char *name, int64_t value)
 {
-    strbuf_appendf(&members->text, ",\"%s\":%" PRId64, name, value);
+    size_t start_len = members->text.len;
+    append_name(&members->text, name);
+    strbuf_appendf(&members->text, "%" PRId64, value);
+    end_member(&members->text, start_len);
 }
 
 void log_members_ms(struct log_members *members, const char *name, int64_t value_us)
 {
-    strbuf_appendf(&members->text, ",\"%s\":%" PRId64 ".%03d", name, value_us / 1000, (int)(value_us % 1000));
+    size_t start_len = members->text.len;
+    append_name(&members->text, name);
+    strbuf_appendf(&members->text, "%" PRId64 ".%03d", value_us / 1000, (int)(value_us % 1000));
+    end_member(&members->text, start_len);
 }
 
 void log_members_bool(struct log_members *members, const char *name, bool value)
 {
-    strbuf_appendf(&members->text, ",\"%s\":%s", name, value ? "true" : "false");
+    size_t start_len = members->text.len;
+    append_name(&members->text, name);
+    strbuf_append_str(&members->text, value ? "true" : "false");
+    end_member(&members->text, start_len);
 }
 
 void log_write_members(enum log_level level, const struct log_members *members, const char *message)

@@ -192,7 +192,8 @@ int strbuf_append_json_cut(struct strbuf *sb, const char *text, size_t len, size
 {
     static const char ellipsis_and_quote[] = "\xE2\x80\xA6\"";
     size_t room = max_bytes - 2, bytes;
-    if (json_prefix_len(text, len, room, &bytes) == len) {
+    bool surely_fits = len <= room / 6; /* no byte takes more */
+    if (surely_fits || json_prefix_len(text, len, room, &bytes) == len) {
         return strbuf_append_json_string(sb, text, len);
     }
     size_t start_len = sb->len;
