@@ -175,6 +175,16 @@ void runtime_process_release(struct runtime_process *process)
     rmdir(process->directory);
 }
 
+pid_t runtime_process_worker(const struct runtime_process *process)
+{
+    CLEANUP_FREE char *path = xasprintf("/proc/%d/task/%d/children", (int)process->pid, (int)process->pid);
+    CLEANUP_FREE char *children = runtime_process_read(path);
+    int64_t pid = 0;
+
+    assert_true(parse_int64_n(children, strcspn(children, " "), 1, INT32_MAX, &pid));
+    return (pid_t)pid;
+}
+
 char *runtime_process_read(const char *path)
 {
     struct err err = ERR_INIT;

@@ -38,6 +38,8 @@ int runtime_process_stop(struct runtime_process *process);
 int runtime_process_wait(struct runtime_process *process);
 /* Kills it if it still runs, removes its files. */
 void runtime_process_release(struct runtime_process *process);
+/* The process of which it is the parent, which does the work. */
+pid_t runtime_process_worker(const struct runtime_process *process);
 /* Whole text of a file of the process; the caller frees it. "" if there is none. */
 char *runtime_process_read(const char *path);
 

@@ -187,15 +187,6 @@ static char *children_of(pid_t pid)
     return runtime_process_read(path);
 }
 
-static pid_t worker_of(const struct runtime_process *process)
-{
-    CLEANUP_FREE char *children = children_of(process->pid);
-    int64_t pid = 0;
-
-    assert_true(parse_int64_n(children, strcspn(children, " "), 1, INT32_MAX, &pid));
-    return (pid_t)pid;
-}
-
 static bool is_gone(void *arg)
 {
     return kill(*(pid_t *)arg, 0) != 0;
@@ -208,7 +199,7 @@ static void test_the_worker_dies_with_its_parent(void **state)
 
     (void)state;
     start(&process, SPEC);
-    worker = worker_of(&process);
+    worker = runtime_process_worker(&process);
     runtime_process_release(&process); /* kills the parent */
     wait_until(is_gone, &worker, "the worker is gone");
 }
@@ -241,7 +232,7 @@ static void test_a_worker_that_does_not_end_is_killed(void **state)
 
     (void)state;
     start(&process, SPEC);
-    kill(worker_of(&process), SIGSTOP);
+    kill(runtime_process_worker(&process), SIGSTOP);
     start_ms = clock_monotonic_ms();
     assert_int_equal(runtime_process_stop(&process), 128 + SIGKILL);
     assert_in_range(clock_monotonic_ms() - start_ms, 1000 + 3500, 1000 + 4900); /* within drainSeconds + 5 */
