@@ -1,6 +1,11 @@
 #include <civetweb.h>
+#include <errno.h>
 #include <inttypes.h>
+#include <linux/sockios.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/strbuf.h"
@@ -15,6 +20,9 @@
 /* An answer that comes before the body was read reaches the client only if its body is taken for a while. */
 #define LINGER_MS        500
 #define LINGER_MAX_BYTES (4u << 20)
+/* Requests behind an answer that closes the connection would have the same effect. */
+#define UNREAD_LINGER_MS      30000
+#define UNREAD_LINGER_STEP_MS 5
 
 static void http_request_init(struct http_request *req, struct http_server *server,
                               struct mg_connection *connection)
@@ -214,6 +222,31 @@ static void linger(struct http_request *req)
     }
 }
 
+/* Likewise with requests behind this one, which nobody will read: until all of the answer has been taken. */
+static void let_answer_arrive(struct http_request *req)
+{
+    struct pollfd fd = {.fd = http_guard_socket(), .events = POLLIN};
+    int64_t deadline_ms = clock_monotonic_ms() + UNREAD_LINGER_MS;
+    char dropped[BODY_STEP_BYTES];
+    int untaken = 1;
+    if (req->body_state != BODY_COMPLETE || req->from_elsewhere || fd.fd < 0 || poll(&fd, 1, 0) != 1) {
+        return; /* with nothing unread, closing lets the kernel go on sending */
+    }
+    shutdown(fd.fd, SHUT_WR);
+    for (size_t total = 0; total < LINGER_MAX_BYTES && deadline_left_ms(deadline_ms) > 0;) {
+        ssize_t got = recv(fd.fd, dropped, sizeof(dropped), MSG_DONTWAIT);
+        if (got == 0 || (got < 0 && errno != EAGAIN) || ioctl(fd.fd, SIOCOUTQ, &untaken) < 0 ||
+            untaken == 0) {
+            return;
+        }
+        if (got < 0 &&
+            stop_wait(&req->server->stop, UNREAD_LINGER_STEP_MS)) { /* no event tells what it takes */
+            return;
+        }
+        total += got > 0 ? (size_t)got : 0;
+    }
+}
+
 /* Optional space at the end is not part of a value. The text is CivetWeb's buffer of this request, ours to write. */
 static void trim_end(const char *value, const char *end)
 {
@@ -292,6 +325,7 @@ void http_request_serve(struct http_server *server, struct mg_connection *connec
     mg_set_user_connection_data(connection, server); /* tells the next request that it is not the first */
     if (req.close) {
         linger(&req);
+        let_answer_arrive(&req);
         mg_disable_connection_keep_alive(connection);
     }
     strbuf_release(&req.body);
