@@ -188,7 +188,7 @@ static void test_drain_finishes_what_is_in_flight(void **state)
     (void)state;
     fake_gateway_start(&gateway, "127.0.0.1", 0, statuses, 1);
     start_announced(&process, &gateway, PROBE);
-    http_call_start(&call, process.port, "GET", "/?do=sleep&ms=800", NULL);
+    http_call_start(&call, process.port, "GET", "/?do=sleep&ms=500", NULL);
     wait_until(is_at_work, &process, "the handler is at work");
     kill(process.pid, SIGTERM);
     wait_until(is_not_ready, &process, "the runtime is not ready");
