@@ -18,7 +18,7 @@ void database_init(struct database *database, struct pg_pool *pool, struct arena
 
 void database_begin(struct database *database, bool read_only)
 {
-    database->failed = false;
+    database->failed = database->committed = false;
     database->error = (struct pg_error){.failure = PG_FAILURE_NONE};
     if (database->pool == NULL)
         return;
@@ -53,7 +53,7 @@ int database_end(struct database *database, bool commit)
 
     if (transaction == NULL)
         return 0;
-    if (pg_transaction_used(transaction)) {
+    if (pg_transaction_used(transaction) && !database->committed) {
         if (commit)
             rc = pg_transaction_commit(transaction, &database->error);
         else
@@ -133,12 +133,25 @@ static bool param_text(struct arena *arena, const struct cicada_param *param, co
 int database_run(struct database *database, const char *sql, int param_count, const char *const *params,
                  struct pg_result **ret_result)
 {
+    const struct pg_command command = {.sql = sql, .param_count = param_count, .params = params};
+
+    return database_execute(database, &command, /* commit= */ false, ret_result);
+}
+
+int database_execute(struct database *database, const struct pg_command *command, bool commit,
+                     struct pg_result **ret_result)
+{
     struct pg_error error = {0};
+    int rc;
 
     if (database->failed)
         return -1;
-    if (pg_query(database->transaction, sql, param_count, params, ret_result, &error) == 0)
+    rc = commit ? pg_run_commit(database->transaction, command, ret_result, &error)
+                : pg_run(database->transaction, command, ret_result, &error);
+    if (rc == 0) {
+        database->committed = commit;
         return 0;
+    }
     database->failed = true;
     database->error = error;
     return -1;

@@ -22,6 +22,7 @@ struct database {
     int64_t deadline_ms;
     bool failed;
     struct pg_error error; /* of the first failure */
+    bool committed;        /* with its last statement: database_end() has nothing left to do */
     pthread_mutex_t mutex;
     pthread_cond_t cancelled;
     struct pg_transaction
@@ -52,6 +53,10 @@ void database_cancel(struct database *database);
  * no further use. The result lives as long as the transaction. */
 int database_run(struct database *database, const char *sql, int param_count, const char *const *params,
                  struct pg_result **ret_result);
+/* The same with types, and, if `commit`, with COMMIT in the same flight: then the transaction has ended, whatever comes; ret_result
+ * may be NULL, see pg_query_commit(). */
+int database_execute(struct database *database, const struct pg_command *command, bool commit,
+                     struct pg_result **ret_result);
 
 /* The calls of the SDK. */
 int database_query(struct database *database, const struct cicada_calls *calls, const char *sql,

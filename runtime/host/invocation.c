@@ -138,6 +138,12 @@ static bool enter_state(struct invocation *invocation, enum invocation_state fro
     return atomic_compare_exchange_strong(&invocation->state, &from, to);
 }
 
+bool invocation_begin_end(struct invocation *invocation)
+{
+    return enter_state(invocation, INVOCATION_RUNNING, INVOCATION_ENDING) ||
+           atomic_load(&invocation->state) == INVOCATION_ENDING;
+}
+
 /* JSON is parsed within the admission, and not where the request is read: a document takes many times the memory of its
  * text, and only so many invocations are at work at once. */
 static int invoke(struct invocation *invocation)
@@ -198,9 +204,10 @@ static bool attempt(struct invocation *invocation)
 
     if (is_worth_another(invocation)) {
         (void)database_end(&invocation->database, /* commit= */ false);
+        (void)enter_state(invocation, INVOCATION_ENDING, INVOCATION_RUNNING);
         return true;
     }
-    if (!enter_state(invocation, INVOCATION_RUNNING, INVOCATION_ENDING)) {
+    if (!invocation_begin_end(invocation)) {
         (void)database_end(&invocation->database, /* commit= */ false);
         return false;
     }

@@ -38,8 +38,9 @@ struct invocation;
 
 /* Who makes the answers: a handler in C (c_function.h), or SQL. */
 struct invoker_ops {
-    /* Builds invocation->response, with invocation->database; neither commits nor rolls back. On the connection's
-     * thread, many at once. CICADA_FAIL: as from a handler. */
+    /* Builds invocation->response, with invocation->database. Does not roll back, and commits only what reads, or after
+     * invocation_begin_end() and with an answer that nothing can refuse any more. On the connection's thread, many at once.
+     * CICADA_FAIL: as from a handler. */
     int (*invoke)(void *self, struct invocation *invocation);
     /* Whether the transaction of this request is READ ONLY; before invoke(). */
     bool (*reads_only)(void *self, const struct invocation *invocation);
@@ -87,6 +88,9 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
 void invocation_trace(struct invocation *invocation, struct trace_ids *ids, const char *parent);
 /* Rolls back what is left. */
 void invocation_release(struct invocation *invocation);
+
+/* The end of the transaction begins: from here on its outcome is waited for. False: the watchdog has taken the answer away. */
+bool invocation_begin_end(struct invocation *invocation);
 
 /* Runs the handler, ends the transaction, settles the response: it may be sent, unless the watchdog has answered. */
 void invocation_run(struct invocation *invocation);

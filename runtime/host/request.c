@@ -125,7 +125,7 @@ static int parse_json(struct cicada_request *request, struct err *err)
 
 int request_parse_declared_json(struct cicada_request *request, struct err *err)
 {
-    if (request->body_kind != BODY_JSON)
+    if (request->body_kind != BODY_JSON || request->json != NULL) /* the latter: run again */
         return 0;
     return parse_json(request, err);
 }

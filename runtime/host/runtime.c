@@ -1,10 +1,13 @@
 #include "runtime/host/runtime.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -18,6 +21,8 @@
 #include "runtime/host/service.h"
 #include "runtime/host/slow_log.h"
 #include "runtime/host/spec.h"
+#include "runtime/host/sql_function.h"
+#include "runtime/host/sql_start.h"
 #include "runtime/host/termination.h"
 #include "runtime/postgres/postgres.h"
 #include "runtime/schema/schema.h"
@@ -38,7 +43,10 @@ struct runtime {
     struct metrics *metrics;
     struct host_metrics *host_metrics;
     struct admin *admin;
-    struct c_function function;
+    struct c_function function; /* one of these two makes the answers */
+    struct sql_function sql_function;
+    struct sql_start *sql_start;
+    char function_text[CRASH_FUNCTION_SIZE]; /* for people: "shop.so:handle_order", "sql" */
     struct pg_pool *pool;
     struct service *service;
     struct http_server *server;
@@ -62,10 +70,12 @@ static int fail(struct failure *failure, const char *reason, const struct err *e
 
 static void describe_function(struct runtime *runtime)
 {
-    char text[CRASH_FUNCTION_SIZE];
-
-    snprintf(text, sizeof(text), "%s:%s", runtime->spec.handler_file, runtime->spec.handler_symbol);
-    crash_board_describe_function(runtime->board, text, runtime->spec.drain_ms);
+    if (runtime->spec.sql != NULL)
+        snprintf(runtime->function_text, sizeof(runtime->function_text), "sql");
+    else
+        snprintf(runtime->function_text, sizeof(runtime->function_text), "%s:%s", runtime->spec.handler_file,
+                 runtime->spec.handler_symbol);
+    crash_board_describe_function(runtime->board, runtime->function_text, runtime->spec.drain_ms);
 }
 
 static int read_spec(struct runtime *runtime, struct err *err)
@@ -166,8 +176,8 @@ static int start_service(struct runtime *runtime, struct err *err)
         .spec = &runtime->spec,
         .target =
             {
-                .ops = &c_function_ops,
-                .invoker = &runtime->function,
+                .ops = runtime->spec.sql ? &sql_function_ops : &c_function_ops,
+                .invoker = runtime->spec.sql ? (void *)&runtime->sql_function : &runtime->function,
                 .retryable = runtime->spec.retryable,
                 .name = runtime->options->function_name,
                 .namespace = runtime->options->function_namespace,
@@ -216,14 +226,19 @@ static int wait_for_signal(const sigset_t *signals, int64_t timeout_ms)
     return number > 0 ? number : 0;
 }
 
+static void fail_authentication(struct failure *failure)
+{
+    failure->reason = "DatabaseUnreachable";
+    snprintf(failure->message, sizeof(failure->message),
+             "authentication: the server rejected the role or its password; a restart reads the Secret anew");
+}
+
 /* True if the server wants none of us. */
 static bool is_rejected(struct runtime *runtime, struct failure *failure)
 {
     if (runtime->pool == NULL || !pg_pool_authentication_failed(runtime->pool))
         return false;
-    failure->reason = "DatabaseUnreachable";
-    snprintf(failure->message, sizeof(failure->message),
-             "authentication: the server rejected the role or its password; a restart reads the Secret anew");
+    fail_authentication(failure);
     return true;
 }
 
@@ -257,21 +272,85 @@ static int await_schema(struct runtime *runtime, const sigset_t *signals, struct
     return -1;
 }
 
+/* True: a signal came before `fd` became readable. */
+static bool is_interrupted(const sigset_t *signals, int fd, int *ret_signal)
+{
+    CLEANUP_FD int signal_fd = signalfd(-1, signals, SFD_CLOEXEC);
+    struct pollfd fds[] = {{.fd = fd, .events = POLLIN}, {.fd = signal_fd, .events = POLLIN}};
+    struct signalfd_siginfo info;
+
+    while (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno == EINTR)
+        ;
+    if (fds[1].revents == 0 || read(signal_fd, &info, sizeof(info)) != sizeof(info))
+        return false;
+    *ret_signal = (int)info.ssi_signo;
+    return true;
+}
+
+/* The statements are prepared while the rest of the process starts. */
+static int begin_sql(struct runtime *runtime, struct err *err)
+{
+    if (sql_function_init(&runtime->sql_function, &runtime->spec, err) != 0)
+        return -1;
+    lifecycle_enter(&runtime->lifecycle, LIFECYCLE_STARTING, "Starting", "the statements are being prepared");
+    pg_pool_start(runtime->pool);
+    runtime->sql_start = sql_start_begin(&runtime->sql_function, runtime->pool, &runtime->lifecycle);
+    return 0;
+}
+
+/* Without a reason in *failure: a signal came first. */
+static int await_sql(struct runtime *runtime, const sigset_t *signals, struct failure *failure)
+{
+    int64_t start_us = clock_monotonic_us();
+    struct err err = ERR_INIT;
+    int number;
+
+    if (is_interrupted(signals, sql_start_fd(runtime->sql_start), &number)) {
+        log_info("signal %d: ending before the statements were prepared", number);
+        return -1;
+    }
+    runtime->load_us = clock_monotonic_us() - start_us;
+    host_metrics_phase_ended(runtime->host_metrics, "load");
+    switch (sql_start_outcome(runtime->sql_start, &err)) {
+    case SQL_START_READY:
+        return 0;
+    case SQL_START_REJECTED:
+        return fail(failure, "SqlRejected", &err);
+    case SQL_START_AUTHENTICATION:
+        break;
+    }
+    fail_authentication(failure);
+    return -1;
+}
+
+static int start_function(struct runtime *runtime, const sigset_t *signals, struct failure *failure)
+{
+    struct err err = ERR_INIT;
+
+    if (runtime->sql_start != NULL)
+        return await_sql(runtime, signals, failure);
+    if (load_function(runtime, &err) != 0)
+        return fail(failure, "HandlerLoadFailed", &err);
+    if (runtime->pool != NULL) /* after the handler: both go through the dynamic loader's one lock */
+        pg_pool_start(runtime->pool);
+    return 0;
+}
+
 static int start(struct runtime *runtime, const sigset_t *signals, struct failure *failure)
 {
     struct err err = ERR_INIT;
 
     if (read_spec(runtime, &err) != 0 || make_pool(runtime, &err) != 0)
         return fail(failure, "InvalidSpec", &err);
+    if (runtime->spec.sql != NULL && begin_sql(runtime, &err) != 0)
+        return fail(failure, "SqlRejected", &err);
     if (start_admin(runtime, &err) != 0)
         return fail(failure, "ContainerExited", &err);
     host_metrics_phase_ended(runtime->host_metrics, "admin");
     if (start_announcer(runtime, &err) != 0) /* resolves names meanwhile */
         return fail(failure, "ContainerExited", &err);
-    if (load_function(runtime, &err) != 0)
-        return fail(failure, "HandlerLoadFailed", &err);
-    if (runtime->pool != NULL) /* after the handler: both go through the dynamic loader's one lock */
-        pg_pool_start(runtime->pool);
+    if (start_function(runtime, signals, failure) != 0)
+        return -1;
     if (runtime->spec.idempotency != IDEMPOTENCY_NONE && await_schema(runtime, signals, failure) != 0)
         return -1;
     if (start_service(runtime, &err) != 0)
@@ -293,8 +372,8 @@ static void look_after(struct runtime *runtime, struct failure *failure)
         failure->reason = "HandlerStuck";
         failure->at_once = true;
         snprintf(failure->message, sizeof(failure->message),
-                 "%s:%s: request %s overran its deadline by more than %lld ms", runtime->spec.handler_file,
-                 runtime->spec.handler_symbol, request_id, (long long)runtime->options->stuck_grace_ms);
+                 "%s: request %s overran its deadline by more than %lld ms", runtime->function_text,
+                 request_id, (long long)runtime->options->stuck_grace_ms);
     } else {
         (void)is_rejected(runtime, failure);
     }
@@ -354,13 +433,14 @@ static bool stop(struct runtime *runtime, bool at_rest)
     int64_t deadline_ms = clock_monotonic_ms() + END_MS;
     bool ended = announcer_free(runtime->announcer, deadline_ms);
 
-    if (!at_rest)
+    if (!sql_start_end(runtime->sql_start) || !at_rest)
         return false;
     host_metrics_watch(runtime->host_metrics, &(struct host_metrics_sources){0});
     http_server_stop(steal_ptr(&runtime->server));
     admin_stop(steal_ptr(&runtime->admin));
     service_free(runtime->service);
     c_function_stop(&runtime->function);
+    sql_function_release(&runtime->sql_function);
     if (!pg_pool_stop(runtime->pool, deadline_ms))
         return false;
     pg_pool_free(steal_ptr(&runtime->pool));

@@ -55,9 +55,8 @@ static void put_message(const struct sql_text *text, const struct sql_statement 
     }
 }
 
-/* The parameter that an error is about, by its place or else by its words; NULL: none is to be seen. */
-static const char *find_parameter(const struct sql_text *text, const struct sql_statement *statement,
-                                  const struct pg_error *error)
+/* n of the parameter that an error is about, by its place or else by its words; 0: none is to be seen. */
+static int find_parameter(const struct sql_statement *statement, const struct pg_error *error)
 {
     size_t len;
     int number = 0;
@@ -72,7 +71,18 @@ static const char *find_parameter(const struct sql_text *text, const struct sql_
     }
     for (const char *p = error->message; *p != '\0' && number == 0; p++)
         number = number_at(statement, p, &len);
-    return number > 0 ? name_of(text, statement, number) : NULL;
+    return number;
+}
+
+/* Where $n stands first in the author's text. */
+static size_t parameter_source(const struct sql_statement *statement, int number)
+{
+    size_t len;
+
+    for (size_t i = 0; i < statement->mark_count; i++)
+        if (number_at(statement, statement->text + statement->marks[i].at, &len) == number)
+            return statement->marks[i].source;
+    return statement->marks[0].source;
 }
 
 static bool is_untyped(const struct pg_error *error)
@@ -91,9 +101,12 @@ static int reject(const struct sql_text *text, const struct sql_statement *state
                   const struct pg_error *error, struct err *err)
 {
     size_t source = sql_statement_source(statement, (size_t)error->position);
-    const char *name = is_untyped(error) ? find_parameter(text, statement, error) : NULL;
+    int number = is_untyped(error) ? find_parameter(statement, error) : 0;
+    const char *name = number > 0 ? name_of(text, statement, number) : NULL;
     CLEANUP_STRBUF struct strbuf message;
 
+    if (number > 0 && error->position == 0)
+        source = parameter_source(statement, number);
     strbuf_init(&message, MESSAGE_MAX_BYTES);
     put_message(text, statement, error->message, &message);
     if (name != NULL)
