@@ -113,9 +113,9 @@ const char *sql_reserved_text(enum sql_reserved reserved, const struct cicada_re
         break;
     case SQL_RESERVED_BODY:
     case SQL_RESERVED_NONE:
-        return request->json == NULL || json_node_type(json_doc_root(request->json)) == JSON_NULL
-                   ? NULL
-                   : request->body;
+        if (request->json == NULL || json_node_type(json_doc_root(request->json)) == JSON_NULL)
+            return NULL;
+        return arena_strndup(arena, request->body, request->body_len);
     }
     return arena_strndup(arena, text.buf, text.len);
 }

@@ -12,7 +12,7 @@
 #include "runtime/host/request.h"
 #include "runtime/sql/sql_text.h"
 
-/* The JSON text, the request's or in the arena; NULL: SQL NULL. */
+/* The JSON text, in the arena; NULL: SQL NULL. The body was parsed, if it is JSON. */
 const char *sql_reserved_text(enum sql_reserved reserved, const struct cicada_request *request,
                               struct arena *arena);
 
