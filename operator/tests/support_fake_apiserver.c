@@ -10,25 +10,15 @@
 
 #include "operator/kube/kube_client_config.h"
 #include "operator/kube/kube_transport_curl.h"
+#include "operator/tests/support_fake_reply.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/strbuf.h"
 #include "runtime/base/text.h"
 
-#define REQUEST_MAX_BYTES (16u << 20)
-
-/* An answer that owns its strings. */
-struct reply {
-    int status;
-    char *match, *headers, *body;
-    size_t chunk_bytes;
-    enum fake_ending ending;
-    int times;
-};
-
 struct scripted {
     TAILQ_ENTRY(scripted) link;
-    struct reply reply;
+    struct fake_reply reply;
 };
 
 struct seen {
@@ -69,55 +59,6 @@ static void check(bool condition, const char *what)
 
 /* ---- one answer ---- */
 
-static bool send_all(int fd, const char *data, size_t len)
-{
-    while (len > 0) {
-        ssize_t sent = send(fd, data, len, MSG_NOSIGNAL);
-        if (sent <= 0)
-            return false;
-        data += sent;
-        len -= (size_t)sent;
-    }
-    return true;
-}
-
-static bool send_chunk(int fd, const char *data, size_t len)
-{
-    CLEANUP_STRBUF struct strbuf chunk;
-    strbuf_init(&chunk, REQUEST_MAX_BYTES);
-    strbuf_appendf(&chunk, "%zx\r\n", len);
-    strbuf_append(&chunk, data, len);
-    strbuf_append_str(&chunk, "\r\n");
-    return send_all(fd, chunk.buf, chunk.len);
-}
-
-static bool send_head(int fd, const struct reply *reply, bool chunked)
-{
-    CLEANUP_STRBUF struct strbuf head;
-    strbuf_init(&head, REQUEST_MAX_BYTES);
-    strbuf_appendf(&head, "HTTP/1.1 %d Fake\r\nContent-Type: application/json\r\n%s", reply->status,
-                   reply->headers);
-    if (chunked)
-        strbuf_append_str(&head, "Transfer-Encoding: chunked\r\n\r\n");
-    else
-        strbuf_appendf(&head, "Content-Length: %zu\r\n\r\n",
-                       strlen(reply->body) + (reply->ending != FAKE_END_CLEAN));
-    return send_all(fd, head.buf, head.len);
-}
-
-static bool send_body(int fd, const struct reply *reply, bool chunked)
-{
-    size_t len = strlen(reply->body);
-    if (!chunked)
-        return send_all(fd, reply->body, len);
-    size_t step = reply->chunk_bytes ? reply->chunk_bytes : len;
-    for (size_t at = 0; at < len; at += step) {
-        if (!send_chunk(fd, reply->body + at, len - at < step ? len - at : step))
-            return false;
-    }
-    return true;
-}
-
 /* Passes on what is pushed until the end is pushed too, the server stops, or the peer has gone. */
 static bool hang(struct connection *connection, const char *line)
 {
@@ -132,23 +73,24 @@ static bool hang(struct connection *connection, const char *line)
             continue;
         }
         CLEANUP_STRBUF struct strbuf out = connection->pending;
-        strbuf_init(&connection->pending, REQUEST_MAX_BYTES);
+        strbuf_init(&connection->pending, FAKE_REQUEST_MAX_BYTES);
         pthread_mutex_unlock(&server->mu);
-        is_open = send_chunk(connection->fd, out.buf, out.len);
+        is_open = fake_reply_send_chunk(connection->fd, out.buf, out.len);
         pthread_mutex_lock(&server->mu);
     }
     bool ended = connection->end;
     connection->end = false;
     free(steal_ptr(&connection->line));
     pthread_mutex_unlock(&server->mu);
-    return is_open && ended && send_chunk(connection->fd, "", 0);
+    return is_open && ended && fake_reply_send_chunk(connection->fd, "", 0);
 }
 
 /* Whether the connection can take another request. */
-static bool give(struct connection *connection, const char *line, const struct reply *reply)
+static bool give(struct connection *connection, const char *line, const struct fake_reply *reply)
 {
     bool chunked = reply->chunk_bytes > 0 || reply->ending == FAKE_END_HANG;
-    if (!send_head(connection->fd, reply, chunked) || !send_body(connection->fd, reply, chunked))
+    if (!fake_reply_send_head(connection->fd, reply, chunked) ||
+        !fake_reply_send_body(connection->fd, reply, chunked))
         return false;
     switch (reply->ending) {
     case FAKE_END_HANG:
@@ -161,44 +103,16 @@ static bool give(struct connection *connection, const char *line, const struct r
         return false;
     }
     default:
-        return !chunked || send_chunk(connection->fd, "", 0);
+        return !chunked || fake_reply_send_chunk(connection->fd, "", 0);
     }
 }
 
 /* ---- choosing it ---- */
 
-static void reply_init(struct reply *reply, const struct fake_answer *answer)
-{
-    *reply = (struct reply){
-        .status = answer->status ? answer->status : 200,
-        .match = xstrdup_or_null(answer->match),
-        .headers = xstrdup(answer->headers ? answer->headers : ""),
-        .body = xstrdup(answer->body ? answer->body : ""),
-        .chunk_bytes = answer->chunk_bytes,
-        .ending = answer->ending,
-        .times = answer->times ? answer->times : 1,
-    };
-}
-
-static void reply_copy(struct reply *reply, const struct reply *from)
-{
-    *reply = *from;
-    reply->match = xstrdup_or_null(from->match);
-    reply->headers = xstrdup(from->headers);
-    reply->body = xstrdup(from->body);
-}
-
-static void reply_release(struct reply *reply)
-{
-    free(reply->match);
-    free(reply->headers);
-    free(reply->body);
-}
-
 static void scripted_drop(struct fake_apiserver *server, struct scripted *scripted)
 {
     TAILQ_REMOVE(&server->answers, scripted, link);
-    reply_release(&scripted->reply);
+    fake_reply_release(&scripted->reply);
     free(scripted);
 }
 
@@ -210,16 +124,17 @@ static bool token_fits(const char *token, const char *request)
     return strstr(request, header) != NULL;
 }
 
-static void status_reply(struct reply *ret, int status, const char *reason, const char *line)
+static void status_reply(struct fake_reply *ret, int status, const char *reason, const char *line)
 {
     CLEANUP_FREE char *body =
         xasprintf("{\"kind\":\"Status\",\"apiVersion\":\"v1\",\"status\":\"Failure\",\"code\":%d,"
                   "\"reason\":\"%s\",\"message\":\"fake: %s\"}",
                   status, reason, line);
-    reply_init(ret, &(struct fake_answer){.status = status, .body = body});
+    fake_reply_init(ret, &(struct fake_answer){.status = status, .body = body});
 }
 
-static void choose(struct fake_apiserver *server, const char *line, const char *request, struct reply *ret)
+static void choose(struct fake_apiserver *server, const char *line, const char *request,
+                   struct fake_reply *ret)
 {
     if (!token_fits(server->token, request)) {
         status_reply(ret, 401, "Unauthorized", line);
@@ -233,12 +148,12 @@ static void choose(struct fake_apiserver *server, const char *line, const char *
     }
     if (!scripted) {
         if (strstr(line, "watch=true"))
-            reply_init(ret, &(struct fake_answer){.ending = FAKE_END_HANG});
+            fake_reply_init(ret, &(struct fake_answer){.ending = FAKE_END_HANG});
         else
             status_reply(ret, 404, "NotFound", line);
         return;
     }
-    reply_copy(ret, &scripted->reply);
+    fake_reply_copy(ret, &scripted->reply);
     if (scripted->reply.times > 0 && --scripted->reply.times == 0)
         scripted_drop(server, scripted);
 }
@@ -247,7 +162,7 @@ static bool serve(struct connection *connection, const char *request)
 {
     struct fake_apiserver *server = connection->server;
     CLEANUP_FREE char *line = xstrndup(request, strcspn(request, "\r"));
-    struct reply reply;
+    struct fake_reply reply;
     struct seen *seen = xcalloc(1, sizeof(*seen));
     seen->text = xstrdup(request);
     pthread_mutex_lock(&server->mu);
@@ -256,7 +171,7 @@ static bool serve(struct connection *connection, const char *request)
     pthread_cond_broadcast(&server->changed);
     pthread_mutex_unlock(&server->mu);
     bool keep = give(connection, line, &reply);
-    reply_release(&reply);
+    fake_reply_release(&reply);
     return keep;
 }
 
@@ -273,7 +188,8 @@ static size_t whole_request(const struct strbuf *in)
     int64_t body = 0;
     if (header && header < end) {
         const char *digits = header + strlen("\r\nContent-Length: ");
-        check(parse_int64_n(digits, strcspn(digits, "\r"), 0, REQUEST_MAX_BYTES, &body), "Content-Length");
+        check(parse_int64_n(digits, strcspn(digits, "\r"), 0, FAKE_REQUEST_MAX_BYTES, &body),
+              "Content-Length");
     }
     return in->len >= head + (size_t)body ? head + (size_t)body : 0;
 }
@@ -282,7 +198,7 @@ static void *connection_run(void *arg)
 {
     struct connection *connection = arg;
     CLEANUP_STRBUF struct strbuf in;
-    strbuf_init(&in, REQUEST_MAX_BYTES);
+    strbuf_init(&in, FAKE_REQUEST_MAX_BYTES);
     bool keep = true;
     while (keep) {
         size_t len = whole_request(&in);
@@ -317,7 +233,7 @@ static void *accept_run(void *arg)
         struct connection *connection = xcalloc(1, sizeof(*connection));
         connection->server = server;
         connection->fd = fd;
-        strbuf_init(&connection->pending, REQUEST_MAX_BYTES);
+        strbuf_init(&connection->pending, FAKE_REQUEST_MAX_BYTES);
         pthread_mutex_lock(&server->mu);
         TAILQ_INSERT_TAIL(&server->connections, connection, link);
         check(pthread_create(&connection->thread, NULL, connection_run, connection) == 0, "pthread_create");
@@ -372,7 +288,7 @@ void fake_apiserver_stop(struct fake_apiserver *server)
     }
     for (struct scripted *scripted = TAILQ_FIRST(&server->answers), *next; scripted; scripted = next) {
         next = TAILQ_NEXT(scripted, link);
-        reply_release(&scripted->reply);
+        fake_reply_release(&scripted->reply);
         free(scripted);
     }
     for (struct seen *seen = TAILQ_FIRST(&server->requests), *next; seen; seen = next) {
@@ -407,7 +323,7 @@ struct kube_client *fake_apiserver_client(const struct fake_apiserver *server, c
 void fake_apiserver_answer(struct fake_apiserver *server, const struct fake_answer *answer)
 {
     struct scripted *scripted = xcalloc(1, sizeof(*scripted));
-    reply_init(&scripted->reply, answer);
+    fake_reply_init(&scripted->reply, answer);
     pthread_mutex_lock(&server->mu);
     TAILQ_INSERT_TAIL(&server->answers, scripted, link);
     pthread_mutex_unlock(&server->mu);
