@@ -61,9 +61,10 @@ static int invoke(void *arg, struct invocation *invocation)
 
 static bool reads_only(void *arg, const struct invocation *invocation)
 {
-    (void)arg;
+    const struct c_function *self = arg;
+
     (void)invocation;
-    return false;
+    return (handler_flags(self->function) & CICADA_READ_ONLY) != 0;
 }
 
 const struct invoker_ops c_function_ops = {.invoke = invoke, .reads_only = reads_only};

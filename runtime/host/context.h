@@ -14,7 +14,8 @@ struct cicada_context {
     void *state;
     int64_t deadline_ms;
     struct database *database;
-    char last_error[512]; /* last line logged at error level; "": none */
+    struct invocation *invocation; /* NULL: of init */
+    char last_error[512];          /* last line logged at error level; "": none */
 };
 
 /* The table that every handler gets. */

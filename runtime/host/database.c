@@ -18,7 +18,9 @@ void database_init(struct database *database, struct pg_pool *pool, struct arena
 
 void database_begin(struct database *database, bool read_only)
 {
-    database->failed = database->committed = false;
+    database->failed = database->commit_failed = database->ended = database->called_late = false;
+    database->read_only = read_only;
+    atomic_store(&database->committed, false);
     database->error = (struct pg_error){.failure = PG_FAILURE_NONE};
     if (database->pool == NULL)
         return;
@@ -53,7 +55,7 @@ int database_end(struct database *database, bool commit)
 
     if (transaction == NULL)
         return 0;
-    if (pg_transaction_used(transaction) && !database->committed) {
+    if (pg_transaction_used(transaction) && !database->ended) {
         if (commit)
             rc = pg_transaction_commit(transaction, &database->error);
         else
@@ -73,6 +75,40 @@ int database_end_with(struct database *database, const char *sql, int param_coun
     pg_transaction_free(transaction);
     database->failed = rc != 0;
     return rc;
+}
+
+int database_commit(struct database *database)
+{
+    struct pg_transaction *transaction = database->transaction; /* its owner's read */
+    struct pg_error error;
+
+    if (database->failed || database->reading)
+        return -1;
+    if (database->ended)
+        return 0;
+    if (transaction != NULL && pg_transaction_used(transaction) &&
+        pg_transaction_commit(transaction, &error) != 0) {
+        database->error = error;
+        database->failed = database->commit_failed = true;
+        return -1;
+    }
+    database->ended = true;
+    atomic_store(&database->committed, true);
+    return 0;
+}
+
+void database_roll_back(struct database *database)
+{
+    if (database->transaction != NULL && !database->ended)
+        pg_transaction_rollback(database->transaction);
+    database->ended = true;
+}
+
+void database_prolong(struct database *database, int64_t deadline_ms)
+{
+    database->deadline_ms = deadline_ms;
+    if (database->transaction != NULL)
+        pg_transaction_set_deadline(database->transaction, deadline_ms);
 }
 
 void database_cancel(struct database *database)
@@ -102,11 +138,16 @@ static int refuse(struct database *database, const char *message)
     return -1;
 }
 
-/* PostgreSQL's text form of one parameter; NULL is SQL NULL. False: a kind that only a newer runtime knows. */
-static bool param_text(struct arena *arena, const struct cicada_param *param, const char **ret_text)
-{
-    char *text;
+/* The parameters of one statement in PostgreSQL's text form. */
+struct texts {
+    const char *at[CICADA_PARAMS_MAX];
+    char numbers[CICADA_PARAMS_MAX][32];
+};
 
+/* NULL is SQL NULL. False: a kind that only a newer runtime knows. */
+static bool param_text(const struct cicada_param *param, char number[32], const char **ret_text)
+{
+    *ret_text = number;
     switch (param->kind) {
     case CICADA_PARAM_NULL:
         *ret_text = NULL;
@@ -115,12 +156,10 @@ static bool param_text(struct arena *arena, const struct cicada_param *param, co
         *ret_text = param->text;
         return true;
     case CICADA_PARAM_INT64:
-        *ret_text = text = arena_alloc(arena, 24);
-        snprintf(text, 24, "%" PRId64, param->integer);
+        snprintf(number, 32, "%" PRId64, param->integer);
         return true;
     case CICADA_PARAM_DOUBLE:
-        *ret_text = text = arena_alloc(arena, 32);
-        snprintf(text, 32, "%.17g", param->number);
+        snprintf(number, 32, "%.17g", param->number);
         return true;
     case CICADA_PARAM_BOOL:
         *ret_text = param->integer ? "t" : "f";
@@ -128,6 +167,56 @@ static bool param_text(struct arena *arena, const struct cicada_param *param, co
     default:
         return false;
     }
+}
+
+static int read_params(struct database *database, const struct cicada_param *params, size_t param_count,
+                       struct texts *texts)
+{
+    size_t bytes = 0;
+
+    if (param_count > CICADA_PARAMS_MAX)
+        return refuse(database, "the statement has too many parameters");
+    for (size_t i = 0; i < param_count; i++) {
+        if (!param_text(&params[i], texts->numbers[i], &texts->at[i]))
+            return refuse(database, "a parameter has a kind that this runtime does not know");
+        bytes += texts->at[i] ? strlen(texts->at[i]) : 0;
+    }
+    return bytes > DATABASE_PARAM_MAX_BYTES ? refuse(database, "the parameters are too large") : 0;
+}
+
+/* 0: the handler may use the transaction. */
+static int check_usable(struct database *database)
+{
+    if (database->failed)
+        return -1;
+    if (database->ended) {
+        database->called_late = true;
+        database->error =
+            (struct pg_error){.failure = PG_FAILURE_REFUSED, .message = "the transaction has ended already"};
+        return -1;
+    }
+    if (database->transaction == NULL) /* its owner's read: nobody else changes it */
+        return refuse(database, "this function has no database (spec.database)");
+    if (database->reading)
+        return refuse(database, "the database is busy with the rows that are being read");
+    return 0;
+}
+
+static int check_statement(struct database *database, const char *sql, const struct cicada_param *params,
+                           size_t param_count, struct texts *texts)
+{
+    if (check_usable(database) != 0)
+        return -1;
+    if (strlen(sql) > DATABASE_SQL_MAX_BYTES)
+        return refuse(database, "the statement is too long");
+    return read_params(database, params, param_count, texts);
+}
+
+static int keep_error(struct database *database, const struct pg_error *error)
+{
+    database->failed = true;
+    database->error = *error;
+    return -1;
 }
 
 int database_run(struct database *database, const char *sql, int param_count, const char *const *params,
@@ -148,42 +237,99 @@ int database_execute(struct database *database, const struct pg_command *command
         return -1;
     rc = commit ? pg_run_commit(database->transaction, command, ret_result, &error)
                 : pg_run(database->transaction, command, ret_result, &error);
-    if (rc == 0) {
-        database->committed = commit;
-        return 0;
+    if (rc != 0)
+        return keep_error(database, &error);
+    if (commit) {
+        database->ended = true;
+        atomic_store(&database->committed, true);
     }
-    database->failed = true;
-    database->error = error;
-    return -1;
+    return 0;
 }
 
 int database_query(struct database *database, const struct cicada_calls *calls, const char *sql,
                    const struct cicada_param *params, size_t param_count, struct cicada_result **ret_result)
 {
-    const char *texts[CICADA_PARAMS_MAX];
+    struct texts texts;
     struct pg_result *rows = NULL;
-    size_t bytes = 0;
 
-    *ret_result = NULL;
-    if (database->failed)
+    if (ret_result != NULL)
+        *ret_result = NULL;
+    if (check_statement(database, sql, params, param_count, &texts) != 0 ||
+        database_run(database, sql, (int)param_count, texts.at, ret_result != NULL ? &rows : NULL) != 0)
         return -1;
-    if (database->transaction == NULL) /* its owner's read: nobody else changes it */
-        return refuse(database, "this function has no database (spec.database)");
-    if (param_count > CICADA_PARAMS_MAX || strlen(sql) > DATABASE_SQL_MAX_BYTES)
-        return refuse(database, "the statement is too long or has too many parameters");
-    for (size_t i = 0; i < param_count; i++) {
-        if (!param_text(database->arena, &params[i], &texts[i]))
-            return refuse(database, "a parameter has a kind that this runtime does not know");
-        bytes += texts[i] ? strlen(texts[i]) : 0;
-    }
-    if (bytes > DATABASE_PARAM_MAX_BYTES)
-        return refuse(database, "the parameters are too large");
-    if (database_run(database, sql, (int)param_count, texts, &rows) != 0)
-        return -1;
+    if (ret_result == NULL)
+        return 0;
     *ret_result = arena_alloc(database->arena, sizeof(**ret_result));
     (*ret_result)->calls = calls;
     (*ret_result)->rows = rows;
     return 0;
+}
+
+struct reading {
+    const struct cicada_calls *calls;
+    cicada_row_fn *each;
+    void *arg;
+};
+
+static int hand_over_row(void *arg, const struct pg_result *row)
+{
+    const struct reading *reading = arg;
+    const struct cicada_result result = {.calls = reading->calls, .rows = row};
+
+    return reading->each(reading->arg, &result) == CICADA_OK ? 0 : -1;
+}
+
+int database_query_each(struct database *database, const struct cicada_calls *calls, const char *sql,
+                        const struct cicada_param *params, size_t param_count, cicada_row_fn *each, void *arg)
+{
+    struct reading reading = {calls, each, arg};
+    struct texts texts;
+    struct pg_error error = {0};
+    int rc;
+
+    if (check_statement(database, sql, params, param_count, &texts) != 0)
+        return -1;
+    if (!database->read_only)
+        return refuse(database, "rows are read one by one only in handlers declared CICADA_READ_ONLY");
+    database->reading = true;
+    rc = pg_query_each(database->transaction, sql, (int)param_count, texts.at, hand_over_row, &reading,
+                       &error);
+    database->reading = false;
+    if (rc != 0 && !database->failed) /* else by a call that was refused meanwhile */
+        return keep_error(database, &error);
+    return database->failed ? -1 : 0;
+}
+
+int database_savepoint(struct database *database)
+{
+    struct pg_error error = {0};
+
+    if (check_usable(database) != 0)
+        return -1;
+    return pg_savepoint(database->transaction, &error) != 0 ? keep_error(database, &error) : 0;
+}
+
+int database_savepoint_release(struct database *database)
+{
+    struct pg_error error = {0};
+
+    if (check_usable(database) != 0)
+        return -1;
+    return pg_savepoint_release(database->transaction, &error) != 0 ? keep_error(database, &error) : 0;
+}
+
+/* The last error stays to be read, but it is no failure any more. */
+int database_savepoint_rollback(struct database *database)
+{
+    struct pg_error error = {0};
+    bool failed = database->failed;
+
+    database->failed = false;
+    if (check_usable(database) != 0 || (failed && database->error.failure != PG_FAILURE_SQL)) {
+        database->failed = database->failed || failed;
+        return -1;
+    }
+    return pg_savepoint_rollback(database->transaction, &error) != 0 ? keep_error(database, &error) : 0;
 }
 
 int32_t result_rows(const struct cicada_result *result)

@@ -6,6 +6,7 @@
 #define CICADA_HOST_DATABASE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -20,9 +21,14 @@ struct database {
     struct arena *arena;
     struct pg_pool *pool; /* NULL: the Function has none */
     int64_t deadline_ms;
-    bool failed;
+    bool failed;        /* it can't be committed */
+    bool commit_failed; /* by database_commit() */
+    bool ended;         /* before database_end(), which has nothing left to do */
+    bool called_late;   /* after that */
+    bool reading;       /* inside database_query_each() */
+    bool read_only;
     struct pg_error error; /* of the first failure */
-    bool committed;        /* with its last statement: database_end() has nothing left to do */
+    atomic_bool committed; /* before the handler returned; any thread may read it */
     pthread_mutex_t mutex;
     pthread_cond_t cancelled;
     struct pg_transaction
@@ -32,7 +38,7 @@ struct database {
 
 struct cicada_result {
     const struct cicada_calls *calls; /* first: the SDK reads it */
-    struct pg_result *rows;           /* freed with the transaction */
+    const struct pg_result *rows;     /* freed with the transaction */
 };
 
 /* pool NULL: the Function has no database. */
@@ -46,6 +52,11 @@ void database_begin(struct database *database, bool read_only);
 int database_end(struct database *database, bool commit);
 /* The last statement, with COMMIT in the same flight; else as database_end(). */
 int database_end_with(struct database *database, const char *sql, int param_count, const char *const *params);
+/* Before database_end(), which comes all the same: the connection is given back, results stay, later calls are refused. */
+int database_commit(struct database *database);
+void database_roll_back(struct database *database);
+/* A new deadline for what comes, by the owner. */
+void database_prolong(struct database *database, int64_t deadline_ms);
 /* The answer was given: the statement in progress need not go on. */
 void database_cancel(struct database *database);
 
@@ -58,9 +69,15 @@ int database_run(struct database *database, const char *sql, int param_count, co
 int database_execute(struct database *database, const struct pg_command *command, bool commit,
                      struct pg_result **ret_result);
 
-/* The calls of the SDK. */
+/* The calls of the SDK. ret_result NULL: nobody reads the rows. */
 int database_query(struct database *database, const struct cicada_calls *calls, const char *sql,
                    const struct cicada_param *params, size_t param_count, struct cicada_result **ret_result);
+int database_query_each(struct database *database, const struct cicada_calls *calls, const char *sql,
+                        const struct cicada_param *params, size_t param_count, cicada_row_fn *each,
+                        void *arg);
+int database_savepoint(struct database *database);
+int database_savepoint_release(struct database *database);
+int database_savepoint_rollback(struct database *database);
 int32_t result_rows(const struct cicada_result *result);
 int32_t result_columns(const struct cicada_result *result);
 int64_t result_affected(const struct cicada_result *result);

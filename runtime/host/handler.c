@@ -5,6 +5,14 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/version.h"
 
+/* Of the first release's struct cicada_function, which had no flags. */
+#define FIRST_SIZE offsetof(struct cicada_function, flags)
+
+uint32_t handler_flags(const struct cicada_function *function)
+{
+    return function->size >= FIRST_SIZE + sizeof(function->flags) ? function->flags : 0;
+}
+
 static int check_abi(const struct cicada_function *function, struct err *err)
 {
     if (function->abi_version != CICADA_ABI_VERSION)
@@ -13,8 +21,10 @@ static int check_abi(const struct cicada_function *function, struct err *err)
     if (function->calls_size > sizeof(struct cicada_calls) || function->size > sizeof(struct cicada_function))
         return err_set(err, ERR_INVALID,
                        "built with the header of a newer runtime than this one (" CICADA_VERSION ")");
-    if (function->size < sizeof(struct cicada_function) || function->handle == NULL)
+    if (function->size < FIRST_SIZE || function->handle == NULL)
         return err_set(err, ERR_INVALID, "cicada_function is incomplete; define it with CICADA_FUNCTION()");
+    if ((handler_flags(function) & ~CICADA_READ_ONLY) != 0)
+        return err_set(err, ERR_INVALID, "has flags that this runtime (" CICADA_VERSION ") does not know");
     return 0;
 }
 

@@ -13,5 +13,7 @@
  * result lives as long as the process. */
 int handler_load(const char *directory, const char *file, const char *symbol,
                  const struct cicada_function **ret_function, struct err *err) MUST_CHECK;
+/* CICADA_READ_ONLY...; 0 for functions built before there were flags. */
+uint32_t handler_flags(const struct cicada_function *function);
 
 #endif

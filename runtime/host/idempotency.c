@@ -171,10 +171,12 @@ enum idempotency_outcome idempotency_begin(struct invocation *invocation)
 
 bool idempotency_can_store(struct invocation *invocation)
 {
-    if (invocation->response.body.len <= IDEMPOTENCY_BODY_MAX_BYTES)
+    size_t len;
+
+    (void)response_bytes(&invocation->response, &len);
+    if (len <= IDEMPOTENCY_BODY_MAX_BYTES)
         return true;
-    log_error("answer refused: %zu bytes can't be stored for the Idempotency-Key",
-              invocation->response.body.len);
+    log_error("answer refused: %zu bytes can't be stored for the Idempotency-Key", len);
     refuse(invocation, 500, "response_not_storable",
            "an answer to a request with Idempotency-Key has at most 256 KiB");
     return false;

@@ -9,6 +9,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 #include "runtime/host/idempotency.h"
+#include "runtime/host/invocation_stream.h"
 
 #define RETRY_AFTER_S          1
 #define DATABASE_MARGIN_MAX_MS 250
@@ -37,6 +38,7 @@ static void init_context(struct invocation *invocation)
     context->traceparent = "";
     context->deadline_ms = invocation->deadline_ms;
     context->database = &invocation->database;
+    context->invocation = invocation;
 }
 
 void invocation_init(struct invocation *invocation, const struct invocation_target *target,
@@ -48,7 +50,10 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
     invocation->deadline_ms = deadline_ms;
     invocation->waited_us = 0;
     invocation->idempotency_key = invocation->fingerprint = NULL;
-    invocation->invoked = invocation->answered = invocation->stored = false;
+    invocation->invoked = invocation->answered = invocation->stored = invocation->not_storable = false;
+    invocation->streamed = false;
+    invocation->stream_failure = NULL;
+    atomic_init(&invocation->due_ms, deadline_ms);
     invocation->retries = 0;
     invocation->request = (struct cicada_request){0};
     atomic_init(&invocation->state, INVOCATION_RUNNING);
@@ -61,6 +66,7 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
     response_init(&invocation->response, &sdk_calls, &invocation->arena, invocation->request_id,
                   target->success_status, target->response_max_bytes);
     init_context(invocation);
+    invocation->response.invocation = invocation;
 }
 
 void invocation_trace(struct invocation *invocation, struct trace_ids *ids, const char *parent)
@@ -107,8 +113,20 @@ static bool settle(struct invocation *invocation, int handler_result)
         answer_problem(invocation, 400, "malformed_json", invocation->request.json_error.msg);
         return false;
     }
+    if (invocation->not_storable) {
+        log_error("answer refused: it can't be stored, because the handler commits or streams by itself");
+        answer_problem(invocation, 500, "response_not_storable",
+                       "a request with Idempotency-Key can't be answered by a handler that commits or "
+                       "streams by itself");
+        return false;
+    }
+    if (invocation->database
+            .commit_failed) { /* by the handler's own commit: the answer follows the database */
+        answer_database_error(invocation);
+        return false;
+    }
     if (handler_result != CICADA_OK && response->status < 400) {
-        if (invocation->database.failed)
+        if (invocation->database.failed || invocation->database.called_late)
             answer_database_error(invocation);
         else
             answer_problem(invocation, 500, "handler_failed", "the handler failed without saying why");
@@ -132,15 +150,14 @@ static bool settle(struct invocation *invocation, int handler_result)
     return invocation->idempotency_key == NULL || idempotency_can_store(invocation);
 }
 
-/* False: the watchdog has taken the answer away. */
-static bool enter_state(struct invocation *invocation, enum invocation_state from, enum invocation_state to)
+bool invocation_enter(struct invocation *invocation, enum invocation_state from, enum invocation_state to)
 {
     return atomic_compare_exchange_strong(&invocation->state, &from, to);
 }
 
 bool invocation_begin_end(struct invocation *invocation)
 {
-    return enter_state(invocation, INVOCATION_RUNNING, INVOCATION_ENDING) ||
+    return invocation_enter(invocation, INVOCATION_RUNNING, INVOCATION_ENDING) ||
            atomic_load(&invocation->state) == INVOCATION_ENDING;
 }
 
@@ -202,9 +219,13 @@ static bool attempt(struct invocation *invocation)
 {
     int result = invoke(invocation);
 
+    if (invocation->streamed) {
+        invocation_stream_end(invocation, result);
+        return false;
+    }
     if (is_worth_another(invocation)) {
         (void)database_end(&invocation->database, /* commit= */ false);
-        (void)enter_state(invocation, INVOCATION_ENDING, INVOCATION_RUNNING);
+        (void)invocation_enter(invocation, INVOCATION_ENDING, INVOCATION_RUNNING);
         return true;
     }
     if (!invocation_begin_end(invocation)) {
@@ -218,7 +239,7 @@ static bool attempt(struct invocation *invocation)
     if (commit(invocation) == 0)
         return false;
     if (is_worth_another(invocation)) /* nothing of it was committed */
-        return enter_state(invocation, INVOCATION_ENDING, INVOCATION_RUNNING);
+        return invocation_enter(invocation, INVOCATION_ENDING, INVOCATION_RUNNING);
     answer_database_error(invocation);
     return false;
 }
@@ -227,12 +248,13 @@ void invocation_run(struct invocation *invocation)
 {
     while (attempt(invocation)) {
         if (!pause_before_retry(invocation)) {
-            if (enter_state(invocation, INVOCATION_RUNNING, INVOCATION_ENDING))
+            if (invocation_enter(invocation, INVOCATION_RUNNING, INVOCATION_ENDING))
                 answer_database_error(invocation);
             return;
         }
         invocation->retries++;
         invocation->invoked = false;
+        invocation->not_storable = false;
         log_debug("attempt %d after %s", invocation->retries + 1, invocation->database.error.sqlstate);
         response_reset(&invocation->response, invocation->target->success_status);
     }
@@ -242,9 +264,10 @@ int64_t invocation_due_ms(const struct invocation *invocation, int64_t grace_ms)
 {
     switch (atomic_load(&invocation->state)) {
     case INVOCATION_RUNNING:
-        return invocation->deadline_ms;
+    case INVOCATION_STREAMING:
+        return atomic_load(&invocation->due_ms);
     case INVOCATION_ENDING:
-        return invocation->deadline_ms + grace_ms;
+        return atomic_load(&invocation->due_ms) + grace_ms;
     default:
         return DEADLINE_NONE;
     }
@@ -252,8 +275,10 @@ int64_t invocation_due_ms(const struct invocation *invocation, int64_t grace_ms)
 
 bool invocation_give_up(struct invocation *invocation, int64_t now_ms, int64_t grace_ms)
 {
-    return (now_ms >= invocation->deadline_ms &&
-            enter_state(invocation, INVOCATION_RUNNING, INVOCATION_GIVEN_UP)) ||
-           (now_ms >= invocation->deadline_ms + grace_ms &&
-            enter_state(invocation, INVOCATION_ENDING, INVOCATION_UNCONFIRMED));
+    int64_t due_ms = atomic_load(&invocation->due_ms);
+
+    return (now_ms >= due_ms && (invocation_enter(invocation, INVOCATION_RUNNING, INVOCATION_GIVEN_UP) ||
+                                 invocation_enter(invocation, INVOCATION_STREAMING, INVOCATION_CUT))) ||
+           (now_ms >= due_ms + grace_ms &&
+            invocation_enter(invocation, INVOCATION_ENDING, INVOCATION_UNCONFIRMED));
 }

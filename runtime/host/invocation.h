@@ -10,6 +10,9 @@
  *      |                                `--deadline and grace passed--> UNCONFIRMED   \
  *      `---deadline passed-------------------------------------------> GIVEN_UP      / (answered by the watchdog)
  *
+ * An answer that is sent while it is made (invocation_stream.h) goes from ENDING to STREAMING, and from there to STREAMED when the
+ * handler returned, or to CUT by the watchdog. Its own thread ends or cuts it.
+ *
  * A retryable invocation whose transaction failed with 40001 or 40P01 begins anew, with a fresh response and a new
  * transaction, as long as there is time and INVOCATION_ATTEMPTS_MAX allows. So does one whose handler had not begun yet.
  */
@@ -32,6 +35,9 @@ enum invocation_state {
     INVOCATION_ENDING,
     INVOCATION_GIVEN_UP,    /* the handler came too late */
     INVOCATION_UNCONFIRMED, /* the end of the transaction came too late */
+    INVOCATION_STREAMING,   /* the answer has begun, and is limited by silence only */
+    INVOCATION_STREAMED,    /* the handler has returned, the rest is sent */
+    INVOCATION_CUT,         /* the answer was silent for too long */
 };
 
 struct invocation;
@@ -54,6 +60,7 @@ struct invocation_target {
     bool retryable; /* run again after a serialization failure or a deadlock */
     int success_status;
     size_t response_max_bytes;
+    int64_t idle_timeout_ms;      /* longest silence of an answer that is streamed */
     enum idempotency idempotency; /* not NONE: there is a pool */
     struct pg_pool *pool;         /* NULL: no database */
 };
@@ -73,6 +80,10 @@ struct invocation {
     bool invoked;                              /* this attempt has reached the handler... */
     bool answered;                             /* ...or has the answer without it */
     bool stored;                               /* the answer was committed with its key */
+    bool not_storable; /* the handler wanted to commit or to answer before the answer could be stored */
+    bool streamed;     /* the answer has begun before the handler returned */
+    const char *stream_failure; /* why no more can be sent; NULL: it can */
+    _Atomic int64_t due_ms;     /* the deadline, or the end of the silence that a stream may keep */
     int retries;
     _Atomic enum invocation_state state;
     struct http_request *http; /* where the answer goes; borrowed */
@@ -94,6 +105,9 @@ bool invocation_begin_end(struct invocation *invocation);
 
 /* Runs the handler, ends the transaction, settles the response: it may be sent, unless the watchdog has answered. */
 void invocation_run(struct invocation *invocation);
+
+/* False: it is in another state than `from`; the watchdog has taken the answer away. */
+bool invocation_enter(struct invocation *invocation, enum invocation_state from, enum invocation_state to);
 
 /* For the watchdog: when it is to look; DEADLINE_NONE: there is nothing to wait for. */
 int64_t invocation_due_ms(const struct invocation *invocation, int64_t grace_ms);

@@ -24,13 +24,26 @@ void response_init(struct cicada_response *response, const struct cicada_calls *
 
 void response_reset(struct cicada_response *response, int success_status)
 {
+    struct invocation *invocation = response->invocation;
+
     response_release(response);
     response_init(response, response->calls, response->arena, response->request_id, success_status,
                   response->max_bytes);
+    response->invocation = invocation;
+}
+
+static void release_taken(struct cicada_response *response)
+{
+    void *data = steal_ptr(&response->taken.data);
+
+    response->taken.len = 0;
+    if (data != NULL && response->taken.release != NULL)
+        response->taken.release(data);
 }
 
 void response_release(struct cicada_response *response)
 {
+    release_taken(response);
     strbuf_release(&response->body);
 }
 
@@ -47,6 +60,7 @@ void response_mistake(struct cicada_response *response, const char *format, ...)
 void response_clear_body(struct cicada_response *response)
 {
     strbuf_clear(&response->body);
+    release_taken(response);
     if (response->is_problem) /* its type goes with it; the handler's own stays */
         response->content_type = NULL;
     response->is_problem = false;
@@ -61,13 +75,24 @@ int response_check(const struct cicada_response *response, struct err *err)
         return err_set(err, ERR_INVALID, "%s", response->mistake);
     if (response->depth > 0)
         return err_set(err, ERR_INVALID, "JSON: %d objects or arrays were not ended", response->depth);
-    if (strbuf_failed(&response->body) || (!response->is_problem && response->body.len > response->max_bytes))
+    if (strbuf_failed(&response->body) || response->taken.len > response->max_bytes ||
+        (!response->is_problem && response->body.len > response->max_bytes))
         return err_set(err, ERR_TOO_LARGE, "the body is larger than %zu bytes", response->max_bytes);
     return 0;
 }
 
+/* False: it is too late to change what was sent. */
+static bool is_open(struct cicada_response *response)
+{
+    if (response->begun)
+        response_mistake(response, "status, headers or body were set after the answer had begun");
+    return !response->begun;
+}
+
 void response_status(struct cicada_response *response, int32_t status)
 {
+    if (!is_open(response))
+        return;
     if (status < 200 || status > 599)
         response_mistake(response, "status %d is not within 200 and 599", (int)status);
     else
@@ -98,6 +123,8 @@ static void add_header(struct cicada_response *response, const char *name, const
 
 void response_header(struct cicada_response *response, const char *name, const char *value)
 {
+    if (!is_open(response))
+        return;
     if (!http_header_is_valid(name, value))
         response_mistake(response, "header \"%.40s\": name or value has a character that is not allowed",
                          name);
@@ -113,9 +140,35 @@ void response_header(struct cicada_response *response, const char *name, const c
 
 void response_body(struct cicada_response *response, const void *data, size_t len)
 {
+    if (!is_open(response))
+        return;
     response_clear_body(response);
     if (len > 0)
         (void)strbuf_append(&response->body, data, len); /* too large shows in response_check() */
+}
+
+void response_body_take(struct cicada_response *response, void *data, size_t len, void (*release)(void *))
+{
+    if (is_open(response)) {
+        response_clear_body(response);
+        response->taken.data = data;
+        response->taken.len = data != NULL ? len : 0;
+        response->taken.release = release;
+    } else if (data != NULL && release != NULL) {
+        release(data);
+    }
+}
+
+const char *response_bytes(const struct cicada_response *response, size_t *ret_len)
+{
+    *ret_len = response->taken.data != NULL ? response->taken.len : response->body.len;
+    return response->taken.data != NULL ? response->taken.data : response->body.buf;
+}
+
+void response_drop_bytes(struct cicada_response *response)
+{
+    strbuf_clear(&response->body);
+    release_taken(response);
 }
 
 static void put_problem(struct cicada_response *response, const struct problem *problem)
@@ -137,6 +190,8 @@ void response_problem(struct cicada_response *response, int32_t status, const ch
 {
     struct problem problem = {.status = status, .code = code, .detail = detail, .component = "function"};
 
+    if (!is_open(response))
+        return;
     if (status < 400 || status > 599)
         response_mistake(response, "cicada_problem(): status %d is not within 400 and 599", (int)status);
     else if (!is_code(code))
@@ -163,15 +218,19 @@ void response_set_problem(struct cicada_response *response, const struct problem
 
 const char *response_content_type(const struct cicada_response *response)
 {
-    if (response->content_type != NULL || response->body.len == 0)
+    size_t len;
+
+    (void)response_bytes(response, &len);
+    if (response->content_type != NULL || len == 0)
         return response->content_type;
     return response->writing ? "application/json" : "application/octet-stream";
 }
 
-int response_send(const struct cicada_response *response, struct http_request *http, struct err *err)
+#define RESPONSE_HEADERS_ALL (RESPONSE_HEADERS_MAX + 3)
+
+static size_t collect_headers(const struct cicada_response *response, const char *content_type,
+                              struct http_header headers[RESPONSE_HEADERS_ALL])
 {
-    struct http_header headers[RESPONSE_HEADERS_MAX + 3];
-    const char *content_type = response_content_type(response);
     size_t count = 0;
 
     if (content_type != NULL)
@@ -181,6 +240,28 @@ int response_send(const struct cicada_response *response, struct http_request *h
     headers[count++] = (struct http_header){"X-Request-Id", response->request_id};
     for (size_t i = 0; i < response->header_count; i++)
         headers[count++] = response->headers[i];
-    return http_request_respond(http, response->status, headers, count, response->body.buf,
-                                response->body.len, err);
+    return count;
+}
+
+int response_send(const struct cicada_response *response, struct http_request *http, struct err *err)
+{
+    struct http_header headers[RESPONSE_HEADERS_ALL];
+    size_t count = collect_headers(response, response_content_type(response), headers);
+    size_t len;
+    const char *body = response_bytes(response, &len);
+
+    return http_request_respond(http, response->status, headers, count, body, len, err);
+}
+
+int response_stream_begin(struct cicada_response *response, struct http_request *http, struct err *err)
+{
+    struct http_header headers[RESPONSE_HEADERS_ALL];
+    const char *content_type = response_content_type(response);
+    size_t count;
+
+    if (content_type == NULL) /* the bytes come with the call that begins it */
+        content_type = "application/octet-stream";
+    count = collect_headers(response, content_type, headers);
+    response->begun = true;
+    return http_request_stream_begin(http, response->status, headers, count, err);
 }

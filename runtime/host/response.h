@@ -32,8 +32,15 @@ struct cicada_response {
     size_t header_count;
     size_t head_bytes;        /* names and values set so far */
     const char *content_type; /* NULL: by the body */
-    struct strbuf body;
+    struct strbuf body;       /* empty if there is a taken one */
+    struct {
+        void *data; /* NULL: none */
+        size_t len;
+        void (*release)(void *data);
+    } taken; /* a body that was handed over */
     size_t max_bytes;
+    struct invocation *invocation; /* whose answer it is; NULL: nobody's who could stream */
+    bool begun;                    /* status and headers are on their way */
     bool is_problem;
     bool replayed; /* a stored answer: the caller is told */
     bool writing;  /* the body is JSON, written piece by piece */
@@ -56,6 +63,12 @@ int response_check(const struct cicada_response *response, struct err *err) MUST
 void response_set_problem(struct cicada_response *response, const struct problem *problem, int retry_after_s);
 /* As it is sent; NULL: none. */
 const char *response_content_type(const struct cicada_response *response);
+/* Its body; valid until the response changes. */
+const char *response_bytes(const struct cicada_response *response, size_t *ret_len);
+/* Streaming: status and headers, once; then what is there of the body, which is empty again afterwards. */
+int response_stream_begin(struct cicada_response *response, struct http_request *http,
+                          struct err *err) MUST_CHECK;
+void response_drop_bytes(struct cicada_response *response);
 /* Sends it. ERR_IO: the peer is gone. */
 int response_send(const struct cicada_response *response, struct http_request *http,
                   struct err *err) MUST_CHECK;
@@ -64,6 +77,7 @@ int response_send(const struct cicada_response *response, struct http_request *h
 void response_status(struct cicada_response *response, int32_t status);
 void response_header(struct cicada_response *response, const char *name, const char *value);
 void response_body(struct cicada_response *response, const void *data, size_t len);
+void response_body_take(struct cicada_response *response, void *data, size_t len, void (*release)(void *));
 void response_problem(struct cicada_response *response, int32_t status, const char *code, const char *detail);
 
 /* For response_json.c. */

@@ -183,6 +183,7 @@ static int start_service(struct runtime *runtime, struct err *err)
                 .namespace = runtime->options->function_namespace,
                 .success_status = runtime->spec.success_status,
                 .response_max_bytes = (size_t)runtime->spec.response_max_bytes,
+                .idle_timeout_ms = runtime->spec.idle_timeout_ms,
                 .idempotency = runtime->spec.idempotency,
                 .pool = runtime->pool,
             },

@@ -6,6 +6,7 @@
 #include "runtime/base/json_reader.h"
 #include "runtime/base/log.h"
 #include "runtime/host/context.h"
+#include "runtime/host/invocation_stream.h"
 #include "runtime/host/request.h"
 #include "runtime/host/response.h"
 #include "runtime/host/response_json.h"
@@ -152,11 +153,46 @@ static void call_log(struct cicada_context *ctx, int32_t level, const char *text
         log_write(levels[index], "%s", text);
 }
 
+static int answer(int rc)
+{
+    return rc == 0 ? CICADA_OK : CICADA_FAIL;
+}
+
 static int call_query(struct cicada_context *ctx, const char *sql, const struct cicada_param *params,
                       size_t param_count, struct cicada_result **ret_result)
 {
-    return database_query(ctx->database, ctx->calls, sql, params, param_count, ret_result) == 0 ? CICADA_OK
-                                                                                                : CICADA_FAIL;
+    return answer(database_query(ctx->database, ctx->calls, sql, params, param_count, ret_result));
+}
+
+static int call_savepoint(struct cicada_context *ctx)
+{
+    return answer(database_savepoint(ctx->database));
+}
+
+static int call_savepoint_release(struct cicada_context *ctx)
+{
+    return answer(database_savepoint_release(ctx->database));
+}
+
+static int call_savepoint_rollback(struct cicada_context *ctx)
+{
+    return answer(database_savepoint_rollback(ctx->database));
+}
+
+static int call_commit(struct cicada_context *ctx)
+{
+    return ctx->invocation != NULL ? answer(invocation_commit(ctx->invocation)) : CICADA_FAIL;
+}
+
+static int call_query_each(struct cicada_context *ctx, const char *sql, const struct cicada_param *params,
+                           size_t param_count, cicada_row_fn *each, void *arg)
+{
+    return answer(database_query_each(ctx->database, ctx->calls, sql, params, param_count, each, arg));
+}
+
+static int call_stream_write(struct cicada_response *res, const void *data, size_t len)
+{
+    return res->invocation != NULL ? answer(invocation_stream(res->invocation, data, len)) : CICADA_FAIL;
 }
 
 static const char *call_error_sqlstate(const struct cicada_context *ctx)
@@ -232,4 +268,12 @@ const struct cicada_calls sdk_calls = {
     .write_null = response_write_null,
     .write_raw = response_write_raw,
     .write_row = response_write_row,
+
+    .savepoint = call_savepoint,
+    .savepoint_release = call_savepoint_release,
+    .savepoint_rollback = call_savepoint_rollback,
+    .commit = call_commit,
+    .query_each = call_query_each,
+    .response_body_take = response_body_take,
+    .stream_write = call_stream_write,
 };

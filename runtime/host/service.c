@@ -31,8 +31,9 @@ static void answer_late(void *arg, struct invocation *invocation);
 int service_new(const struct service_settings *settings, struct service **ret_service, struct err *err)
 {
     struct service *service = xcalloc(1, sizeof(*service));
+    int64_t timeout_ms = settings->spec->timeout_ms, idle_timeout_ms = settings->target.idle_timeout_ms;
     const struct watchdog_settings watchdog = {
-        .timeout_ms = settings->spec->timeout_ms,
+        .timeout_ms = timeout_ms < idle_timeout_ms ? timeout_ms : idle_timeout_ms,
         .grace_ms = settings->stuck_grace_ms,
         .answer = answer_late,
         .answer_arg = service,
@@ -141,7 +142,7 @@ static bool admit(struct service *service, struct invocation *invocation)
     }
 }
 
-/* False: the watchdog has answered. Who gets the answer finds the place free. */
+/* False: the watchdog has answered. Who gets the answer finds the place free; one that is streamed is complete, or cut. */
 static bool run(struct service *service, struct invocation *invocation)
 {
     int64_t begin_us = clock_monotonic_us();
@@ -156,7 +157,7 @@ static bool run(struct service *service, struct invocation *invocation)
     answered = watchdog_remove(service->watchdog, invocation);
     atomic_fetch_add(&service->busy_us, clock_monotonic_us() - begin_us);
     admission_leave(service->admission);
-    return !answered;
+    return !answered || invocation->streamed;
 }
 
 /* After the answer was sent. */
@@ -169,20 +170,44 @@ static void record(struct service *service, int status, const struct invocation 
         access_log_write(invocation->http, status, took_us, invocation->waited_us);
 }
 
+static const struct problem *late_answer(struct invocation *invocation)
+{
+    static const struct problem late = {504, "deadline_exceeded", "the function did not answer in time",
+                                        "runtime"};
+    static const struct problem committed = {504, "deadline_exceeded_after_commit",
+                                             "the function committed its changes, and did not answer in time",
+                                             "runtime"};
+    static const struct problem unknown = {500, "commit_unknown",
+                                           "the end of the transaction was not confirmed in time", "runtime"};
+
+    if (atomic_load(&invocation->state) != INVOCATION_GIVEN_UP)
+        return &unknown;
+    return atomic_load(&invocation->database.committed) ? &committed : &late;
+}
+
+/* A stream that was silent for too long; its own thread does the rest. */
+static void cut(struct invocation *invocation)
+{
+    log_warn("cutting the answer: it was silent for too long");
+    http_request_cut(invocation->http);
+    database_cancel(&invocation->database);
+    log_scope_clear();
+}
+
 /* On the watchdog's thread, while the handler still uses all of the invocation but `http`. */
 static void answer_late(void *arg, struct invocation *invocation)
 {
     struct service *service = arg;
-    bool given_up = atomic_load(&invocation->state) == INVOCATION_GIVEN_UP;
-    struct problem late = {504, "deadline_exceeded", "the function did not answer in time", "runtime"};
-    struct problem unknown = {500, "commit_unknown", "the end of the transaction was not confirmed in time",
-                              "runtime"};
-    const struct problem *problem = given_up ? &late : &unknown;
+    const struct problem *problem = late_answer(invocation);
     struct arena arena;
     struct cicada_response response;
     struct err err = ERR_INIT;
 
     set_log_scope(service, invocation);
+    if (atomic_load(&invocation->state) == INVOCATION_CUT) {
+        cut(invocation);
+        return;
+    }
     log_warn("answering %d: the handler did not return in time", problem->status);
     arena_init(&arena);
     response_init(&response, &sdk_calls, &arena, invocation->request_id, 200, PROBLEM_MAX_BYTES);
@@ -211,7 +236,7 @@ void service_handle(void *arg, struct http_request *http)
     set_log_scope(service, &invocation);
     if (!read_request(service, &invocation, http) || !admit(service, &invocation) ||
         run(service, &invocation)) {
-        if (response_send(&invocation.response, http, &err) != 0)
+        if (!invocation.streamed && response_send(&invocation.response, http, &err) != 0)
             log_debug("the answer did not reach the peer: %s", err.msg);
         record(service, invocation.response.status, &invocation);
     }

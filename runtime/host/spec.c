@@ -265,9 +265,10 @@ static int check_parts(const struct function_spec *spec, struct err *err)
 static int read_numbers(const cJSON *root, struct function_spec *spec, struct err *err)
 {
     const cJSON *limits = NULL;
-    int64_t timeout_s = 0, drain_s = 0, concurrency = 0;
+    int64_t timeout_s = 0, idle_s = 0, drain_s = 0, concurrency = 0;
 
     if (read_integer(root, "", "timeoutSeconds", 1, SPEC_SECONDS_MAX, 30, &timeout_s, err) != 0 ||
+        read_integer(root, "", "idleTimeoutSeconds", 1, SPEC_SECONDS_MAX, 60, &idle_s, err) != 0 ||
         read_integer(root, "", "drainSeconds", 0, SPEC_SECONDS_MAX, timeout_s, &drain_s, err) != 0 ||
         read_integer(root, "", "concurrency", 1, SPEC_CONCURRENCY_MAX,
                      spec->sql != NULL ? spec->pool_size : 16, &concurrency, err) != 0 ||
@@ -278,6 +279,7 @@ static int read_numbers(const cJSON *root, struct function_spec *spec, struct er
                      &spec->response_max_bytes, err) != 0)
         return -1;
     spec->timeout_ms = timeout_s * 1000;
+    spec->idle_timeout_ms = idle_s * 1000;
     spec->drain_ms = drain_s * 1000;
     spec->concurrency = (int)concurrency;
     return 0;

@@ -41,6 +41,7 @@ struct function_spec {
     struct spec_parameter *parameters;
     size_t parameter_count;
     int64_t timeout_ms;
+    int64_t idle_timeout_ms; /* longest silence of an answer that is streamed */
     int64_t drain_ms;
     int concurrency;
     int64_t body_max_bytes;

@@ -143,7 +143,7 @@ bool watchdog_stuck(struct watchdog *watchdog, char ret_request_id[REQUEST_ID_MA
 
     pthread_mutex_lock(&watchdog->mutex);
     for (struct invocation *at = watchdog->at_work; at != NULL && !stuck; at = at->next) {
-        stuck = at->deadline_ms <= limit_ms;
+        stuck = atomic_load(&at->due_ms) <= limit_ms;
         if (stuck)
             snprintf(ret_request_id, REQUEST_ID_MAX + 1, "%s", at->request_id);
     }

@@ -18,7 +18,7 @@
 struct watchdog;
 
 struct watchdog_settings {
-    int64_t timeout_ms; /* no deadline is farther away than this when its invocation is added */
+    int64_t timeout_ms; /* its thread looks at least this often; no stream may be silent for less */
     int64_t grace_ms;   /* for the end of a transaction, and for watchdog_stuck() */
     /* Answers in the handler's place, without waiting; on the watchdog's thread. The invocation's state tells why. */
     void (*answer)(void *arg, struct invocation *invocation);

@@ -14,16 +14,14 @@
 #define HEAD_USUAL_BYTES        512 /* room that is made at once */
 /* Up to here head and body, or a chunk, go out by one write. */
 #define ONE_WRITE_MAX_BYTES 65536
-/* A client that takes longer for this many bytes loses its connection. */
-#define WRITE_STEP_BYTES (1u << 20)
-#define WRITE_TIMEOUT_MS 30000
+#define WRITE_STEP_BYTES    (1u << 20)
 
 int http_answer_write(struct http_request *req, const void *data, size_t len, struct err *err)
 {
     const char *at = data;
     while (len > 0) {
         size_t step = len < WRITE_STEP_BYTES ? len : WRITE_STEP_BYTES;
-        http_guard_begin(clock_monotonic_ms() + (req->from_elsewhere ? 0 : WRITE_TIMEOUT_MS));
+        http_guard_begin(clock_monotonic_ms() + (req->from_elsewhere ? 0 : req->write_timeout_ms));
         int sent = mg_write(req->connection, at, step);
         http_guard_end();
         if (sent != (int)step) {
@@ -169,10 +167,33 @@ int http_request_stream_end(struct http_request *req, struct err *err)
                : 0;
 }
 
+void http_request_stream_timeout(struct http_request *req, int64_t timeout_ms)
+{
+    req->write_timeout_ms = timeout_ms;
+}
+
+/* Ends a connection with a reset, though CivetWeb has it open: it is not connected any more. */
+static void reset_connection(int socket)
+{
+    const struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+    if (socket >= 0) {
+        (void)connect(socket, &nowhere, sizeof(nowhere));
+    }
+}
+
 void http_request_abort(struct http_request *req)
 {
+    /* Without a length and without chunks an orderly end would look like the whole. */
+    if (req->answer == ANSWER_STREAMING && req->streamed == HTTP_FRAMING_CLOSE) {
+        reset_connection(req->socket);
+    }
     req->answer = ANSWER_DONE;
     req->close = true;
+}
+
+void http_request_cut(const struct http_request *req)
+{
+    reset_connection(req->socket);
 }
 
 void http_request_close_after(struct http_request *req)
@@ -223,7 +244,7 @@ void http_connection_refuse(struct http_server *server, struct mg_connection *co
     struct http_response_head head = {.status = status, .framing = HTTP_FRAMING_LENGTH, .length = body.len};
     if (http_response_head_append(&out, &head, problem_headers, 1, &err) == 0) {
         strbuf_append(&out, body.buf, body.len);
-        http_guard_begin(clock_monotonic_ms() + WRITE_TIMEOUT_MS);
+        http_guard_begin(clock_monotonic_ms() + HTTP_WRITE_TIMEOUT_MS);
         mg_write(connection, out.buf, out.len);
     }
 }

@@ -41,6 +41,7 @@ static void http_request_init(struct http_request *req, struct http_server *serv
     req->reused = mg_get_user_connection_data(connection) != NULL;
     req->answer = ANSWER_NONE;
     req->sent_bytes = 0;
+    req->write_timeout_ms = HTTP_WRITE_TIMEOUT_MS;
     req->close = false;
     req->from_elsewhere = false;
     req->socket = http_guard_socket();

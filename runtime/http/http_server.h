@@ -59,6 +59,10 @@ int http_request_stream_chunk(struct http_request *req, const void *data, size_t
                               struct err *err) MUST_CHECK;
 int http_request_stream_end(struct http_request *req, struct err *err) MUST_CHECK;
 void http_request_abort(struct http_request *req);
+/* For each chunk: a peer that takes longer for it loses its connection (30 s unless said). */
+void http_request_stream_timeout(struct http_request *req, int64_t timeout_ms);
+/* For another thread, while the handler's own streams: resets the connection, so that what it writes fails from now on. */
+void http_request_cut(const struct http_request *req);
 /* Bytes so far of the two bodies, without heads and framing. */
 size_t http_request_received_bytes(const struct http_request *req);
 size_t http_request_sent_bytes(const struct http_request *req);

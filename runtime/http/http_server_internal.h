@@ -54,6 +54,7 @@ struct http_request {
     bool sends_body;            /* streaming: not HEAD, 204, 304 */
     enum http_framing streamed; /* streaming */
     size_t sent_bytes;          /* of the answer's body */
+    int64_t write_timeout_ms;   /* for each write of the answer */
 };
 
 /* Checks the request, has the handler serve it, and leaves the connection as the answer said. */
@@ -61,6 +62,9 @@ void http_request_serve(struct http_server *server, struct mg_connection *connec
 /* Answers a request that CivetWeb could not read; CivetWeb closes the connection then. */
 void http_connection_refuse(struct http_server *server, struct mg_connection *connection, int status,
                             const char *detail);
+
+/* A client that takes longer for one write of an answer loses its connection. */
+#define HTTP_WRITE_TIMEOUT_MS 30000
 
 /* For http_request.c: bytes as they are, and an answer of this layer itself, which ends the connection. */
 int http_answer_write(struct http_request *req, const void *data, size_t len, struct err *err) MUST_CHECK;

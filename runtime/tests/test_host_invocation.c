@@ -39,6 +39,9 @@ static void test_loads(void **state)
     assert_string_equal(function->name, "probe");
     assert_non_null(function->init);
     assert_non_null(load("abi.so", "older_table", &err)); /* an older header is fine */
+    function = load("abi.so", "older_function", &err);
+    assert_non_null(function);
+    assert_int_equal(handler_flags(function), 0);
 }
 
 static void test_load_failures_tell_why(void **state)
@@ -53,6 +56,8 @@ static void test_load_failures_tell_why(void **state)
         {"abi.so", "other_version", "built for ABI version 2, this runtime has 1"},
         {"abi.so", "newer_table", "newer runtime"},
         {"abi.so", "no_handler", "incomplete"},
+        {"abi.so", "cut_function", "incomplete"},
+        {"abi.so", "unknown_flag", "has flags that this runtime ("},
     };
 
     (void)state;

@@ -22,6 +22,7 @@ static void test_defaults(void **state)
     assert_string_equal(spec.handler_file, "shop.so");
     assert_string_equal(spec.handler_symbol, "handle_user_request");
     assert_int_equal(spec.timeout_ms, 30000);
+    assert_int_equal(spec.idle_timeout_ms, 60000);
     assert_int_equal(spec.drain_ms, 30000);
     assert_int_equal(spec.concurrency, 16);
     assert_int_equal(spec.body_max_bytes, 1048576);
@@ -34,17 +35,19 @@ static void test_defaults(void **state)
 
 static void test_all_fields_and_unknown_ones(void **state)
 {
-    const char *text =
-        "{\"handler\":\"eu/a-b_c.1.so:_f2\",\"timeoutSeconds\":7,\"concurrency\":250,\"drainSeconds\":9,"
-        "\"limits\":{\"bodyBytes\":0,\"responseBytes\":1024},"
-        "\"database\":{\"poolSize\":8,\"isolation\":\"Serializable\",\"new\":1},"
-        "\"http\":{\"pathTemplate\":\"/{id}\",\"successStatus\":201},\"fromTheFuture\":[]}";
+    const char *text = "{\"handler\":\"eu/"
+                       "a-b_c.1.so:_f2\",\"timeoutSeconds\":7,\"idleTimeoutSeconds\":8,\"concurrency\":250,"
+                       "\"drainSeconds\":9,"
+                       "\"limits\":{\"bodyBytes\":0,\"responseBytes\":1024},"
+                       "\"database\":{\"poolSize\":8,\"isolation\":\"Serializable\",\"new\":1},"
+                       "\"http\":{\"pathTemplate\":\"/{id}\",\"successStatus\":201},\"fromTheFuture\":[]}";
     struct function_spec spec;
     struct err err = ERR_INIT;
 
     (void)state;
     assert_int_equal(spec_parse(text, strlen(text), &spec, &err), 0);
     assert_int_equal(spec.timeout_ms, 7000);
+    assert_int_equal(spec.idle_timeout_ms, 8000);
     assert_int_equal(spec.drain_ms, 9000);
     assert_int_equal(spec.concurrency, 250);
     assert_int_equal(spec.body_max_bytes, 0);
@@ -104,6 +107,7 @@ static void test_errors_name_the_field(void **state)
         {"{\"handler\":\"x.so:f;g\"}", "handler: "},
         {"{\"handler\":\"x.so:f\",\"timeoutSeconds\":0}", "timeoutSeconds: must be an integer from 1 to"},
         {"{\"handler\":\"x.so:f\",\"timeoutSeconds\":1.5}", "timeoutSeconds: "},
+        {"{\"handler\":\"x.so:f\",\"idleTimeoutSeconds\":0}", "idleTimeoutSeconds: "},
         {"{\"handler\":\"x.so:f\",\"timeoutSeconds\":\"1\"}", "timeoutSeconds: "},
         {"{\"handler\":\"x.so:f\",\"concurrency\":251}", "concurrency: must be an integer from 1 to 250"},
         {"{\"handler\":\"x.so:f\",\"concurrency\":1e300}", "concurrency: "},

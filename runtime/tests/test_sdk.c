@@ -35,8 +35,23 @@ static const char source[] =
     "{\n"
     "    return first(req, ctx, res);\n"
     "}\n"
+    "static int each(void *arg, const struct cicada_result *row)\n"
+    "{\n"
+    "    return cicada_stream_write((struct cicada_response *)arg, cicada_result_get(row, 0, \"a\"), 1);\n"
+    "}\n"
+    "static int third(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)\n"
+    "{\n"
+    "    (void)req;\n"
+    "    cicada_response_body_take(res, NULL, 0, NULL);\n"
+    "    if (cicada_savepoint(ctx) || cicada_savepoint_rollback(ctx) || cicada_savepoint_release(ctx))\n"
+    "        return CICADA_FAIL;\n"
+    "    if (cicada_query_each(ctx, \"SELECT 1 AS a\", CICADA_NO_PARAMS, each, res))\n"
+    "        return CICADA_FAIL;\n"
+    "    return cicada_commit(ctx);\n"
+    "}\n"
     "CICADA_FUNCTION(first);\n"
-    "CICADA_FUNCTION(second, .init = start);\n";
+    "CICADA_FUNCTION(second, .init = start);\n"
+    "CICADA_FUNCTION(third, .init = start, .flags = CICADA_READ_ONLY);\n";
 
 /* Compiles the source above and lists what the shared object defines (T, D, R) and needs (U); the caller frees it. */
 static char *symbols_of(const char *compiler, const char *suffix)
@@ -70,7 +85,8 @@ static char *symbols_of(const char *compiler, const char *suffix)
 static void expect_exports_and_no_needs(const char *symbols)
 {
     if (strstr(symbols, " cicada_function_first\n") == NULL ||
-        strstr(symbols, " cicada_function_second\n") == NULL || strstr(symbols, "error") != NULL ||
+        strstr(symbols, " cicada_function_second\n") == NULL ||
+        strstr(symbols, " cicada_function_third\n") == NULL || strstr(symbols, "error") != NULL ||
         strstr(symbols, "warning") != NULL || strstr(symbols, "U cicada") != NULL)
         fail_msg("%s", symbols);
 }
@@ -154,11 +170,15 @@ static void test_layout(void **state)
     assert_int_equal(offsetof(struct cicada_calls, size), 4);
     assert_int_equal(offsetof(struct cicada_calls, request_method), 8);
     assert_int_equal(offsetof(struct cicada_calls, query), 8 + 27 * 8);
-    assert_int_equal(offsetof(struct cicada_calls, write_row), sizeof(struct cicada_calls) - 8);
-    assert_int_equal(sizeof(struct cicada_calls), 408);
+    assert_int_equal(offsetof(struct cicada_calls, write_row), 400);
+    assert_int_equal(offsetof(struct cicada_calls, savepoint),
+                     408); /* the first release had a table up to here */
+    assert_int_equal(offsetof(struct cicada_calls, stream_write), sizeof(struct cicada_calls) - 8);
+    assert_int_equal(sizeof(struct cicada_calls), 464);
     assert_int_equal(sizeof(struct cicada_param), 32);
     assert_int_equal(sizeof(struct cicada_json), 16);
-    assert_int_equal(sizeof(struct cicada_function), 48);
+    assert_int_equal(offsetof(struct cicada_function, flags), 48); /* ...and a description up to here */
+    assert_int_equal(sizeof(struct cicada_function), 56);
     assert_int_equal(offsetof(struct cicada_function, handle), 24);
 }
 

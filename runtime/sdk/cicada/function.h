@@ -44,14 +44,19 @@
  * response belong to one call and to the thread that runs it. The stack has 8 MiB.
  *
  * Lifetimes. Everything a call below returns (strings, JSON values, results) is borrowed: it is valid until the handler
- * returns, and is never freed by it. Everything passed in is copied before the call returns. Text is UTF-8 and ends in NUL.
+ * returns, and is never freed by it. Everything passed in is copied before the call returns; the one exception is
+ * cicada_response_body_take(). Text is UTF-8 and ends in NUL.
  *
  * Transaction. The first cicada_query() of a call opens a transaction. It is committed when the handler returns CICADA_OK
  * with a status below 400, and rolled back otherwise. The answer leaves after the commit; if that fails, the caller gets
- * an error, whatever the handler said. BEGIN, COMMIT, SAVEPOINT and the like are refused.
+ * an error, whatever the handler said. BEGIN, COMMIT, SAVEPOINT and the like are refused as SQL: cicada_savepoint() takes
+ * back an error, cicada_commit() gives the connection away before slow work, cicada_stream_write() sends an answer while it
+ * is made. If the Function is `retryable`, a handler whose transaction fell victim to others (40001, 40P01) is run again, with a
+ * fresh response, unless it has committed.
  *
  * Time. The answer must be ready within the Function's `timeoutSeconds`: cicada_deadline_left_ms() tells what is left. A
  * late call is answered 504 and rolled back; a handler that is 10 s late ends the process, since a thread can't be killed.
+ * Once an answer is being streamed, only silence is limited: `idleTimeoutSeconds`.
  *
  * Errors. A handler that returns CICADA_FAIL is answered with the status it set, if that is 400 or above
  * (cicada_problem() does that), else by the SQLSTATE of the query that failed, else 500 `handler_failed`.
@@ -72,10 +77,12 @@
 #include <initializer_list>
 #define CICADA_EXTERN   extern "C"
 #define CICADA_OPTIONAL = nullptr
+#define CICADA_NO_FLAGS = 0
 extern "C" {
 #else
 #define CICADA_EXTERN   extern
 #define CICADA_OPTIONAL /* NULL unless given */
+#define CICADA_NO_FLAGS /* 0 unless given */
 #endif
 
 /* Raised when something here changes or goes away; additions at the end only make struct cicada_calls larger. */
@@ -100,6 +107,9 @@ struct cicada_result;
 struct cicada_json_node;
 
 struct cicada_calls;
+
+/* For cicada_query_each(). */
+typedef int cicada_row_fn(void *arg, const struct cicada_result *row);
 
 /* One JSON value of the request's body, passed by value. A value that is not there ("absent") is a value too: every
  * accessor takes it and says no, so that lookups chain. */
@@ -147,6 +157,10 @@ typedef int cicada_init_fn(struct cicada_context *ctx, void **ret_state);
 /* Runs once, after the last handler returned. */
 typedef void cicada_shutdown_fn(void *state);
 
+/* Flags of a function. */
+#define CICADA_READ_ONLY                                                                                     \
+    1u /* its transactions are READ ONLY; it may stream rows: cicada_query_each(), cicada_stream_write() */
+
 struct cicada_function {
     uint32_t abi_version; /* CICADA_ABI_VERSION */
     uint32_t size;        /* of this struct */
@@ -156,9 +170,11 @@ struct cicada_function {
     cicada_handler_fn *handle;
     cicada_init_fn *init CICADA_OPTIONAL;
     cicada_shutdown_fn *shutdown CICADA_OPTIONAL;
+    uint32_t flags CICADA_NO_FLAGS;
 };
 
-/* CICADA_FUNCTION(handler) or CICADA_FUNCTION(handler, .init = f, .shutdown = g), once per handler, at file level. */
+/* CICADA_FUNCTION(handler) or CICADA_FUNCTION(handler, .init = f, .shutdown = g, .flags = CICADA_READ_ONLY), once per handler, at file
+ * level. What is left out is NULL or 0; in C++ the order is this one. */
 #define CICADA_FUNCTION(...) CICADA_FUNCTION_(__VA_ARGS__, )
 #define CICADA_FUNCTION_(handler, ...)                                                                       \
     CICADA_EXTERN CICADA_EXPORT const struct cicada_function cicada_function_##handler;                      \
@@ -237,6 +253,15 @@ struct cicada_calls {
     void (*write_raw)(struct cicada_response *res, const char *name, const char *json, size_t len);
     void (*write_row)(struct cicada_response *res, const char *name, const struct cicada_result *result,
                       int32_t row);
+
+    int (*savepoint)(struct cicada_context *ctx);
+    int (*savepoint_release)(struct cicada_context *ctx);
+    int (*savepoint_rollback)(struct cicada_context *ctx);
+    int (*commit)(struct cicada_context *ctx);
+    int (*query_each)(struct cicada_context *ctx, const char *sql, const struct cicada_param *params,
+                      size_t param_count, cicada_row_fn *each, void *arg);
+    void (*response_body_take)(struct cicada_response *res, void *data, size_t len, void (*release)(void *));
+    int (*stream_write)(struct cicada_response *res, const void *data, size_t len);
 };
 
 /* Every opaque object begins with the address of the table. */
@@ -451,19 +476,65 @@ extern "C" {
 #define CICADA_PARAMS_MAX 256
 
 /* Runs one statement inside the transaction of this call. Parameters travel apart from the text, so injection is
- * impossible as long as `sql` is a constant. CICADA_FAIL: the transaction is lost, later queries fail with the same error,
- * and `return CICADA_FAIL` answers it fittingly (unique violation 409, no database 503, ...). */
+ * impossible as long as `sql` is a constant. CICADA_FAIL: the transaction is lost (unless there is a savepoint), later queries fail
+ * with the same error, and `return CICADA_FAIL` answers it fittingly (unique violation 409, no database 503, ...). All results
+ * of a call together have at most 64 MiB. */
 static inline int cicada_query(struct cicada_context *ctx, const char *sql, const struct cicada_param *params,
                                size_t param_count, struct cicada_result **ret_result)
 {
     return cicada_calls_of(ctx)->query(ctx, sql, params, param_count, ret_result);
 }
-/* The same for a statement whose result nobody reads. */
+/* The same for a statement whose result nobody reads; it takes no memory. */
 static inline int cicada_execute(struct cicada_context *ctx, const char *sql,
                                  const struct cicada_param *params, size_t param_count)
 {
-    struct cicada_result *result;
-    return cicada_query(ctx, sql, params, param_count, &result);
+    return cicada_query(ctx, sql, params, param_count, NULL);
+}
+
+/* Savepoints: an error that can be taken back. While one is open, a query that the server answered with an error makes later calls
+ * fail only until cicada_savepoint_rollback(), after which the transaction is as it was when the savepoint was set:
+ *
+ *     cicada_savepoint(ctx);
+ *     if (cicada_execute(ctx, "INSERT ...", ...) == CICADA_OK)
+ *         cicada_savepoint_release(ctx);
+ *     else if (strcmp(cicada_error_sqlstate(ctx), "23505") != 0 || cicada_savepoint_rollback(ctx) != CICADA_OK)
+ *         return CICADA_FAIL;
+ *
+ * They nest, at most 16 deep; the calls mean the innermost. What is still open at the end is committed with the rest. Setting
+ * and releasing take no round trip. A lost connection and a deadline that passed can't be taken back: CICADA_FAIL. */
+#define CICADA_SAVEPOINTS_MAX 16
+static inline int cicada_savepoint(struct cicada_context *ctx)
+{
+    return cicada_calls_of(ctx)->savepoint(ctx);
+}
+/* Keeps what was done since; it belongs to the transaction, or to the savepoint around this one. */
+static inline int cicada_savepoint_release(struct cicada_context *ctx)
+{
+    return cicada_calls_of(ctx)->savepoint_release(ctx);
+}
+/* Undoes what was done since, and ends the savepoint. */
+static inline int cicada_savepoint_rollback(struct cicada_context *ctx)
+{
+    return cicada_calls_of(ctx)->savepoint_rollback(ctx);
+}
+
+/* Commits now and gives the connection back: before slow work outside of the database. Later calls of the database are
+ * refused; results that are there stay. From here on no failure of the handler takes the commit back: its answer is sent as it
+ * is. CICADA_FAIL: not committed (or the answer to COMMIT was lost); return: the answer tells, whatever the handler returns.
+ * Not for requests with an Idempotency-Key that the Function honours, whose answer is part of the transaction: these get 500. */
+static inline int cicada_commit(struct cicada_context *ctx)
+{
+    return cicada_calls_of(ctx)->commit(ctx);
+}
+
+/* Only in handlers declared CICADA_READ_ONLY: the rows of one statement, one by one as they come, of any number. `each` is called
+ * on this thread with a result of one row (row 0), which is valid during that call; it must not use the database. What it returns
+ * other than CICADA_OK ends the reading, and the transaction with it: CICADA_FAIL. */
+static inline int cicada_query_each(struct cicada_context *ctx, const char *sql,
+                                    const struct cicada_param *params, size_t param_count,
+                                    cicada_row_fn *each, void *arg)
+{
+    return cicada_calls_of(ctx)->query_each(ctx, sql, params, param_count, each, arg);
 }
 /* Why the last query failed: SQLSTATE ("23505"; "" if the server raised none), violated constraint ("" if none), and
  * the server's message, for the log rather than for callers. */
@@ -534,6 +605,30 @@ static inline void cicada_response_header(struct cicada_response *res, const cha
 static inline void cicada_response_body(struct cicada_response *res, const void *data, size_t len)
 {
     cicada_calls_of(res)->response_body(res, data, len);
+}
+
+/* The same without a copy: `data` belongs to the runtime from here on, which gives it to `release` (NULL: data lives for ever) once
+ * it was sent or is not needed; on this thread, at the latest after the handler returned. It must not change meanwhile. */
+static inline void cicada_response_body_take(struct cicada_response *res, void *data, size_t len,
+                                             void (*release)(void *))
+{
+    cicada_calls_of(res)->response_body_take(res, data, len, release);
+}
+
+/* Streaming: sends a piece of the answer now. What was written as body or JSON so far goes before it, so that
+ * cicada_stream_write(res, NULL, 0) sends that alone; what the handler leaves written goes last.
+ *
+ * The first call fixes status and headers and commits: CICADA_FAIL if that fails, and then the answer tells, as with
+ * cicada_commit(). After it calls of the database are refused; only in handlers declared CICADA_READ_ONLY they go on. With a
+ * status of 400 or above it rolls back instead.
+ *
+ * It returns when the piece is on its way, and waits for a slow peer; `timeoutSeconds` no longer applies. CICADA_FAIL: the
+ * peer is gone, or did not read or was not written to for the Function's `idleTimeoutSeconds`; return then. If the handler fails
+ * after the first piece, the connection is cut, so that the answer is visibly incomplete. `limits.responseBytes` does not
+ * hold for all pieces together. HEAD gets no piece. Not for requests with an Idempotency-Key that the Function honours. */
+static inline int cicada_stream_write(struct cicada_response *res, const void *data, size_t len)
+{
+    return cicada_calls_of(res)->stream_write(res, data, len);
 }
 
 /* JSON, piece by piece, as the body (application/json). `name` is the member's name inside an object, else NULL.
