@@ -55,20 +55,24 @@ static void put_message(const struct sql_text *text, const struct sql_statement 
     }
 }
 
+/* Where in the statement's text an error is. */
+static const char *place_of(const struct sql_statement *statement, const struct pg_error *error)
+{
+    const char *p = statement->text;
+
+    for (int left = error->position - 1; left > 0 && *p != '\0'; left--)
+        do
+            p++;
+        while (((unsigned char)*p & 0xC0) == 0x80);
+    return p;
+}
+
 /* n of the parameter that an error is about, by its place or else by its words; 0: none is to be seen. */
 static int find_parameter(const struct sql_statement *statement, const struct pg_error *error)
 {
     size_t len;
-    int number = 0;
+    int number = error->position > 0 ? number_at(statement, place_of(statement, error), &len) : 0;
 
-    if (error->position > 0) {
-        const char *p = statement->text;
-        for (int left = error->position - 1; left > 0 && *p != '\0'; left--)
-            do
-                p++;
-            while (((unsigned char)*p & 0xC0) == 0x80);
-        number = number_at(statement, p, &len);
-    }
     for (const char *p = error->message; *p != '\0' && number == 0; p++)
         number = number_at(statement, p, &len);
     return number;
@@ -91,10 +95,10 @@ static bool is_untyped(const struct pg_error *error)
 }
 
 /* A ':' that the server stumbles over stood in brackets: elsewhere it would have been a parameter. */
-static bool is_slice(const char *source, const struct pg_error *error)
+static bool is_slice(const char *place, const struct pg_error *error)
 {
-    return strcmp(error->sqlstate, "42601") == 0 && source[0] == ':' &&
-           (isalpha((unsigned char)source[1]) || source[1] == '_');
+    return strcmp(error->sqlstate, "42601") == 0 && place[0] == ':' &&
+           (isalpha((unsigned char)place[1]) || place[1] == '_');
 }
 
 static int reject(const struct sql_text *text, const struct sql_statement *statement,
@@ -111,7 +115,7 @@ static int reject(const struct sql_text *text, const struct sql_statement *state
     put_message(text, statement, error->message, &message);
     if (name != NULL)
         strbuf_appendf(&message, "; write :%s::type, such as :%s::text", name, name);
-    else if (is_slice(text->source + source, error))
+    else if (is_slice(place_of(statement, error), error))
         strbuf_append_str(&message, "; within brackets a parameter is written :(name)");
     if (error->sqlstate[0] != '\0')
         strbuf_appendf(&message, " (%s)", error->sqlstate);
