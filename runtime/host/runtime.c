@@ -102,6 +102,7 @@ static int make_pool(struct runtime *runtime, struct err *err)
     struct pg_pool_settings settings = {
         .size = runtime->spec.pool_size,
         .isolation = runtime->spec.isolation,
+        .pooler = runtime->spec.pooler_transaction,
         .connect_timeout_ms = CONNECT_TIMEOUT_MS,
         .slow_statement_ms = runtime->options->slow_statement_ms,
         .on_slow_statement = runtime->options->slow_statement_ms > 0 ? slow_log_write : NULL,

@@ -62,7 +62,8 @@ static void prepare(struct pg_batch *batch, enum pg_batch_role role, const struc
 void pg_batch_statement(struct pg_batch *batch, enum pg_batch_role role, const struct pg_command *command,
                         bool preparable)
 {
-    if (!preparable || strnlen(command->sql, PG_STATEMENT_CACHED_BYTES + 1) > PG_STATEMENT_CACHED_BYTES) {
+    if (!preparable || batch->connection->pooler ||
+        strnlen(command->sql, PG_STATEMENT_CACHED_BYTES + 1) > PG_STATEMENT_CACHED_BYTES) {
         send_text(batch, role, command);
         return;
     }

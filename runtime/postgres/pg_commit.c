@@ -107,6 +107,8 @@ void pg_commit_keep_xid(struct pg_transaction *tx, const PGresult *xid)
     tx->xid_asked = true;
     if (!pq.PQgetisnull(xid, 0, 0))
         (void)snprintf(tx->xid, sizeof(tx->xid), "%s", pq.PQgetvalue(xid, 0, 0));
+    if (pq.PQnfields(xid) > 1 && !pq.PQgetisnull(xid, 0, 1)) /* behind a pooler */
+        (void)snprintf(tx->server_run, sizeof(tx->server_run), "%s", pq.PQgetvalue(xid, 0, 1));
 }
 
 void pg_commit_begin(struct pg_transaction *tx)
@@ -128,7 +130,8 @@ static int end_committed(struct pg_transaction *tx)
 /* COMMIT was sent and its answer did not come, by no fault of what came before it. */
 static int resolve(struct pg_transaction *tx, bool answer_lost, struct pg_error *error)
 {
-    memcpy(tx->server_run, tx->connection->server_run, sizeof(tx->server_run));
+    if (!tx->connection->pooler)
+        memcpy(tx->server_run, tx->connection->server_run, sizeof(tx->server_run));
     tx->connection->doubtful = true;
     pg_transaction_give_back(tx); /* makes room in the pool for the connection that asks */
     enum xact_status status = tx->xid[0] ? learn_status(tx) : XACT_UNKNOWN;

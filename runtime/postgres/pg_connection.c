@@ -186,13 +186,14 @@ static bool set_up_session(struct pg_connection *connection, int64_t deadline_ms
     return take_server_run(connection, &flight);
 }
 
-static struct pg_connection *connection_new(PGconn *conn, int64_t deadline_ms)
+static struct pg_connection *connection_new(PGconn *conn, bool pooler, int64_t deadline_ms)
 {
     if (pq.PQsetnonblocking(conn, 1) != 0 || !pq.PQenterPipelineMode(conn))
         return NULL;
     struct pg_connection *connection = xcalloc(1, sizeof(*connection));
     connection->conn = conn;
-    if (!set_up_session(connection, deadline_ms)) {
+    connection->pooler = pooler;
+    if (!pooler && !set_up_session(connection, deadline_ms)) {
         free(connection);
         return NULL;
     }
@@ -202,7 +203,7 @@ static struct pg_connection *connection_new(PGconn *conn, int64_t deadline_ms)
     return connection;
 }
 
-struct pg_connection *pg_connection_open(const struct pg_url *url, const char *application_name,
+struct pg_connection *pg_connection_open(const struct pg_url *url, const char *application_name, bool pooler,
                                          int64_t timeout_ms, const struct stop *stop,
                                          struct pg_outage *ret_outage)
 {
@@ -219,7 +220,7 @@ struct pg_connection *pg_connection_open(const struct pg_url *url, const char *a
         PGconn *conn = connect_host(&params, deadline_ms, stop, ret_outage);
         if (!conn)
             continue;
-        struct pg_connection *connection = connection_new(conn, deadline_ms);
+        struct pg_connection *connection = connection_new(conn, pooler, deadline_ms);
         if (connection)
             return connection;
         pq.PQfinish(conn);
@@ -255,5 +256,5 @@ bool pg_connection_is_alive(struct pg_connection *connection)
 
 bool pg_connection_is_unchanged(const struct pg_connection *connection)
 {
-    return hash_session(connection->conn) == connection->session_hash;
+    return connection->pooler || hash_session(connection->conn) == connection->session_hash;
 }

@@ -29,10 +29,11 @@
 
 struct pg_connection {
     PGconn *conn;
-    PGcancel *cancel;      /* NULL once taken */
-    bool doubtful;         /* results or a cancel request may be under way: only good to be closed */
-    bool session_changed;  /* works, but is not to be lent again */
-    uint64_t session_hash; /* of the parameters that the server reports */
+    PGcancel *cancel;     /* NULL once taken */
+    bool doubtful;        /* results or a cancel request may be under way: only good to be closed */
+    bool session_changed; /* works, but is not to be lent again */
+    bool pooler; /* each transaction may meet another session: nothing is set, prepared or compared */
+    uint64_t session_hash;               /* of the parameters that the server reports */
     char server_run[PG_SERVER_RUN_SIZE]; /* as it was when the session began; empty: not known */
     int64_t idle_since_ms;
     int64_t expires_ms; /* set by the pool */
@@ -47,7 +48,7 @@ struct pg_outage {
 };
 
 /* Tries the hosts in order, each for at most timeout_ms. NULL: *ret_outage says why. `stop` ends it early. */
-struct pg_connection *pg_connection_open(const struct pg_url *url, const char *application_name,
+struct pg_connection *pg_connection_open(const struct pg_url *url, const char *application_name, bool pooler,
                                          int64_t timeout_ms, const struct stop *stop,
                                          struct pg_outage *ret_outage);
 void pg_connection_close(struct pg_connection *connection); /* NULL is fine; no round trip */

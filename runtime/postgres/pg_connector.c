@@ -30,8 +30,8 @@ static bool open_one(struct pg_pool *pool)
 {
     (void)pthread_mutex_unlock(&pool->lock);
     struct pg_outage outage = {0};
-    struct pg_connection *connection =
-        pg_connection_open(pool->url, pool->application_name, pool->connect_timeout_ms, &pool->stop, &outage);
+    struct pg_connection *connection = pg_connection_open(pool->url, pool->application_name, pool->pooler,
+                                                          pool->connect_timeout_ms, &pool->stop, &outage);
     (void)pthread_mutex_lock(&pool->lock);
     if (connection) {
         int64_t age_ms = pool->housekeeping.max_age_ms;

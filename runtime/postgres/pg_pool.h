@@ -54,6 +54,7 @@ struct pg_pool {
     char *application_name;
     int size;
     enum pg_isolation isolation;
+    bool pooler;
     int64_t connect_timeout_ms;
     int64_t slow_statement_us;
     pg_slow_statement_fn *on_slow_statement;

@@ -9,6 +9,10 @@
 
 /* The transaction's id once it has one, NULL before it wrote anything. */
 #define XID_QUERY "SELECT pg_catalog.pg_current_xact_id_if_assigned()"
+/* Behind a pooler nobody knows in which run of the server the session began. */
+#define XID_RUN_QUERY                                                                                        \
+    "SELECT xid, CASE WHEN xid IS NOT NULL THEN " PG_SERVER_RUN_SQL                                          \
+    " END FROM pg_catalog.pg_current_xact_id_if_assigned() AS xid"
 
 /* Farther deadlines are none for the server, which counts in 32 bits. */
 #define SERVER_LIMIT_MAX_MS ((int64_t)1 << 30)
@@ -31,6 +35,14 @@ static void add_setting(struct pg_batch *batch, const char *name, int64_t value)
     pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
 }
 
+/* What a connection without a pooler sets once. */
+static void add_session_settings(struct pg_batch *batch)
+{
+    pg_batch_command(batch, PG_BATCH_CONTROL, "SET LOCAL standard_conforming_strings = on", 0, NULL);
+    pg_batch_command(batch, PG_BATCH_CONTROL, "SET LOCAL datestyle = ISO", 0, NULL);
+    add_setting(batch, "idle_in_transaction_session_timeout", PG_IDLE_IN_TRANSACTION_MS);
+}
+
 /* BEGIN and the limits of this transaction. */
 static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
 {
@@ -44,6 +56,8 @@ static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
     };
     /* Not prepared: making room for it would take a snapshot, after which the isolation level can't be set. */
     pg_batch_command(batch, PG_BATCH_CONTROL, begin[tx->isolation][tx->read_only], 0, NULL);
+    if (tx->pool->pooler)
+        add_session_settings(batch);
     int64_t left = pg_transaction_left_ms(tx);
     if (left > SERVER_LIMIT_MAX_MS)
         return;
@@ -69,18 +83,20 @@ static void add_statement(struct pg_transaction *tx, struct pg_batch *batch,
     /* A reader that is slow makes the server wait, and it is the reader's time that is limited. */
     if (statement->each) {
         add_setting(batch, "statement_timeout", 0);
-        add_setting(batch, "tcp_user_timeout", 0);
+        if (!tx->pool->pooler) /* which is the one that the server sends to */
+            add_setting(batch, "tcp_user_timeout", 0);
     }
     pg_batch_statement(batch, PG_BATCH_STATEMENT, statement->command, statement->preparable);
     if (statement->each) {
         add_setting(batch, "statement_timeout", tx->statement_timeout_ms);
-        add_setting(batch, "tcp_user_timeout", PG_TCP_USER_TIMEOUT_MS);
+        if (!tx->pool->pooler)
+            add_setting(batch, "tcp_user_timeout", PG_TCP_USER_TIMEOUT_MS);
     }
     /* Without it a lost COMMIT could not be resolved; in the same flight it costs no round trip. */
     if (!tx->read_only && !tx->xid[0]) {
         tx->xid_asked = false; /* what was said before is no longer true */
-        pg_batch_statement(batch, PG_BATCH_XID, &(struct pg_command){.sql = XID_QUERY},
-                           /* preparable= */ true);
+        const char *sql = tx->pool->pooler ? XID_RUN_QUERY : XID_QUERY;
+        pg_batch_statement(batch, PG_BATCH_XID, &(struct pg_command){.sql = sql}, /* preparable= */ true);
     }
     if (statement->last)
         pg_batch_commit(batch);
@@ -90,7 +106,7 @@ static void add_statement(struct pg_transaction *tx, struct pg_batch *batch,
 static bool is_stale(const struct pg_batch *batch)
 {
     const char *sqlstate = pg_batch_sqlstate(batch);
-    if (batch->error_role == PG_BATCH_COMMIT)
+    if (batch->error_role == PG_BATCH_COMMIT || batch->connection->pooler)
         return false;
     /* Of a new plan, 0A000 has its ordinary meaning: the feature is not supported. */
     if (strcmp(sqlstate, "0A000") == 0)
@@ -234,6 +250,10 @@ static int send(struct pg_transaction *tx, struct statement *statement, struct p
     sql_guard_check(statement->command->sql, &report);
     if (report.refusal)
         return pg_transaction_fail_with(tx, error, PG_FAILURE_REFUSED, report.refusal);
+    if (report.changes_session && tx->pool->pooler)
+        return pg_transaction_fail_with(
+            tx, error, PG_FAILURE_REFUSED,
+            "it leaves something in the session, which the pooler gives to others");
     if (statement->command->param_count < 0 || statement->command->param_count > PARAMS_MAX)
         return pg_transaction_fail_with(tx, error, PG_FAILURE_REFUSED, "too many parameters");
     if (!tx->used && pg_transaction_take_connection(tx, error) < 0)

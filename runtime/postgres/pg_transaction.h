@@ -52,7 +52,7 @@ struct pg_transaction {
     int unsent_count;
     bool xid_asked;        /* the server was asked for the transaction's id after the last statement... */
     char xid[PG_XID_SIZE]; /* ...and said this; empty: none, nothing was written */
-    char server_run[PG_SERVER_RUN_SIZE]; /* of the connection that the COMMIT went to */
+    char server_run[PG_SERVER_RUN_SIZE]; /* in which the transaction has its id */
     struct pg_result *results;
     size_t results_bytes; /* of all of them */
 

@@ -39,6 +39,8 @@ struct pg_pool_settings {
     const char *url; /* libpq URI or key=value list; checked against an allow-list of keys */
     int size;        /* most connections at once */
     enum pg_isolation isolation;
+    bool
+        pooler; /* PgBouncer in transaction mode is in between: nothing is left in a session, nothing relied on */
     int64_t connect_timeout_ms;
     const char *application_name;            /* "cicada shop/create-order" */
     int64_t slow_statement_ms;               /* what takes as long is told to: */
