@@ -281,9 +281,13 @@ static int take_headers(struct http_request *req, struct err *err)
     req->header_count = (size_t)info->num_headers;
     bool complete = line_end + 3 < limit && line_end[1] == '\0' && line_end[3] == '\0' &&
                     line_end[2] == (info->num_headers > 0 ? '\r' : '\0');
-    return complete ? 0
-                    : err_set(err, ERR_INVALID, "malformed header line, or more than %d headers",
-                              HTTP_HEADERS_MAX);
+    if (complete) {
+        return 0;
+    }
+    if (info->num_headers == HTTP_HEADERS_MAX) {
+        return err_set(err, ERR_TOO_LARGE, "more than %d headers", HTTP_HEADERS_MAX);
+    }
+    return err_set(err, ERR_INVALID, "malformed header line");
 }
 
 /* ---- one request ---- */
@@ -296,7 +300,7 @@ static void serve(struct http_request *req)
         http_request_headers_check(req->headers, req->header_count, req->version_1_1, &req->framing, &err) <
             0) {
         atomic_fetch_add(&server->refused, 1);
-        http_answer_refuse(req, 400, err.msg);
+        http_answer_refuse(req, err.code == ERR_TOO_LARGE ? 431 : 400, err.msg);
         return;
     }
     const char *expect = http_request_header(req, "Expect");

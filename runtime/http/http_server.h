@@ -6,7 +6,7 @@
  * exact deadlines and a prompt stop).
  *
  * Strictness that CivetWeb 1.15 lacks is added before the handler runs: Transfer-Encoding together with
- * Content-Length, repeated or malformed Content-Length, more than 64 headers, missing Host under HTTP/1.1: 400, and the
+ * Content-Length, repeated or malformed Content-Length, missing Host under HTTP/1.1: 400; more than 64 headers: 431; the
  * connection is closed. A body above max_body_bytes is not read: the handler learns it from http_request_body(). `Expect: 100-continue` is answered before the body is read.
  *
  * Threads: the handler runs on CivetWeb's worker threads, many at once; one worker belongs to one connection until

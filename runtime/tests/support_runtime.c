@@ -284,6 +284,7 @@ static void *call_main(void *arg)
     struct http_call *call = arg;
     int64_t start_ms = clock_monotonic_ms();
 
+    call->started_ms = (long)start_ms;
     call->answer = http_ask(call->port, call->method, call->target, "", call->body);
     call->took_ms = (long)(clock_monotonic_ms() - start_ms);
     return NULL;

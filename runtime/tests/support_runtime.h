@@ -64,7 +64,7 @@ struct http_call {
     int port;
     const char *method, *target, *body;
     struct http_answer answer;
-    long took_ms;
+    long took_ms, started_ms; /* monotonic */
 };
 void http_call_start(struct http_call *call, int port, const char *method, const char *target,
                      const char *body);

@@ -296,7 +296,7 @@ static void takes_64_headers_and_no_more(void **state)
         CLEANUP_FD int fd = socket_connect(served_port);
         socket_send(fd, request.buf, request.len);
         CLEANUP_FREE char *text = socket_read_answer(fd);
-        assert_status(text, count <= 64 ? 200 : 400);
+        assert_status(text, count <= 64 ? 200 : 431);
         if (count <= 64) {
             CLEANUP_FREE char *last = xasprintf("X-%d=%d;\n", count - 1, count - 1);
             assert_non_null(strstr(text, last));
@@ -318,7 +318,7 @@ static void takes_heads_of_32_kib_and_no_more(void **state)
         CLEANUP_FD int fd = socket_connect(served_port);
         socket_send(fd, request.buf, request.len);
         CLEANUP_FREE char *text = socket_read_all(fd, 100, NULL);
-        assert_non_null(strstr(text, len < 32768 ? " 200 " : " 4"));
+        assert_status(text, len < 32768 ? 200 : 400);
     }
 }
 
