@@ -21,8 +21,8 @@
 #define LINGER_MS        500
 #define LINGER_MAX_BYTES (4u << 20)
 /* Requests behind an answer that closes the connection would have the same effect. */
-#define UNREAD_LINGER_MS      30000
-#define UNREAD_LINGER_STEP_MS 5
+#define UNSENT_LINGER_MS 30000
+#define UNSENT_STEP_MS   5 /* no event tells what the client has taken */
 
 static void http_request_init(struct http_request *req, struct http_server *server,
                               struct mg_connection *connection)
@@ -223,28 +223,36 @@ static void linger(struct http_request *req)
     }
 }
 
-/* Likewise with requests behind this one, which nobody will read: until all of the answer has been taken. */
+/* Takes and drops what there is, or comes within a step. False: the peer is gone. */
+static bool drop_input(int fd, size_t *total)
+{
+    struct pollfd entry = {.fd = fd, .events = POLLIN | POLLRDHUP};
+    char dropped[BODY_STEP_BYTES];
+    if (poll(&entry, 1, UNSENT_STEP_MS) == 0) {
+        return true;
+    }
+    ssize_t got = recv(fd, dropped, sizeof(dropped), MSG_DONTWAIT);
+    *total += got > 0 ? (size_t)got : 0;
+    return got > 0 || (got < 0 && errno == EAGAIN);
+}
+
+/* Likewise with requests behind this one, which nobody will read, be they here or on their way: if the client has not even been
+ * sent all of the answer, until it has taken it. */
 static void let_answer_arrive(struct http_request *req)
 {
-    struct pollfd fd = {.fd = http_guard_socket(), .events = POLLIN};
-    int64_t deadline_ms = clock_monotonic_ms() + UNREAD_LINGER_MS;
-    char dropped[BODY_STEP_BYTES];
-    int untaken = 1;
-    if (req->body_state != BODY_COMPLETE || req->from_elsewhere || fd.fd < 0 || poll(&fd, 1, 0) != 1) {
-        return; /* with nothing unread, closing lets the kernel go on sending */
+    int fd = http_guard_socket(), unsent = 0, unread = 0, untaken = 1;
+    if (req->body_state != BODY_COMPLETE || req->from_elsewhere || fd < 0 ||
+        ioctl(fd, SIOCOUTQNSD, &unsent) < 0 || ioctl(fd, FIONREAD, &unread) < 0 ||
+        (unsent == 0 && unread == 0)) {
+        return;
     }
-    shutdown(fd.fd, SHUT_WR);
-    for (size_t total = 0; total < LINGER_MAX_BYTES && deadline_left_ms(deadline_ms) > 0;) {
-        ssize_t got = recv(fd.fd, dropped, sizeof(dropped), MSG_DONTWAIT);
-        if (got == 0 || (got < 0 && errno != EAGAIN) || ioctl(fd.fd, SIOCOUTQ, &untaken) < 0 ||
-            untaken == 0) {
+    shutdown(fd, SHUT_WR);
+    int64_t deadline_ms = clock_monotonic_ms() + UNSENT_LINGER_MS;
+    for (size_t total = 0; total < LINGER_MAX_BYTES && drop_input(fd, &total);) {
+        if (ioctl(fd, SIOCOUTQ, &untaken) < 0 || untaken == 0 || deadline_left_ms(deadline_ms) == 0 ||
+            stop_is_set(&req->server->stop)) {
             return;
         }
-        if (got < 0 &&
-            stop_wait(&req->server->stop, UNREAD_LINGER_STEP_MS)) { /* no event tells what it takes */
-            return;
-        }
-        total += got > 0 ? (size_t)got : 0;
     }
 }
 
