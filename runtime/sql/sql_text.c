@@ -130,6 +130,11 @@ static int param_number(struct sql_statement *statement, int name)
     return statement->param_count;
 }
 
+static bool is_word(char c)
+{
+    return isalnum((unsigned char)c) || c == '_' || c == '$' || (unsigned char)c >= 0x80;
+}
+
 static bool is_event(const char *name, size_t len)
 {
     return (len == 6 && memcmp(name, "_event", 6) == 0) || (len == 7 && memcmp(name, "_events", 7) == 0);
@@ -151,12 +156,12 @@ static int take_parameter(struct parser *parser, const char *colon, const char *
     if (is_event(name, len))
         return fail_at(parser, colon, ":_event and :_events are there for events only, not for requests");
     copy_until(parser, colon);
-    /* Else "a:b" would become the identifier a$1, and "$:b" open a string. */
-    if (colon > parser->source && (isalnum((unsigned char)colon[-1]) || strchr("_$", colon[-1]) != NULL ||
-                                   (unsigned char)colon[-1] >= 0x80))
+    if (colon > parser->source && is_word(colon[-1])) /* else "a:b" would become the identifier a$1 */
         strbuf_append_char(&parser->out, ' ');
     add_mark(parser, colon);
     strbuf_appendf(&parser->out, "$%d", param_number(parser->statement, index));
+    if (is_word(*end)) /* else ":(a)2" would become $12 */
+        strbuf_append_char(&parser->out, ' ');
     parser->copied = end;
     add_mark(parser, end);
     *text = end;

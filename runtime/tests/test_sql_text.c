@@ -111,6 +111,7 @@ static void test_edges(void **state)
     becomes("SELECT $:b", "SELECT $ $1", "b");
     becomes("SELECT \xC3\xA9:b", "SELECT \xC3\xA9 $1", "b");
     becomes("SELECT _:b", "SELECT _ $1", "b");
+    becomes("SELECT :(a)2, :(a)b, :(a)$$x$$", "SELECT $1 2, $1 b, $1 $$x$$", "a");
 }
 
 static void test_statements(void **state)
