@@ -209,7 +209,7 @@ static int read_parameter(const cJSON *item, struct spec_parameter *parameter, s
     if (value != NULL && !cJSON_IsNull(value) && !cJSON_IsString(value))
         return err_set(err, ERR_INVALID, "default: must be a string, PostgreSQL's text form of the value");
     parameter->name = xstrdup(name);
-    parameter->default_text = cJSON_IsString(value) ? xstrdup(value->valuestring) : NULL;
+    parameter->default_text = xstrdup_or_null(json_string(item, "default"));
     return 0;
 }
 

@@ -160,10 +160,11 @@ static struct sql_token token_at(const char *p)
         const char *end = skip_dollar_quoted(p);
         if (end)
             return (struct sql_token){SQL_STRING, p, (size_t)(end - p)};
+        return (struct sql_token){SQL_OTHER, p, 1 + strspn(p + 1, "0123456789")};
     }
     if (is_digit(*p)) {
         const char *end = p;
-        while (is_word_part(*end) || *end == '.')
+        while ((is_word_part(*end) && *end != '$') || *end == '.')
             end++;
         return (struct sql_token){SQL_OTHER, p, (size_t)(end - p)};
     }

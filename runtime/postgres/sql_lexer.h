@@ -17,7 +17,7 @@ enum sql_token_kind {
     SQL_CLOSE,  /* ) */
     SQL_COMMA,
     SQL_SEMICOLON,
-    SQL_OTHER, /* a number, a parameter, a character of an operator */
+    SQL_OTHER, /* a number, a parameter ($1), a character of an operator */
 };
 
 struct sql_token {

@@ -156,7 +156,8 @@ static int take_parameter(struct parser *parser, const char *colon, const char *
     if (is_event(name, len))
         return fail_at(parser, colon, ":_event and :_events are there for events only, not for requests");
     copy_until(parser, colon);
-    if (colon > parser->source && is_word(colon[-1])) /* else "a:b" would become the identifier a$1 */
+    if (parser->out.len > 0 &&
+        is_word(parser->out.buf[parser->out.len - 1])) /* else "a:b" becomes a name, a$1 */
         strbuf_append_char(&parser->out, ' ');
     add_mark(parser, colon);
     strbuf_appendf(&parser->out, "$%d", param_number(parser->statement, index));
@@ -240,13 +241,9 @@ static bool is_select_into(const struct parser *parser, const struct sql_token *
            !(previous->kind == SQL_OTHER && previous->start[0] == '.');
 }
 
-/* PostgreSQL 15 and older read 1$1 as a number and a parameter. */
 static bool is_numbered(const struct sql_token *token)
 {
-    if (token->kind != SQL_OTHER)
-        return false;
-    return token->start[0] == '$' ? isdigit((unsigned char)token->start[1])
-                                  : memchr(token->start, '$', token->len) != NULL;
+    return token->kind == SQL_OTHER && token->start[0] == '$' && token->len > 1;
 }
 
 static int count_nesting(struct parser *parser, const struct sql_token *token)

@@ -112,6 +112,7 @@ static void test_edges(void **state)
     becomes("SELECT \xC3\xA9:b", "SELECT \xC3\xA9 $1", "b");
     becomes("SELECT _:b", "SELECT _ $1", "b");
     becomes("SELECT :(a)2, :(a)b, :(a)$$x$$", "SELECT $1 2, $1 b, $1 $$x$$", "a");
+    becomes("SELECT :(a):(b), :a.x, :a.:b", "SELECT $1 $2, $1.x, $1.$2", "a b");
 }
 
 static void test_statements(void **state)
@@ -137,7 +138,7 @@ static void test_refused_parameters(void **state)
 {
     (void)state;
     refused("SELECT $1", "line 1, column 8: write :name, not $n");
-    refused("SELECT 1$1", "line 1, column 8: write :name, not $n");
+    refused("SELECT 1$1", "line 1, column 9: write :name, not $n");
     refused("SELECT 1,\n  $12", "line 2, column 3: write :name, not $n");
     refused("SELECT :'a'", "line 1, column 8: a parameter is written :name, without quotes");
     refused("SELECT :\"a\"", "line 1, column 8: a parameter is written :name, without quotes");
