@@ -12,7 +12,7 @@
 #include "runtime/postgres/pg_flight.h"
 #include "runtime/postgres/pg_result.h"
 
-#define PG_BATCH_STEPS_MAX 32
+#define PG_BATCH_STEPS_MAX 48
 
 /* What a command is for: decides what its error means and whether its result is kept. */
 enum pg_batch_role {

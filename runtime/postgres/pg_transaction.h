@@ -27,7 +27,8 @@ struct pg_savepoint_command {
     bool release;
     int number;
 };
-#define PG_SAVEPOINT_COMMANDS_MAX 12
+/* Before the first statement there is nothing but savepoints to be set. */
+#define PG_SAVEPOINT_COMMANDS_MAX PG_SAVEPOINTS_MAX
 
 enum pg_transaction_state {
     PG_TRANSACTION_NEW,
