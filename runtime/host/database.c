@@ -21,6 +21,7 @@ void database_begin(struct database *database, bool read_only)
     database->failed = database->commit_failed = database->ended = database->called_late = false;
     database->read_only = read_only;
     atomic_store(&database->committed, false);
+    database->runs = 0;
     database->error = (struct pg_error){.failure = PG_FAILURE_NONE};
     if (database->pool == NULL)
         return;
@@ -235,6 +236,7 @@ int database_execute(struct database *database, const struct pg_command *command
 
     if (database->failed)
         return -1;
+    database->runs++;
     rc = commit ? pg_run_commit(database->transaction, command, ret_result, &error)
                 : pg_run(database->transaction, command, ret_result, &error);
     if (rc != 0)

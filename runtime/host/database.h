@@ -29,6 +29,7 @@ struct database {
     bool read_only;
     struct pg_error error; /* of the first failure */
     atomic_bool committed; /* before the handler returned; any thread may read it */
+    int runs;              /* of database_execute(), in this transaction */
     pthread_mutex_t mutex;
     pthread_cond_t cancelled;
     struct pg_transaction

@@ -206,13 +206,15 @@ int idempotency_commit(struct invocation *invocation)
     const struct cicada_response *response = &invocation->response;
     CLEANUP_STRBUF struct strbuf headers;
     CLEANUP_STRBUF struct strbuf body;
+    size_t len;
+    const char *bytes = response_bytes(response, &len);
     char status[16];
 
     strbuf_init(&headers, STORED_MAX_BYTES);
     strbuf_init(&body, STORED_MAX_BYTES);
     print_headers(response, &headers);
     strbuf_append_str(&body, "\\x");
-    append_hex(&body, response->body.buf, response->body.len);
+    append_hex(&body, bytes, len);
     snprintf(status, sizeof(status), "%d", response->status);
     const char *params[] = {function_key(invocation),
                             invocation->idempotency_key,

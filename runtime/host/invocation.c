@@ -184,14 +184,23 @@ static int invoke(struct invocation *invocation)
     return target->ops->invoke(target->invoker, invocation);
 }
 
+/* The handler's first statement was out of date. Without a key it is the transaction's first, and pg_query() runs it again. */
+static bool began_stale(const struct invocation *invocation)
+{
+    return invocation->idempotency_key != NULL && invocation->database.runs == 2 &&
+           invocation->database.error.stale;
+}
+
 /* True if the transaction fell victim to others, and the same invocation may well succeed once they are done. */
 static bool is_worth_another(const struct invocation *invocation)
 {
     const char *sqlstate = invocation->database.error.sqlstate;
 
-    return (invocation->target->retryable || !invocation->invoked) && invocation->database.failed &&
-           invocation->retries + 1 < INVOCATION_ATTEMPTS_MAX &&
-           (strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0);
+    if (!invocation->database.failed || invocation->retries + 1 >= INVOCATION_ATTEMPTS_MAX)
+        return false;
+    if (strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0)
+        return invocation->target->retryable || !invocation->invoked;
+    return began_stale(invocation);
 }
 
 /* Gives the others time. False: there is none, or the invocation was given up. */

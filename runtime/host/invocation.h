@@ -14,7 +14,8 @@
  * handler returned, or to CUT by the watchdog. Its own thread ends or cuts it.
  *
  * A retryable invocation whose transaction failed with 40001 or 40P01 begins anew, with a fresh response and a new
- * transaction, as long as there is time and INVOCATION_ATTEMPTS_MAX allows. So does one whose handler had not begun yet.
+ * transaction, as long as there is time and INVOCATION_ATTEMPTS_MAX allows. So does one whose handler had not
+ * begun yet, and one with a key whose handler's first statement was out of date.
  */
 #ifndef CICADA_HOST_INVOCATION_H
 #define CICADA_HOST_INVOCATION_H

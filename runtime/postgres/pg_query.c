@@ -172,6 +172,7 @@ static enum pg_flight_outcome run_next(struct pg_transaction *tx, const struct s
 static void set_sql_error(struct pg_transaction *tx, const struct pg_batch *batch, struct pg_error *error)
 {
     pg_error_set_result(error, PG_FAILURE_SQL, batch->error);
+    error->stale = is_stale(batch);
     if (strcmp(error->sqlstate, "57014") != 0)
         return;
     /* Cancelled by us, or by the server on our behalf? Or by a limit that the function set? */

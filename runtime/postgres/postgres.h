@@ -67,6 +67,7 @@ struct pg_error {
     char constraint[64]; /* constraint_name, if any */
     int position;        /* where in the statement, in characters from 1; 0: not said */
     int parameter;       /* n of the $n whose value was refused; 0: none, or not said */
+    bool stale;          /* a prepared statement was out of date, after DDL or DISCARD by others */
 };
 
 int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_pool, struct err *err)

@@ -309,6 +309,18 @@ static void test_handler_without_database_is_replayed(void **state)
     http_answer_release(&second);
 }
 
+/* The handler's first statement is the transaction's second here. */
+static void test_ddl_by_others_is_not_noticed(void **state)
+{
+    struct fixture *fixture = *state;
+
+    expect_answer(fixture, "/?do=note&text=a", "k-1", 200, "\"id\":1");
+    test_database_exec(fixture->url, "ALTER TABLE runtime_test.notes ALTER COLUMN text TYPE varchar(100)");
+    expect_answer(fixture, "/?do=note&text=a", "k-2", 200, "\"id\":2");
+    expect_answer(fixture, "/?do=note&text=a", "k-1", 200, "Idempotency-Replayed: true\r\n");
+    database_count(fixture, NOTES, 2);
+}
+
 /* ---- what is not stored ---- */
 
 static void test_failed_attempt_leaves_nothing(void **state)
@@ -737,6 +749,7 @@ int main(void)
         TEST(test_malformed_key_is_400),
         cmocka_unit_test_setup_teardown(test_required_key, setup_required, teardown),
         TEST(test_handler_without_database_is_replayed),
+        TEST(test_ddl_by_others_is_not_noticed),
         TEST(test_failed_attempt_leaves_nothing),
         TEST(test_repeat_after_a_failure_runs_again),
         TEST(test_late_answer_is_not_stored),
