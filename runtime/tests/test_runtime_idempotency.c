@@ -32,14 +32,14 @@ struct fixture {
     struct runtime_process process;
 };
 
-static void start(struct fixture *fixture, const char *mode, const char *isolation)
+/* `function`: the members of the spec that say what it does. */
+static void start(struct fixture *fixture, const char *function, const char *mode, const char *isolation)
 {
     CLEANUP_FREE char *url = test_database_url(NULL, pg_proxy_port(fixture->proxy), DATABASE);
-    CLEANUP_FREE char *spec =
-        xasprintf("{\"handler\":\"probe.so:probe\",\"timeoutSeconds\":5,\"concurrency\":60,"
-                  "\"http\":{\"idempotency\":\"%s\"},"
-                  "\"database\":{\"poolSize\":20,\"isolation\":\"%s\"}}",
-                  mode, isolation);
+    CLEANUP_FREE char *spec = xasprintf("{%s,\"timeoutSeconds\":5,\"concurrency\":60,"
+                                        "\"http\":{\"idempotency\":\"%s\"},"
+                                        "\"database\":{\"poolSize\":20,\"isolation\":\"%s\"}}",
+                                        function, mode, isolation);
     struct runtime_process_settings settings = {
         .functions = "test-functions", .spec = spec, .database_url = url};
 
@@ -61,33 +61,61 @@ static struct fixture *make_fixture(void)
     return fixture;
 }
 
-static int setup_with(void **state, const char *mode, const char *isolation)
+static int setup_with(void **state, const char *function, const char *mode, const char *isolation)
 {
     struct fixture *fixture = make_fixture();
 
-    start(fixture, mode, isolation);
+    start(fixture, function, mode, isolation);
     *state = fixture;
     return 0;
 }
 
+#define PROBE "\"handler\":\"probe.so:probe\""
+
 static int setup(void **state)
 {
-    return setup_with(state, "Optional", "ReadCommitted");
+    return setup_with(state, PROBE, "Optional", "ReadCommitted");
 }
 
 static int setup_required(void **state)
 {
-    return setup_with(state, "Required", "ReadCommitted");
+    return setup_with(state, PROBE, "Required", "ReadCommitted");
 }
 
 static int setup_repeatable_read(void **state)
 {
-    return setup_with(state, "Optional", "RepeatableRead");
+    return setup_with(state, PROBE, "Optional", "RepeatableRead");
 }
 
 static int setup_serializable(void **state)
 {
-    return setup_with(state, "Optional", "Serializable");
+    return setup_with(state, PROBE, "Optional", "Serializable");
+}
+
+static int setup_stream(void **state)
+{
+    return setup_with(state, "\"handler\":\"stream.so:writer\"", "Optional", "ReadCommitted");
+}
+
+static int setup_reader(void **state)
+{
+    return setup_with(state, "\"handler\":\"stream.so:reader\"", "Optional", "ReadCommitted");
+}
+
+static int setup_sql(void **state)
+{
+    return setup_with(state,
+                      "\"sql\":\"INSERT INTO runtime_test.notes (text) VALUES (:text) RETURNING id, text\","
+                      "\"result\":\"Row\"",
+                      "Optional", "ReadCommitted");
+}
+
+/* Without rows: such a statement has its COMMIT with it when there is no key. */
+static int setup_silent_sql(void **state)
+{
+    return setup_with(state,
+                      "\"sql\":\"INSERT INTO runtime_test.notes (text) VALUES (:text)\",\"result\":\"None\"",
+                      "Optional", "ReadCommitted");
 }
 
 static int teardown(void **state)
@@ -319,6 +347,81 @@ static void test_ddl_by_others_is_not_noticed(void **state)
     expect_answer(fixture, "/?do=note&text=a", "k-2", 200, "\"id\":2");
     expect_answer(fixture, "/?do=note&text=a", "k-1", 200, "Idempotency-Replayed: true\r\n");
     database_count(fixture, NOTES, 2);
+}
+
+static void test_sql_function(void **state)
+{
+    struct fixture *fixture = *state;
+    struct http_answer first = ask(fixture, "POST", "/?text=a", "k", "");
+    struct http_answer second = ask(fixture, "POST", "/?text=a", "k", "");
+
+    assert_int_equal(first.status, 200);
+    assert_string_equal(first.body, "{\"id\":1,\"text\":\"a\"}");
+    assert_true(is_replay(&second));
+    expect_same(&first, &second);
+    http_answer_release(&first);
+    http_answer_release(&second);
+    expect_answer(fixture, "/?text=b", "k", 422, "\"code\":\"idempotency_key_reused\"");
+    test_database_exec(fixture->url, "ALTER TABLE runtime_test.notes ALTER COLUMN text TYPE varchar(100)");
+    expect_answer(fixture, "/?text=a", "k-2", 200, "{\"id\":2,");
+    database_count(fixture, NOTES, 2);
+}
+
+static void test_silent_sql_function(void **state)
+{
+    struct fixture *fixture = *state;
+
+    expect_answer(fixture, "/?text=a", "k", 204, "");
+    expect_answer(fixture, "/?text=a", "k", 204, "Idempotency-Replayed: true\r\n");
+    database_count(fixture, NOTES, 1);
+    database_count(fixture, STORED, 1);
+}
+
+static void test_bodies_that_are_handed_over(void **state)
+{
+    struct fixture *fixture = *state;
+    struct http_answer first = ask(fixture, "POST", "/?do=take&bytes=3000", "k", "");
+    struct http_answer second = ask(fixture, "POST", "/?do=take&bytes=3000", "k", "");
+
+    assert_int_equal(first.status, 200);
+    assert_int_equal(strlen(second.body), 3000);
+    assert_true(is_replay(&second));
+    expect_same(&first, &second);
+    http_answer_release(&first);
+    http_answer_release(&second);
+    expect_answer(fixture, "/?do=take&bytes=262145", "k-2", 500, "\"code\":\"response_not_storable\"");
+}
+
+/* What leaves or commits before the answer is whole can't be stored with it. */
+static void test_streams_and_early_commits_are_refused(void **state)
+{
+    struct fixture *fixture = *state;
+
+    test_database_exec(fixture->url,
+                       "CREATE SCHEMA stream_test; CREATE TABLE stream_test.notes (id text PRIMARY KEY)");
+    expect_answer(fixture, "/?do=pieces&bytes=10&pieces=2&id=1", "k", 500,
+                  "\"code\":\"response_not_storable\"");
+    expect_answer(fixture, "/?do=commit&id=1", "k", 500, "\"code\":\"response_not_storable\"");
+    expect_answer(fixture, "/?do=commit&id=1&anyway=1", "k", 500, "\"code\":\"response_not_storable\"");
+    database_count(fixture, "SELECT count(*) FROM stream_test.notes", 0);
+    database_count(fixture, STORED, 0);
+    expect_answer(fixture, "/?do=commit&id=1", NULL, 200, "");
+    expect_answer(fixture, "/?do=pieces&bytes=10&pieces=2&id=2", NULL, 200, "");
+    database_count(fixture, "SELECT count(*) FROM stream_test.notes", 2);
+}
+
+/* It has no effect to be had twice, and may stream. */
+static void test_read_only_handlers_ignore_it(void **state)
+{
+    struct fixture *fixture = *state;
+
+    for (int i = 0; i < 2; i++) {
+        struct http_answer answer = ask(fixture, "POST", "/?rows=2&fail=9", "k", "");
+        assert_int_equal(answer.status, 200);
+        assert_false(is_replay(&answer));
+        http_answer_release(&answer);
+    }
+    database_count(fixture, STORED, 0);
 }
 
 /* ---- what is not stored ---- */
@@ -750,6 +853,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_required_key, setup_required, teardown),
         TEST(test_handler_without_database_is_replayed),
         TEST(test_ddl_by_others_is_not_noticed),
+        cmocka_unit_test_setup_teardown(test_sql_function, setup_sql, teardown),
+        cmocka_unit_test_setup_teardown(test_silent_sql_function, setup_silent_sql, teardown),
+        cmocka_unit_test_setup_teardown(test_bodies_that_are_handed_over, setup_stream, teardown),
+        cmocka_unit_test_setup_teardown(test_streams_and_early_commits_are_refused, setup_stream, teardown),
+        cmocka_unit_test_setup_teardown(test_read_only_handlers_ignore_it, setup_reader, teardown),
         TEST(test_failed_attempt_leaves_nothing),
         TEST(test_repeat_after_a_failure_runs_again),
         TEST(test_late_answer_is_not_stored),
