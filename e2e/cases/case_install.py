@@ -75,7 +75,9 @@ def test_unknown_fields_are_refused_by_kubectl_and_pruned_by_the_server():
 
 def test_limits_of_the_schema_are_enforced():
     for field, value in (('concurrency', 0), ('concurrency', 251), ('queueDepth', -1), ('timeoutSeconds', 0),
-                         ('handler', '../x.so:f'), ('http', {'path': 'orders'}), ('scaling', {'maxReplicas': 0})):
+                         ('handler', '../x.so:f'), ('result', 'row'), ('parameters', [{'default': 'x'}]),
+                         ('parameters', [{'name': '1x'}]), ('http', {'path': 'orders'}), ('http', {'idempotency': 'Yes'}),
+                         ('database', {'secretRef': {'name': 'a'}, 'pooler': 'Session'}), ('scaling', {'maxReplicas': 0})):
         manifest = harness.function_manifest('limits', 'shop.so:handle_user_request')
         manifest['spec'][field] = value
         done = apply(manifest, check=False)
@@ -85,9 +87,31 @@ def test_limits_of_the_schema_are_enforced():
                f'{done.stdout}{done.stderr}')
 
 
+def test_rules_between_fields():
+    """The schema itself demands one of handler and sql; what CEL says from 1.25 on, the operator says in the status."""
+    base = harness.function_manifest('rules', 'shop.so:handle_user_request')
+    for change in ({'sql': 'SELECT 1'}, {'handler': None}):
+        manifest = {**base, 'spec': {k: v for k, v in {**base['spec'], **change}.items() if v is not None}}
+        done = apply(manifest, check=False)
+        expect(done.returncode != 0 and 'oneOf' in done.stderr, f'{change}: {done.stdout}{done.stderr}')
+    for change, message in (({'result': 'Row'}, 'result and parameters belong to sql'),
+                            ({'handler': None, 'database': None, 'sql': 'SELECT 1'}, 'sql needs database'),
+                            ({'database': None, 'http': {'idempotency': 'Optional'}}, 'http.idempotency needs database')):
+        manifest = {**base, 'spec': {k: v for k, v in {**base['spec'], **change}.items() if v is not None}}
+        done = apply(manifest, check=False)
+        if done.returncode != 0:  # CEL
+            expect(message in done.stderr, f'{change}: {done.stderr}')
+            continue
+        try:
+            until('InvalidSpec', 10, lambda: harness.condition('rules')[1] == 'InvalidSpec')
+            expect(message in harness.condition('rules')[2], harness.condition('rules'))
+        finally:
+            kubectl('delete', 'fn', 'rules', '-n', SHOP)
+
+
 def test_explain_describes_every_field():
     text = kubectl('explain', 'functions.spec', '--recursive')
-    for field in ('handler', 'secretRef', 'idleSeconds', 'pathTemplate', 'topologySpreadConstraints'):
+    for field in ('handler', 'sql', 'idempotency', 'secretRef', 'idleSeconds', 'pathTemplate', 'topologySpreadConstraints'):
         expect(field in text, f'kubectl explain lacks {field}')
     def walk(schema, path):
         if 'properties' in schema:

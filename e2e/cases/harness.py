@@ -319,6 +319,13 @@ def function_manifest(name, handler, namespace=SHOP, image_name='cicada-shop', *
             'metadata': {'name': name, 'namespace': namespace}, 'spec': body}
 
 
+def sql_manifest(name, sql, namespace=SHOP, **spec):
+    """A function without an image of its own."""
+    body = {'sql': sql, 'database': {'secretRef': {'name': 'shop-db'}}, 'http': {}, **spec}
+    return {'apiVersion': 'cicada.dev/v1alpha1', 'kind': 'Function',
+            'metadata': {'name': name, 'namespace': namespace}, 'spec': body}
+
+
 def patch_function(name, spec, namespace=SHOP):
     status, data = api.request('PATCH', f'/apis/cicada.dev/v1alpha1/namespaces/{namespace}/functions/{name}', {'spec': spec})
     expect(status == 200, f'patch of {name}: {status} {data[:300]!r}')

@@ -6,13 +6,14 @@ import sys
 import harness
 import case_install
 import case_shop
+import case_sql
 import case_coldstart
 import case_scaling
 import case_failures
 import case_faults
 import case_chart
 
-MODULES = [case_install, case_shop, case_coldstart, case_scaling, case_failures, case_faults, case_chart]
+MODULES = [case_install, case_shop, case_sql, case_coldstart, case_scaling, case_failures, case_faults, case_chart]
 
 
 def main():

@@ -45,3 +45,15 @@ static int handle_crash_at_start(struct cicada_request *req, struct cicada_conte
     return cicada_problem(res, 500, "unreachable", "init never returns");
 }
 CICADA_FUNCTION(handle_crash_at_start, .init = crash);
+
+static int handle_crash_on_request(struct cicada_request *req, struct cicada_context *ctx,
+                                   struct cicada_response *res)
+{
+    (void)ctx;
+    if (cicada_request_query(req, "crash") != NULL)
+        __builtin_trap();
+    cicada_write_begin_object(res, NULL);
+    cicada_write_end(res);
+    return CICADA_OK;
+}
+CICADA_FUNCTION(handle_crash_on_request);
