@@ -18,6 +18,8 @@
 #define WAITING(reason) "\"state\":{\"waiting\":{\"reason\":\"" reason "\"}}"
 #define ENDED(message)  "{\"terminated\":{\"exitCode\":1,\"message\":" message "}}"
 #define LOAD_FAILED     "\"{\\\"reason\\\":\\\"HandlerLoadFailed\\\",\\\"message\\\":\\\"no such symbol\\\"}\""
+#define SQL_REJECTED    "\"{\\\"reason\\\":\\\"SqlRejected\\\",\\\"message\\\":\\\"line 3, column 7\\\"}\""
+#define SCHEMA_MISSING  "\"{\\\"reason\\\":\\\"SchemaMissing\\\",\\\"message\\\":\\\"run --migrate\\\"}\""
 #define UNREACHABLE     "\"{\\\"reason\\\":\\\"DatabaseUnreachable\\\",\\\"message\\\":\\\"refused\\\"}\""
 
 static struct kube_pod *project(const char *metadata, const char *spec, const char *status)
@@ -61,6 +63,8 @@ static void failure_codes(void **state)
         {CONTAINER("\"restartCount\":0,\"state\":" ENDED(UNREACHABLE)), NULL},
         {CONTAINER("\"restartCount\":1,\"state\":" ENDED(UNREACHABLE)), "DatabaseUnreachable"},
         {CONTAINER("\"restartCount\":0,\"state\":" ENDED(LOAD_FAILED)), "HandlerLoadFailed"},
+        {CONTAINER("\"restartCount\":0,\"state\":" ENDED(SQL_REJECTED)), "SqlRejected"},
+        {CONTAINER("\"restartCount\":0,\"state\":" ENDED(SCHEMA_MISSING)), "SchemaMissing"},
         {CONTAINER("\"restartCount\":1,\"state\":" ENDED("\"\"")), "ContainerExited"},
         {CONTAINER("\"restartCount\":1,\"state\":" ENDED(LOAD_FAILED)), "HandlerLoadFailed"},
         {CONTAINER("\"restartCount\":2,\"state\":{\"running\":{}},\"lastState\":" ENDED(LOAD_FAILED)),
