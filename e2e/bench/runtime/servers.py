@@ -104,4 +104,3 @@ def fastify() -> Command:
 
 def fastify_pg(pool_size: int, host: str, port: int, user: str, password: str = '') -> Command:
     return node('fastify + pg', 'fastify_pg.js', pool_size, host, port, user, *([password] if password else []))
-

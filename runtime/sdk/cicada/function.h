@@ -399,7 +399,7 @@ static inline const char *cicada_request_id(const struct cicada_context *ctx)
 {
     return cicada_calls_of(ctx)->context_request_id(ctx);
 }
-/* W3C trace context of this request, to pass on; "" if there is none. */
+/* W3C trace context of this request, to pass on: a header value that names this call as the parent; "" in init. */
 static inline const char *cicada_traceparent(const struct cicada_context *ctx)
 {
     return cicada_calls_of(ctx)->context_traceparent(ctx);
