@@ -243,7 +243,7 @@ int database_execute(struct database *database, const struct pg_command *command
         return keep_error(database, &error);
     if (commit) {
         database->ended = true;
-        atomic_store(&database->committed, true);
+        atomic_store(&database->committed, !database->read_only);
     }
     return 0;
 }

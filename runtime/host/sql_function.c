@@ -126,7 +126,7 @@ static int encode(struct call *call, const struct pg_result *result)
     struct cicada_response *response = &call->invocation->response;
     struct database *database = &call->invocation->database;
     struct sql_types *types = call->function->types;
-    struct pg_transaction *transaction = database->committed ? NULL : database->transaction;
+    struct pg_transaction *transaction = database->ended ? NULL : database->transaction;
     struct pg_error error = {.failure = PG_FAILURE_TOO_LARGE};
     int rc;
 

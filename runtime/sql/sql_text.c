@@ -178,11 +178,12 @@ static bool is_directly_in_brackets(const struct parser *parser)
 static int take_colon(struct parser *parser, const char *p, const char **text)
 {
     size_t len = name_len(p + 1);
+    size_t inner_len = p[1] == '(' ? name_len(p + 2) : 0;
 
     if (p > parser->source && p[-1] == ':') /* of a cast */
         return 0;
-    if (p[1] == '(' && (len = name_len(p + 2)) > 0 && p[2 + len] == ')')
-        return take_parameter(parser, p, p + 2, len, p + 3 + len, text);
+    if (inner_len > 0 && p[2 + inner_len] == ')')
+        return take_parameter(parser, p, p + 2, inner_len, p + 3 + inner_len, text);
     if (is_directly_in_brackets(parser)) {
         if (len > 0 && parser->previous.kind == SQL_COMMA)
             return fail_at(parser, p, "within brackets a parameter is written :(name)");

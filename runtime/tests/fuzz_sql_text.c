@@ -10,6 +10,8 @@
 #include "runtime/postgres/sql_lexer.h"
 #include "runtime/sql/sql_text.h"
 
+#define NAME_CHARACTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789"
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void require(bool holds)
@@ -77,8 +79,10 @@ static void check_places(const struct sql_text *text, const struct sql_statement
 static void check(const struct sql_text *text)
 {
     require(text->statement_count >= 1 && text->statement_count <= SQL_STATEMENTS_MAX);
-    for (int i = 0; i < text->name_count; i++)
+    for (int i = 0; i < text->name_count; i++) {
         require(sql_text_find(text, text->names[i]) == i);
+        require(text->names[i][strspn(text->names[i], NAME_CHARACTERS)] == '\0' && text->names[i][0] != '\0');
+    }
     for (int i = 0; i < text->statement_count; i++) {
         const struct sql_statement *statement = &text->statements[i];
         struct sql_guard_report report;

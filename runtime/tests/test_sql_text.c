@@ -75,6 +75,7 @@ static void test_no_parameters(void **state)
     stays("SELECT a:::b");
     stays("SELECT f(a := 1)");
     stays("SELECT : a, a : b");
+    stays("SELECT :(a + 1), :(a");
     stays("SELECT ':a', E'\\':a', U&'\\0041:a', n':a', b':a'");
     stays("SELECT 'it''s :a', 'a'\n':a'");
     stays("SELECT E'a'\n'\\' :a'");
