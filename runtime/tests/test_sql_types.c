@@ -13,6 +13,7 @@
 #define SCHEMA         "test_sql_types"
 #define THREADS        4
 #define TYPES_TO_SHARE 40
+#define TYPES_AT_ONCE  100
 
 struct sharer {
     struct pg_pool *pool;
@@ -258,14 +259,21 @@ static void test_too_many_types(void **state)
     struct pg_transaction *tx = pg_transaction_new(pool, true, pgtest_deadline(30000));
     struct sql_types *types = sql_types_new();
     struct pg_error error;
-    unsigned oid = oid_of(SCHEMA ".pair");
-    int known = 0, failed = 0;
+    unsigned oids[TYPES_AT_ONCE];
+    pgtest_exec("DO $$ BEGIN FOR i IN 1 .. 100 LOOP EXECUTE format('CREATE TYPE " SCHEMA
+                ".many%s AS (a int)', i); END LOOP; END $$");
+    struct pg_result *result =
+        pgtest_query(tx, "SELECT oid FROM pg_type WHERE typtype = 'c' AND typname LIKE 'many%'");
+    assert_int_equal(pg_result_rows(result), TYPES_AT_ONCE);
+    for (int i = 0; i < TYPES_AT_ONCE; i++)
+        oids[i] = (unsigned)strtoul(pg_result_value(result, i, 0, NULL), NULL, 10);
     /* What is forgotten still counts: it may be in use. */
-    for (; known <= SQL_TYPES_MAX && !failed; known++) {
-        failed = sql_types_resolve(types, tx, &oid, 1, &error);
-        sql_types_forget(types, oid);
+    for (int round = 0; round < SQL_TYPES_MAX / TYPES_AT_ONCE; round++) {
+        assert_int_equal(sql_types_resolve(types, tx, oids, TYPES_AT_ONCE, &error), 0);
+        for (int i = 0; i < TYPES_AT_ONCE; i++)
+            sql_types_forget(types, oids[i]);
     }
-    assert_int_equal(failed, -1);
+    assert_int_equal(sql_types_resolve(types, tx, oids, 1, &error), -1);
     assert_int_equal(error.failure, PG_FAILURE_REFUSED);
     assert_string_equal(error.message, "results have more than 10000 types");
     sql_types_free(types);
