@@ -125,6 +125,9 @@ $(B)/fuzz/$(patsubst %.c,%,$(notdir $(1))): $(call obj,$(1)) $(if $(filter opera
 endef
 $(foreach t,$(fuzz_src),$(eval $(call fuzz_rule,$(t))))
 
+# The SDK's test double includes the SDK as users do.
+$(B)/obj/runtime/tests/test_sdk_double.o: CPPFLAGS += -Iruntime/sdk
+
 # The shop: its own Makefile builds against the SDK header alone, as a user's would.
 functions:
 	$(Q)$(MAKE) --no-print-directory -C functions/shop OUT=$(CURDIR)/$(B)/functions SDK=$(CURDIR)/runtime/sdk CC='$(CC)'
@@ -200,7 +203,7 @@ PREFIX ?= /usr/local
 install: all ## programs, SDK header and pkg-config file under PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include/cicada $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	install -m 755 $(programs) $(DESTDIR)$(PREFIX)/bin
-	install -m 644 runtime/sdk/cicada/function.h $(DESTDIR)$(PREFIX)/include/cicada
+	install -m 644 $(wildcard runtime/sdk/cicada/*.h) $(DESTDIR)$(PREFIX)/include/cicada
 	install -D -m 644 runtime/schema/cicada.sql $(DESTDIR)$(PREFIX)/share/cicada/cicada.sql
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' runtime/sdk/cicada-function.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/cicada-function.pc
 
