@@ -95,13 +95,19 @@ static PGresult *ask_database(const struct load *load, const char *sql)
     return result;
 }
 
-static void load_start(struct load *load, const char *database_url, const char *runtime_url)
+/* The same row, by a handler in three round trips or by SQL in one. */
+#define HANDLER "\"handler\":\"probe.so:probe\""
+#define SQL     "\"sql\":\"INSERT INTO runtime_test.notes (text) VALUES (:text) RETURNING id\",\"result\":\"Row\""
+
+static void load_start(struct load *load, const char *function, const char *database_url,
+                       const char *runtime_url)
 {
+    CLEANUP_FREE char *spec =
+        xasprintf("{%s,\"timeoutSeconds\":3,\"concurrency\":16,\"database\":{\"poolSize\":6}}", function);
     struct runtime_process_settings settings = {
         .functions = "test-functions",
         .database_url = runtime_url,
-        .spec = "{\"handler\":\"probe.so:probe\",\"timeoutSeconds\":3,\"concurrency\":16,"
-                "\"database\":{\"poolSize\":6}}",
+        .spec = spec,
         .env = {"CICADA_LOG_LEVEL=error", "CICADA_STUCK_GRACE_MS=4000"},
     };
 
@@ -220,10 +226,9 @@ static int cuts_wanted(void)
     return (int)cuts;
 }
 
-static void test_cuts_at_random(void **state)
+static void cut_at_random(struct load *load, const char *function)
 {
     static const struct pg_proxy_chaos chaos = {.bytes_max = 40000, .commit_percent = 3}, calm = {0};
-    struct load *load = *state;
     struct pg_proxy *proxy;
     int wanted = cuts_wanted();
     int64_t until_ms = clock_monotonic_ms() + (int64_t)wanted * CUT_MAX_MS;
@@ -231,7 +236,7 @@ static void test_cuts_at_random(void **state)
     int cuts, at_commit;
 
     load->proxy = proxy = pg_proxy_new(pgtest_port());
-    load_start(load, pgtest_url(), pg_proxy_url(proxy));
+    load_start(load, function, pgtest_url(), pg_proxy_url(proxy));
     wait_until(has_succeeded, load, "the first request succeeds");
     pg_proxy_set_chaos(proxy, &chaos);
     pg_proxy_cut_all(proxy);
@@ -249,6 +254,16 @@ static void test_cuts_at_random(void **state)
     PQclear(ask_database(load, "DROP SCHEMA runtime_test CASCADE"));
 }
 
+static void test_cuts_at_random(void **state)
+{
+    cut_at_random(*state, HANDLER);
+}
+
+static void test_cuts_at_random_of_sql(void **state)
+{
+    cut_at_random(*state, SQL);
+}
+
 static void calm_for(struct load *load, int ms)
 {
     (void)measure_recovery_ms(load);
@@ -263,13 +278,12 @@ static void expect_recovery(struct load *load, const char *from)
     assert_in_range(recovery_ms, 0, RECOVERY_MAX_MS);
 }
 
-static void test_server_killed_restarted_and_paused(void **state)
+static void kill_restart_and_pause(struct load *load, const char *function)
 {
-    struct load *load = *state;
     struct pg_cluster *cluster = &load->cluster;
 
     pg_cluster_start(cluster);
-    load_start(load, cluster->url, cluster->url);
+    load_start(load, function, cluster->url, cluster->url);
     calm_for(load, 300);
     pg_cluster_kill(cluster);
     poll(NULL, 0, 1500);
@@ -287,11 +301,23 @@ static void test_server_killed_restarted_and_paused(void **state)
     load_end(load);
 }
 
+static void test_server_killed_restarted_and_paused(void **state)
+{
+    kill_restart_and_pause(*state, HANDLER);
+}
+
+static void test_server_killed_restarted_and_paused_with_sql(void **state)
+{
+    kill_restart_and_pause(*state, SQL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_cuts_at_random, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_cuts_at_random_of_sql, setup, teardown),
         cmocka_unit_test_setup_teardown(test_server_killed_restarted_and_paused, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_server_killed_restarted_and_paused_with_sql, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
