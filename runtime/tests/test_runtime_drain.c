@@ -175,27 +175,48 @@ static void test_a_large_answer_is_not_cut_by_what_follows(void **state)
 
 /* ---- how long it takes ---- */
 
+/* From SIGTERM to the end of a process that serves and has been idle; the best of up to three, since other work on the machine
+ * delays it too. An open connection holds nothing up. */
+static int64_t idle_end_ms(const char *gateway, int64_t wanted_ms)
+{
+    struct runtime_process_settings settings = {
+        .functions = "test-functions", .spec = SPEC, .env = {gateway}};
+    int64_t best_ms = INT64_MAX;
+
+    for (int i = 0; i < 3 && best_ms > wanted_ms; i++) {
+        struct runtime_process process;
+        int64_t took_ms;
+        int kept;
+
+        runtime_process_start(&process, &settings, /* serving= */ true);
+        kept = socket_connect(process.port);
+        socket_send_text(kept, "GET / HTTP/1.1\r\nHost: t\r\n\r\n");
+        free(socket_read_answer(kept));
+        pause_ms(500); /* announced, and quiet */
+        took_ms = end_ms(&process, 0);
+        best_ms = took_ms < best_ms ? took_ms : best_ms;
+        fd_close_p(&kept);
+        runtime_process_release(&process);
+    }
+    return best_ms;
+}
+
 static void test_an_idle_pod_is_gone_after_its_quiet_time(void **state)
 {
-    struct fixture *fixture = *state;
-    struct runtime_process alone;
-    struct runtime_process_settings settings = {.functions = "test-functions", .spec = SPEC};
-    CLEANUP_FD int kept = socket_connect(fixture->process.port);
-    CLEANUP_FREE char *answer = NULL;
+    static const int acknowledges[] = {200};
+    struct fake_gateway gateway;
+    CLEANUP_FREE char *where = NULL;
     int64_t acknowledged_ms, quiet_ms;
 
-    socket_send_text(kept, "GET / HTTP/1.1\r\nHost: t\r\n\r\n"); /* an open connection holds nothing up */
-    answer = socket_read_answer(kept);
-    assert_non_null(strstr(answer, "Connection: keep-alive"));
-    acknowledged_ms = end_ms(&fixture->process, 0);
-    runtime_process_start(&alone, &settings, /* serving= */ true); /* without a gateway */
-    pause_ms(2100); /* waiting until it served was a request of a kind */
-    quiet_ms = end_ms(&alone, 0);
-    runtime_process_release(&alone);
+    (void)state;
+    fake_gateway_start(&gateway, "127.0.0.1", 0, acknowledges, 1);
+    where = xasprintf("CICADA_GATEWAY=127.0.0.1:%d", gateway.port);
+    acknowledged_ms = idle_end_ms(where, 50 + 300);
+    fake_gateway_stop(&gateway);
+    quiet_ms = idle_end_ms(/* gateway= */ NULL, 2000 + 300);
     print_message("gone after %lld ms with, %lld ms without an acknowledgement\n", (long long)acknowledged_ms,
                   (long long)quiet_ms);
-    /* The gateway acknowledges when it is asked again, after 50 ms, and the runtime waits another 50 ms. */
-    assert_in_range(acknowledged_ms, 50, 50 + 50 + 300);
+    assert_in_range(acknowledged_ms, 50, 50 + 300);
     assert_in_range(quiet_ms, 2000, 2000 + 300);
 }
 
@@ -223,7 +244,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_no_answer_is_lost_or_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(test_slow_bodies_and_handlers_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_large_answer_is_not_cut_by_what_follows, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_an_idle_pod_is_gone_after_its_quiet_time, setup, teardown),
+        cmocka_unit_test(test_an_idle_pod_is_gone_after_its_quiet_time),
         cmocka_unit_test_setup_teardown(test_a_second_signal_ends_the_wait, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -101,8 +102,8 @@ static void test_a_slow_body_is_cut_by_the_deadline(void **state)
     bool closed;
 
     socket_send_text(fd, "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\n");
-    for (int i = 0; i < 8; i++) { /* each byte would restart a time-out of silence */
-        socket_send_text(fd, "x");
+    for (int i = 0; i < 8; i++) {              /* each byte would restart a time-out of silence */
+        (void)!send(fd, "x", 1, MSG_NOSIGNAL); /* on a busy machine it is late already */
         poll(NULL, 0, 100);
     }
     answer = socket_read_all(fd, 3000, &closed);
