@@ -347,6 +347,62 @@ static void test_late_statement(void **state)
     runtime_process_release(&process);
 }
 
+/* What travels with its COMMIT and gets no answer: a reader failed, a writer's outcome is not known, and is not denied. */
+static void test_lost_answers(void **state)
+{
+    struct pg_proxy *proxy = pg_proxy_new(pgtest_port());
+
+    (void)state;
+    exec("CREATE TABLE runtime_sql_start.lost (n int)");
+    start("INSERT INTO runtime_sql_start.lost VALUES (:n)", ",\"result\":\"None\",\"timeoutSeconds\":1",
+          pg_proxy_url(proxy), true);
+    expect("POST", "/", "{\"n\":1}", 204, "");
+    pg_proxy_rule(proxy, PG_PROXY_TO_SERVER, PG_PROXY_CUT_ANSWER, "COMMIT", 6, NULL);
+    expect("POST", "/", "{\"n\":2}", 500, "\"code\":\"commit_unknown\"");
+    pg_proxy_rule(proxy, PG_PROXY_TO_SERVER, PG_PROXY_HOLD_ANSWER, "COMMIT", 6, NULL);
+    expect("POST", "/", "{\"n\":3}", 500, "\"code\":\"commit_unknown\"");
+    expect("POST", "/", "{\"n\":4}", 204, "");
+    {
+        CLEANUP_FREE char *sum = database_value("SELECT sum(n) FROM runtime_sql_start.lost");
+        assert_string_equal(sum, "10"); /* all were committed */
+    }
+    runtime_process_release(&process);
+    start("SELECT count(*) AS n FROM runtime_sql_start.lost", ",\"timeoutSeconds\":1", pg_proxy_url(proxy),
+          true);
+    expect("GET", "/", NULL, 200, "[{\"n\":4}]");
+    pg_proxy_rule(proxy, PG_PROXY_TO_SERVER, PG_PROXY_CUT_ANSWER, "COMMIT", 6, NULL);
+    expect("GET", "/", NULL, 503, "\"code\":\"database_connection_lost\"");
+    pg_proxy_rule(proxy, PG_PROXY_TO_SERVER, PG_PROXY_HOLD, "COMMIT", 6, NULL);
+    expect("GET", "/", NULL, 504, "\"code\":\"deadline_exceeded\"");
+    expect("GET", "/", NULL, 200, "[{\"n\":4}]");
+    runtime_process_release(&process);
+    pg_proxy_free(proxy);
+}
+
+/* With a key the record belongs to the same transaction, so that COMMIT waits for it. */
+static void test_idempotency_key(void **state)
+{
+    struct http_answer answer;
+
+    (void)state;
+    exec("CREATE TABLE runtime_sql_start.once (n int)");
+    start("INSERT INTO runtime_sql_start.once VALUES (:n)",
+          ",\"result\":\"None\",\"http\":{\"idempotency\":\"Optional\"}", NULL, true);
+    for (int i = 0; i < 3; i++) {
+        answer = http_ask(process.port, "POST", "/", "Idempotency-Key: \"k\"\r\n", "{\"n\":1}");
+        assert_int_equal(answer.status, 204);
+        assert_int_equal(http_answer_has(&answer, "Idempotency-Replayed: true"), i > 0);
+        http_answer_release(&answer);
+    }
+    expect("POST", "/", "{\"n\":1}", 204, "");
+    {
+        CLEANUP_FREE char *count = database_value("SELECT count(*) FROM runtime_sql_start.once");
+        assert_string_equal(count, "2");
+    }
+    runtime_process_release(&process);
+    exec("DROP SCHEMA cicada CASCADE");
+}
+
 #define CALLERS          12
 #define CALLS_PER_CALLER 40
 
@@ -415,6 +471,8 @@ int main(void)
         cmocka_unit_test(test_parameter_types_stay),
         cmocka_unit_test(test_large_results),
         cmocka_unit_test(test_late_statement),
+        cmocka_unit_test(test_lost_answers),
+        cmocka_unit_test(test_idempotency_key),
         cmocka_unit_test(test_many_callers),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
