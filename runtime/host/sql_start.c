@@ -20,8 +20,9 @@ struct sql_start {
     struct pg_pool *pool;
     struct lifecycle *lifecycle;
     pthread_t thread;
+    bool joined;
     struct stop stop, over;
-    enum sql_start_outcome outcome; /* of the thread, until `over` is set */
+    enum sql_start_outcome outcome; /* the thread's, until it was joined, as err */
     struct err err;
 };
 
@@ -86,8 +87,16 @@ int sql_start_fd(const struct sql_start *start)
     return stop_fd(&start->over);
 }
 
-enum sql_start_outcome sql_start_outcome(const struct sql_start *start, struct err *err)
+static void join(struct sql_start *start)
 {
+    if (!start->joined)
+        (void)pthread_join(start->thread, NULL);
+    start->joined = true;
+}
+
+enum sql_start_outcome sql_start_outcome(struct sql_start *start, struct err *err)
+{
+    join(start); /* it is at its end, and what it wrote may be read then */
     if (start->outcome == SQL_START_REJECTED)
         *err = start->err;
     return start->outcome;
@@ -98,9 +107,11 @@ bool sql_start_end(struct sql_start *start)
     if (start == NULL)
         return true;
     stop_set(&start->stop);
-    if (!stop_is_set(&start->over))
+    if (!stop_is_set(&start->over)) {
+        (void)pthread_detach(start->thread);
         return false;
-    (void)pthread_join(start->thread, NULL);
+    }
+    join(start);
     stop_release(&start->stop);
     stop_release(&start->over);
     free(start);

@@ -22,7 +22,7 @@ enum sql_start_outcome {
 struct sql_start *sql_start_begin(struct sql_function *function, struct pg_pool *pool,
                                   struct lifecycle *lifecycle);
 int sql_start_fd(const struct sql_start *start); /* readable once there is an outcome */
-enum sql_start_outcome sql_start_outcome(const struct sql_start *start, struct err *err); /* only then */
+enum sql_start_outcome sql_start_outcome(struct sql_start *start, struct err *err); /* only then */
 /* Frees it; false: it is still at work, may be for seconds, and is left alone. NULL is fine. */
 bool sql_start_end(struct sql_start *start);
 
