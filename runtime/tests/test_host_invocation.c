@@ -1,4 +1,5 @@
 /* handler and invocation: loading what users built, and who answers a call that is late. */
+#include <dlfcn.h>
 #include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -38,6 +39,8 @@ static void test_loads(void **state)
     assert_non_null(function);
     assert_string_equal(function->name, "probe");
     assert_non_null(function->init);
+    assert_null(dlsym(RTLD_DEFAULT,
+                      "cicada_function_probe")); /* RTLD_LOCAL: functions don't see each other's symbols */
     assert_non_null(load("abi.so", "older_table", &err)); /* an older header is fine */
     function = load("abi.so", "older_function", &err);
     assert_non_null(function);
