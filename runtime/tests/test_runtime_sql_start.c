@@ -15,7 +15,11 @@
 #include "runtime/tests/support_postgres.h"
 #include "runtime/tests/support_runtime.h"
 
+#ifdef __SANITIZE_THREAD__
+#define AT_ONCE_MS 3000 /* ThreadSanitizer sleeps for a second at the exit of each process */
+#else
 #define AT_ONCE_MS 1000
+#endif
 
 static struct runtime_process process;
 
