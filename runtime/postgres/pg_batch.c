@@ -78,6 +78,28 @@ void pg_batch_statement(struct pg_batch *batch, enum pg_batch_role role, const s
     add_step(batch, role, 0);
 }
 
+void pg_batch_control(struct pg_batch *batch, enum pg_control control, const char *sql)
+{
+    struct pg_connection *connection = batch->connection;
+    char name[PG_STATEMENTS_NAME_SIZE];
+    if (connection->pooler) {
+        pg_batch_command(batch, PG_BATCH_CONTROL, sql, 0, NULL);
+        return;
+    }
+    if (control == PG_CONTROL_TIMEOUT)
+        (void)snprintf(name, sizeof(name), "t%u", connection->timeouts_prepared);
+    else
+        (void)snprintf(name, sizeof(name), "b%u", (unsigned)control);
+    if (!(connection->prepared_controls & (1u << control))) {
+        pg_flight_prepare(&batch->flight, name, sql, 0, NULL);
+        add_step(batch, PG_BATCH_CONTROL, 0);
+        connection->prepared_controls |=
+            1u << control; /* if it fails, the connection is doubtful or starts anew */
+    }
+    pg_flight_execute(&batch->flight, name, 0, NULL);
+    add_step(batch, PG_BATCH_CONTROL, 0);
+}
+
 void pg_batch_describe(struct pg_batch *batch, const struct pg_command *command)
 {
     pg_flight_prepare(&batch->flight, "", command->sql, command->param_count, command->param_types);
@@ -86,10 +108,13 @@ void pg_batch_describe(struct pg_batch *batch, const struct pg_command *command)
     add_step(batch, PG_BATCH_DESCRIBE, 0);
 }
 
+void pg_batch_flush(struct pg_batch *batch)
+{
+    pg_flight_flush(&batch->flight);
+}
+
 void pg_batch_commit(struct pg_batch *batch)
 {
-    if (batch->count > 0)
-        pg_flight_flush(&batch->flight);
     pg_batch_command(batch, PG_BATCH_COMMIT, "COMMIT", 0, NULL);
 }
 

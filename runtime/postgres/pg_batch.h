@@ -52,12 +52,15 @@ void pg_batch_release(struct pg_batch *batch);
 /* Sent as text, not prepared. */
 void pg_batch_command(struct pg_batch *batch, enum pg_batch_role role, const char *sql, int param_count,
                       const char *const *params);
+/* One of the runtime's own, prepared once per connection. */
+void pg_batch_control(struct pg_batch *batch, enum pg_control control, const char *sql);
 /* preparable: prepared once per connection. */
 void pg_batch_statement(struct pg_batch *batch, enum pg_batch_role role, const struct pg_command *command,
                         bool preparable);
 /* Asks for the types of parameters and columns, without running it. */
 void pg_batch_describe(struct pg_batch *batch, const struct pg_command *command);
-/* COMMIT. The results of what comes before it are on their way when it begins. */
+/* The results of what comes before are sent without waiting for the rest. */
+void pg_batch_flush(struct pg_batch *batch);
 void pg_batch_commit(struct pg_batch *batch);
 /* Sends all and reads all. PG_FLIGHT_OK also if a command failed: see error. */
 enum pg_flight_outcome pg_batch_run(struct pg_batch *batch) MUST_CHECK;

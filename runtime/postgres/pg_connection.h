@@ -27,6 +27,13 @@
     " WHERE datid IS NULL AND usesysid IS NULL))"
 #define PG_SERVER_RUN_SIZE 64
 
+/* The runtime's own commands that begin a transaction: prepared by names of their own, beside the function's statements. To make
+ * room among those takes a snapshot, after which BEGIN could not set the isolation level. */
+enum pg_control {
+    PG_CONTROL_BEGIN, /* the first of six: by isolation level and access mode */
+    PG_CONTROL_TIMEOUT = PG_CONTROL_BEGIN + 6,
+};
+
 struct pg_connection {
     PGconn *conn;
     PGcancel *cancel;     /* NULL once taken */
@@ -38,7 +45,10 @@ struct pg_connection {
     int64_t idle_since_ms;
     int64_t expires_ms; /* set by the pool */
     struct pg_statements statements;
-    struct pg_connection *next; /* in the pool's list of idle ones */
+    unsigned prepared_controls;  /* bits by enum pg_control */
+    int64_t prepared_timeout_ms; /* of PG_CONTROL_TIMEOUT; 0: none yet */
+    unsigned timeouts_prepared;  /* so many names of it are used up */
+    struct pg_connection *next;  /* in the pool's list of idle ones */
 };
 
 /* Why no connection could be had. */

@@ -423,10 +423,36 @@ static void test_more_statements_than_are_kept(void **state)
             (void)snprintf(expected, sizeof(expected), "%d", i);
             assert_string_equal(pgtest_value(tx, sql), expected);
         }
-        assert_string_equal(pgtest_value(tx, "SELECT count(*) FROM pg_prepared_statements"), "64");
+        assert_string_equal(
+            pgtest_value(tx, "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'c%'"), "64");
+        assert_string_equal(
+            pgtest_value(tx, "SELECT count(*) FROM pg_prepared_statements WHERE name NOT LIKE 'c%'"),
+            "2"); /* BEGIN and SET */
         pgtest_commit(tx);
         pg_transaction_free(tx);
     }
+    pg_pool_free(pool);
+}
+
+/* One prepared SET serves most transactions; none gets more time than it has left, nor much less. */
+static void test_prepared_limits(void **state)
+{
+    static const int left_ms[] = {10000, 9990, 500, 10000, 30000, 29900, 2000, 30000};
+    (void)state;
+    struct pg_pool *pool = pgtest_pool(NULL, 1);
+    for (size_t i = 0; i < ARRAY_SIZE(left_ms); i++) {
+        struct pg_transaction *tx = pg_transaction_new(pool, i % 2, pgtest_deadline(left_ms[i]));
+        long limit_ms = strtol(
+            pgtest_value(tx, "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"), NULL, 10);
+        assert_in_range(limit_ms, left_ms[i] / 2, left_ms[i] - left_ms[i] / 100);
+        pgtest_commit(tx);
+        pg_transaction_free(tx);
+    }
+    struct pg_transaction *tx = pg_transaction_new(pool, false, pgtest_deadline(10000));
+    /* READ WRITE and READ ONLY, and a SET for each of the two that were the longest so far. */
+    assert_string_equal(
+        pgtest_value(tx, "SELECT count(*) FROM pg_prepared_statements WHERE name NOT LIKE 'c%'"), "4");
+    pg_transaction_free(tx);
     pg_pool_free(pool);
 }
 
@@ -657,6 +683,7 @@ int main(void)
         cmocka_unit_test(test_serialization_failure),
         cmocka_unit_test(test_nothing_used),
         cmocka_unit_test(test_more_statements_than_are_kept),
+        cmocka_unit_test(test_prepared_limits),
         cmocka_unit_test(test_making_room_keeps_the_isolation),
         cmocka_unit_test(test_failed_prepare_is_forgotten),
         cmocka_unit_test(test_stale_plan_is_made_anew),
