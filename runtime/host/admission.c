@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "runtime/base/mem.h"
-#include "runtime/host/monotonic_cond.h"
+#include "runtime/base/monotonic_cond.h"
 
 /* On the stack of the thread that waits. */
 struct waiter {

@@ -10,10 +10,10 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/monotonic_cond.h"
 #include "runtime/base/strbuf.h"
 #include "runtime/base/text.h"
 #include "runtime/host/http_post.h"
-#include "runtime/host/monotonic_cond.h"
 
 #define TRY_FOR_MS         10000 /* per gateway, and for the name */
 #define RETRY_FIRST_MS     50

@@ -6,7 +6,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
-#include "runtime/host/monotonic_cond.h"
+#include "runtime/base/monotonic_cond.h"
 
 struct watchdog {
     struct watchdog_settings settings;

@@ -4,7 +4,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
-#include "runtime/postgres/pg_wait.h"
+#include "runtime/base/monotonic_cond.h"
 
 struct pg_cancel {
     PGcancel *cancel;
@@ -49,7 +49,7 @@ struct pg_cancel *pg_cancel_start(PGcancel *cancel)
     call->cancel = cancel;
     call->refs = 2;
     (void)pthread_mutex_init(&call->lock, NULL);
-    pg_wait_cond_init(&call->wake);
+    monotonic_cond_init(&call->wake);
     pthread_t thread;
     if (pthread_create(&thread, NULL, cancel_run, call) != 0) {
         call->refs = 1;
@@ -65,7 +65,7 @@ bool pg_cancel_wait(struct pg_cancel *call, int64_t timeout_ms)
     int64_t deadline_ms = clock_monotonic_ms() + timeout_ms;
     (void)pthread_mutex_lock(&call->lock);
     while (!call->done && deadline_left_ms(deadline_ms) > 0)
-        pg_wait_until(&call->wake, &call->lock, deadline_ms);
+        (void)monotonic_cond_wait(&call->wake, &call->lock, deadline_ms);
     bool done = call->done;
     (void)pthread_mutex_unlock(&call->lock);
     return done;

@@ -1,9 +1,9 @@
 /* The pool's thread that opens connections and looks after idle ones. */
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/monotonic_cond.h"
 #include "runtime/base/text.h"
 #include "runtime/postgres/pg_pool.h"
-#include "runtime/postgres/pg_wait.h"
 
 #define BACKOFF_MIN_MS       100
 #define BACKOFF_MAX_MS       5000
@@ -108,7 +108,7 @@ void *pg_connector_run(void *arg)
             next_check_ms = now_ms + pool->housekeeping.check_interval_ms;
             continue;
         }
-        pg_wait_until(&pool->connector_wake, &pool->lock, until_ms);
+        (void)monotonic_cond_wait(&pool->connector_wake, &pool->lock, until_ms);
     }
     pool->connector_ended = true;
     (void)pthread_cond_broadcast(&pool->connector_end);

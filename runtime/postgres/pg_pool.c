@@ -5,9 +5,9 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/monotonic_cond.h"
 #include "runtime/base/text.h"
 #include "runtime/postgres/pg_error.h"
-#include "runtime/postgres/pg_wait.h"
 
 int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_pool, struct err *err)
 {
@@ -35,8 +35,8 @@ int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_po
     stop_init(&pool->stop);
     pg_reaper_init(&pool->reaper);
     (void)pthread_mutex_init(&pool->lock, NULL);
-    pg_wait_cond_init(&pool->connector_wake);
-    pg_wait_cond_init(&pool->connector_end);
+    monotonic_cond_init(&pool->connector_wake);
+    monotonic_cond_init(&pool->connector_end);
     pool->waiters_end = &pool->waiters_first;
     *ret_pool = pool;
     return 0;
@@ -68,7 +68,7 @@ bool pg_pool_stop(struct pg_pool *pool, int64_t deadline_ms)
     (void)pthread_mutex_lock(&pool->lock);
     (void)pthread_cond_signal(&pool->connector_wake);
     while (pool->started && !pool->connector_ended && clock_monotonic_ms() < deadline_ms)
-        pg_wait_until(&pool->connector_end, &pool->lock, deadline_ms);
+        (void)monotonic_cond_wait(&pool->connector_end, &pool->lock, deadline_ms);
     bool ended = !pool->started || pool->connector_ended;
     (void)pthread_mutex_unlock(&pool->lock);
     return ended;
@@ -193,7 +193,7 @@ static bool has_failed(const struct pg_pool *pool, const struct wait *wait, int6
 static struct pg_connection *take(struct pg_pool *pool, struct wait *wait, bool again, struct pg_error *error)
 {
     struct pg_waiter waiter = {0};
-    pg_wait_cond_init(&waiter.wake);
+    monotonic_cond_init(&waiter.wake);
     (void)pthread_mutex_lock(&pool->lock);
     if (pool->idle && (again || !pool->waiters_first)) {
         waiter.connection = pop_idle(pool);
@@ -203,7 +203,7 @@ static struct pg_connection *take(struct pg_pool *pool, struct wait *wait, bool 
         enqueue(pool, &waiter, again);
         int64_t until_ms;
         while (!waiter.connection && !has_failed(pool, wait, &until_ms, error))
-            pg_wait_until(&waiter.wake, &pool->lock, until_ms);
+            (void)monotonic_cond_wait(&waiter.wake, &pool->lock, until_ms);
         if (!waiter.connection)
             dequeue(pool, &waiter);
     }

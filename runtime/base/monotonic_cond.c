@@ -1,4 +1,4 @@
-#include "runtime/host/monotonic_cond.h"
+#include "runtime/base/monotonic_cond.h"
 
 #include <errno.h>
 #include <time.h>

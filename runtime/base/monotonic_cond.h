@@ -1,6 +1,6 @@
 /* monotonic_cond.h - a condition variable whose timed wait takes a deadline of clock_monotonic_ms(). */
-#ifndef CICADA_HOST_MONOTONIC_COND_H
-#define CICADA_HOST_MONOTONIC_COND_H
+#ifndef CICADA_BASE_MONOTONIC_COND_H
+#define CICADA_BASE_MONOTONIC_COND_H
 
 #include <pthread.h>
 #include <stdbool.h>
