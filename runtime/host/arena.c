@@ -9,12 +9,18 @@
 
 struct arena_chunk {
     struct arena_chunk *next;
-    size_t used, size;
     alignas(max_align_t) unsigned char data[];
 };
 
 void arena_init(struct arena *arena)
 {
+    arena_init_with(arena, NULL, 0);
+}
+
+void arena_init_with(struct arena *arena, void *storage, size_t size)
+{
+    arena->at = storage;
+    arena->end = storage ? arena->at + size : NULL;
     arena->chunks = NULL;
 }
 
@@ -25,38 +31,34 @@ void arena_release(struct arena *arena)
         arena->chunks = chunk->next;
         free(chunk);
     }
+    arena->at = arena->end = NULL;
 }
 
-static struct arena_chunk *chunk_new(size_t size)
+static unsigned char *add_chunk(struct arena *arena, size_t size)
 {
     struct arena_chunk *chunk = xmalloc(sizeof(*chunk) + size);
-    chunk->used = 0;
-    chunk->size = size;
-    return chunk;
+
+    chunk->next = arena->chunks;
+    arena->chunks = chunk;
+    return chunk->data;
 }
 
 void *arena_alloc(struct arena *arena, size_t size)
 {
     const size_t align = alignof(max_align_t);
-    struct arena_chunk *chunk = arena->chunks;
     size_t rounded = (size + align - 1) / align * align;
-    void *block;
+    unsigned char *block;
 
     if (rounded < size)
         abort(); /* every size was checked against a limit far below this */
-    if (chunk == NULL || chunk->size - chunk->used < rounded) {
-        struct arena_chunk *fresh = chunk_new(rounded > ARENA_CHUNK_BYTES ? rounded : ARENA_CHUNK_BYTES);
-        if (chunk != NULL && rounded > ARENA_CHUNK_BYTES) { /* go on filling the chunk in front */
-            fresh->next = chunk->next;
-            chunk->next = fresh;
-        } else {
-            fresh->next = chunk;
-            arena->chunks = fresh;
-        }
-        chunk = fresh;
+    if (rounded > ARENA_CHUNK_BYTES && rounded > (size_t)(arena->end - arena->at))
+        return add_chunk(arena, rounded); /* and go on filling what there is */
+    if (rounded > (size_t)(arena->end - arena->at)) {
+        arena->at = add_chunk(arena, ARENA_CHUNK_BYTES);
+        arena->end = arena->at + ARENA_CHUNK_BYTES;
     }
-    block = chunk->data + chunk->used;
-    chunk->used += rounded;
+    block = arena->at;
+    arena->at += rounded;
     return block;
 }
 

@@ -57,7 +57,7 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
     invocation->retries = 0;
     invocation->request = (struct cicada_request){0};
     atomic_init(&invocation->state, INVOCATION_RUNNING);
-    arena_init(&invocation->arena);
+    arena_init_with(&invocation->arena, invocation->storage, sizeof(invocation->storage));
     if (request_id != NULL && request_id_is_valid(request_id))
         snprintf(invocation->request_id, sizeof(invocation->request_id), "%s", request_id);
     else

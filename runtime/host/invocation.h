@@ -20,7 +20,9 @@
 #ifndef CICADA_HOST_INVOCATION_H
 #define CICADA_HOST_INVOCATION_H
 
+#include <stdalign.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "runtime/host/context.h"
@@ -29,7 +31,8 @@
 #include "runtime/host/spec.h"
 #include "runtime/host/trace_context.h"
 
-#define INVOCATION_ATTEMPTS_MAX 5
+#define INVOCATION_ATTEMPTS_MAX  5
+#define INVOCATION_STORAGE_BYTES 1024 /* headers of a usual request, and a bit more */
 
 enum invocation_state {
     INVOCATION_RUNNING,
@@ -91,6 +94,7 @@ struct invocation {
     /* The watchdog's, guarded by its mutex. */
     enum { WATCH_SILENT, WATCH_ANSWERING, WATCH_ANSWERED } watch;
     struct invocation *previous, *next;
+    alignas(max_align_t) unsigned char storage[INVOCATION_STORAGE_BYTES]; /* of the arena */
 };
 
 /* request_id NULL or not well-formed: a new one is made. `http` is not looked at. */

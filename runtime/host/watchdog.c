@@ -9,14 +9,15 @@
 #include "runtime/base/monotonic_cond.h"
 
 struct watchdog {
-    struct watchdog_settings settings;
-    pthread_t thread;
+    /* What each request needs is in one line of cache, which goes from core to core. */
     pthread_mutex_t mutex;
-    pthread_cond_t wake;        /* an earlier deadline came, or stopping */
-    pthread_cond_t answered;    /* an answer is complete */
     struct invocation *at_work; /* guarded by mutex, as all below; newest first */
     int64_t wake_ms;            /* when the thread looks again by itself */
     bool stopping;
+    pthread_cond_t wake;     /* an earlier deadline came, or stopping */
+    pthread_cond_t answered; /* an answer is complete */
+    pthread_t thread;
+    struct watchdog_settings settings;
 };
 
 /* Unlocks the mutex while it answers. */
