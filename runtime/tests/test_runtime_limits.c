@@ -191,34 +191,46 @@ static void wait_for(const struct runtime_process *process, int in_flight, int w
     wait_until(are_so, &figures, "so many are at work and so many wait");
 }
 
-/* Places are given in the order in which requests came. */
+static long ended_ms(const struct http_call *call)
+{
+    return call->started_ms + call->took_ms;
+}
+
+/* Places are given in the order in which requests came: all that wait get the one place that becomes free. */
 static void test_fair_order(void **state)
 {
-    enum { WAITING = CONCURRENCY - 1 };
-    const struct runtime_process *process = *state;
-    struct http_call busy[CONCURRENCY], calls[WAITING];
-    int64_t done_ms[WAITING];
+    enum { PLACES = 3 };
+    struct runtime_process process;
+    struct runtime_process_settings settings = {
+        .functions = "test-functions",
+        .spec = "{\"handler\":\"probe.so:probe\",\"timeoutSeconds\":20,\"concurrency\":3}",
+        .env = {"CICADA_LOG_LEVEL=error"},
+    };
+    struct http_call busy[PLACES], calls[PLACES];
 
-    for (int i = 0; i < CONCURRENCY; i++) /* one place becomes free, the others much later */
-        http_call_start(&busy[i], process->port, "GET", i == 0 ? "/?do=sleep&ms=400" : "/?do=sleep&ms=900",
+    (void)state;
+    runtime_process_start(&process, &settings, /* serving= */ true);
+    for (int i = 0; i < PLACES; i++)
+        http_call_start(&busy[i], process.port, "GET", i == 0 ? "/?do=sleep&ms=2000" : "/?do=sleep&ms=4000",
                         NULL);
-    wait_for(process, CONCURRENCY, 0);
-    for (int i = 0; i < WAITING; i++) {
-        http_call_start(&calls[i], process->port, "GET", "/?do=sleep&ms=60", NULL);
-        wait_for(process, CONCURRENCY, i + 1);
+    wait_for(&process, PLACES, 0);
+    for (int i = 0; i < PLACES; i++) {
+        http_call_start(&calls[i], process.port, "GET", "/?do=sleep&ms=100", NULL);
+        wait_for(&process, PLACES, i + 1);
     }
-    for (int i = 0; i < WAITING; i++) { /* one place for all of them: each ends after the one before */
+    for (int i = 0; i < PLACES; i++) {
         http_call_join(&calls[i]);
         assert_int_equal(calls[i].answer.status, 200);
-        done_ms[i] = calls[i].started_ms + calls[i].took_ms;
+        if (i > 0)
+            assert_true(ended_ms(&calls[i]) >= ended_ms(&calls[i - 1]));
         http_answer_release(&calls[i].answer);
     }
-    for (int i = 1; i < WAITING; i++)
-        assert_true(done_ms[i] >= done_ms[i - 1]);
-    for (int i = 0; i < CONCURRENCY; i++) {
+    for (int i = 0; i < PLACES; i++) {
         http_call_join(&busy[i]);
         http_answer_release(&busy[i].answer);
     }
+    assert_int_equal(runtime_process_stop(&process), 0);
+    runtime_process_release(&process);
 }
 
 #define OPEN_CONNECTIONS 1000
