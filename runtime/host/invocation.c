@@ -95,10 +95,12 @@ static void answer_database_error(struct invocation *invocation)
 {
     const struct pg_error *error = &invocation->database.error;
     int status = pg_error_http_status(error);
+    bool is_meant_for_callers = strcmp(pg_error_code(error), "raised_status") == 0;
 
     log_write(status >= 500 ? LOG_WARN : LOG_INFO, "database: %s%s%s: %s", pg_error_code(error),
               error->sqlstate[0] ? " " : "", error->sqlstate, error->message);
-    answer_problem(invocation, status, pg_error_code(error), NULL); /* the message would tell internals */
+    /* Who raises an HTTP status writes the message for callers; any other would tell internals. */
+    answer_problem(invocation, status, pg_error_code(error), is_meant_for_callers ? error->message : NULL);
 }
 
 /* True if what the handler left is an answer to be committed; else the response holds the reason why not. */

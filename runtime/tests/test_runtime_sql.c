@@ -380,10 +380,14 @@ static void test_interval(void **state)
 
 static void test_errors_of_statements(void **state)
 {
-    int port = port_for("DO $$ BEGIN RAISE SQLSTATE 'PT418'; END $$", ",\"result\":\"None\"");
+    int port =
+        port_for("DO $$ BEGIN RAISE 'no tea here' USING ERRCODE = 'PT418'; END $$", ",\"result\":\"None\"");
 
     (void)state;
     http_expect(port, "POST", "/", NULL, 418, "\"code\":\"raised_status\"");
+    http_expect(port, "POST", "/", NULL, 418, "\"detail\":\"no tea here\"");
+    port = port_for("DO $$ BEGIN RAISE 'secret'; END $$", ",\"result\":\"None\"");
+    http_expect(port, "POST", "/", NULL, 400, "\"code\":\"raise_exception\",\"component\"");
     port = port_for("SELECT :t::text::int AS x", ""); /* the statement's own cast */
     http_expect(port, "GET", "/?t=x", NULL, 422, "\"code\":\"data_exception\"");
 }
