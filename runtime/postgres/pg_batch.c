@@ -50,11 +50,11 @@ static void prepare(struct pg_batch *batch, enum pg_batch_role role, const struc
     *ret_number = pg_statements_add(&batch->connection->statements, command->sql, &evicted);
     if (evicted) {
         char deallocate[sizeof("DEALLOCATE ") + PG_STATEMENTS_NAME_SIZE];
-        pg_statement_name(evicted, name);
+        pg_statement_name('c', evicted, name);
         (void)snprintf(deallocate, sizeof(deallocate), "DEALLOCATE %s", name);
         pg_batch_command(batch, PG_BATCH_CONTROL, deallocate, 0, NULL);
     }
-    pg_statement_name(*ret_number, name);
+    pg_statement_name('c', *ret_number, name);
     pg_flight_prepare(&batch->flight, name, command->sql, command->param_count, command->param_types);
     add_step(batch, role, *ret_number);
 }
@@ -73,7 +73,7 @@ void pg_batch_statement(struct pg_batch *batch, enum pg_batch_role role, const s
         batch->statement_was_prepared = true;
     if (!number)
         prepare(batch, role, command, &number);
-    pg_statement_name(number, name);
+    pg_statement_name('c', number, name);
     pg_flight_execute(&batch->flight, name, command->param_count, command->params);
     add_step(batch, role, 0);
 }
@@ -87,9 +87,9 @@ void pg_batch_control(struct pg_batch *batch, enum pg_control control, const cha
         return;
     }
     if (control == PG_CONTROL_TIMEOUT)
-        (void)snprintf(name, sizeof(name), "t%u", connection->timeouts_prepared);
+        pg_statement_name('t', connection->timeouts_prepared, name);
     else
-        (void)snprintf(name, sizeof(name), "b%u", (unsigned)control);
+        pg_statement_name('b', control, name);
     if (!(connection->prepared_controls & (1u << control))) {
         pg_flight_prepare(&batch->flight, name, sql, 0, NULL);
         add_step(batch, PG_BATCH_CONTROL, 0);

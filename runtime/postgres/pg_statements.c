@@ -55,7 +55,16 @@ void pg_statements_remove(struct pg_statements *statements, unsigned number)
     }
 }
 
-void pg_statement_name(unsigned number, char ret_name[PG_STATEMENTS_NAME_SIZE])
+void pg_statement_name(char kind, unsigned number, char ret_name[PG_STATEMENTS_NAME_SIZE])
 {
-    (void)snprintf(ret_name, PG_STATEMENTS_NAME_SIZE, "c%u", number);
+    char digits[10]; /* the last one first */
+    size_t count = 0;
+    do {
+        digits[count++] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    *ret_name++ = kind;
+    while (count > 0)
+        *ret_name++ = digits[--count];
+    *ret_name = '\0';
 }

@@ -34,6 +34,7 @@ unsigned pg_statements_find(struct pg_statements *statements, const char *sql);
 unsigned pg_statements_add(struct pg_statements *statements, const char *sql, unsigned *ret_evicted);
 void pg_statements_remove(struct pg_statements *statements, unsigned number);
 
-void pg_statement_name(unsigned number, char ret_name[PG_STATEMENTS_NAME_SIZE]);
+/* "c12": kind 'c' is for the statements of this list. */
+void pg_statement_name(char kind, unsigned number, char ret_name[PG_STATEMENTS_NAME_SIZE]);
 
 #endif

@@ -178,13 +178,13 @@ struct sql_token sql_lexer_next(const char **text)
     return token;
 }
 
-bool sql_token_is(const struct sql_token *token, const char *word)
+bool sql_token_equals(const struct sql_token *token, const char *word)
 {
-    return token->kind == SQL_WORD && ascii_equal_nocase(token->start, token->len, word);
+    return ascii_equal_nocase(token->start, token->len, word);
 }
 
-bool sql_token_starts(const struct sql_token *token, const char *prefix)
+bool sql_token_begins(const struct sql_token *token, const char *prefix)
 {
     size_t len = strlen(prefix);
-    return token->kind == SQL_WORD && token->len >= len && ascii_equal_nocase(token->start, len, prefix);
+    return token->len >= len && ascii_equal_nocase(token->start, len, prefix);
 }

@@ -29,7 +29,25 @@ struct sql_token {
 /* Reads the token at *text, which moves behind it. */
 struct sql_token sql_lexer_next(const char **text);
 
-bool sql_token_is(const struct sql_token *token, const char *word); /* a WORD, compared without case */
-bool sql_token_starts(const struct sql_token *token, const char *prefix);
+/* For those below. */
+bool sql_token_equals(const struct sql_token *token, const char *word);
+bool sql_token_begins(const struct sql_token *token, const char *prefix);
+
+/* A WORD that begins with this lower-case letter. Each token of each statement is compared with dozens of words, and almost all
+ * of these differ here. */
+static inline bool sql_token_may_be(const struct sql_token *token, char letter)
+{
+    return token->kind == SQL_WORD && (*token->start | 0x20) == letter;
+}
+
+/* A WORD, compared without case with one in lower case. */
+static inline bool sql_token_is(const struct sql_token *token, const char *word)
+{
+    return sql_token_may_be(token, *word) && sql_token_equals(token, word);
+}
+static inline bool sql_token_starts(const struct sql_token *token, const char *prefix)
+{
+    return sql_token_may_be(token, *prefix) && sql_token_begins(token, prefix);
+}
 
 #endif
