@@ -145,6 +145,7 @@ void exchange_server_timing(struct exchange *exchange, char out[SERVER_TIMING_SI
     for (int i = 0; i < COLD_PHASES; i++) {
         metric_observe(exchange->worker->gateway->metrics.cold_start[i], phases_us[i] / 1e6);
     }
+    function_metrics_cold(exchange->function->metrics, now_us - exchange->arrived_us);
     snprintf(out, SERVER_TIMING_SIZE, "decide;dur=%.2f, start;dur=%.2f, probe;dur=%.2f, handler;dur=%.2f",
              phases_us[COLD_DECIDE] / 1e3, phases_us[COLD_START] / 1e3, phases_us[COLD_PROBE] / 1e3,
              phases_us[COLD_HANDLER] / 1e3);

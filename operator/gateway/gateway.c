@@ -404,6 +404,27 @@ int gateway_statz(struct gateway *gateway, struct strbuf *out)
     return strbuf_append_str(out, "]}\n");
 }
 
+bool gateway_function_figures(struct gateway *gateway, const char *namespace, const char *name,
+                              struct gateway_function_figures *ret_figures)
+{
+    struct gateway_function_figures figures = {0};
+    struct function_state *function =
+        registry_function(gateway->registry, namespace, name, &figures.in_flight, &figures.waiting);
+    if (!function) {
+        return false;
+    }
+    double requests, p50_s, p99_s;
+    int64_t cold_us;
+    function_metrics_figures(function->metrics, &requests, &p50_s, &p99_s, &cold_us);
+    function_state_unref(function);
+    figures.requests = (int64_t)requests;
+    figures.p50_ms = p50_s * 1e3;
+    figures.p99_ms = p99_s * 1e3;
+    figures.cold_ms = (double)cold_us / 1e3;
+    *ret_figures = figures;
+    return true;
+}
+
 bool gateway_ready(const struct gateway *gateway)
 {
     return atomic_load(&gateway->running) && atomic_load(&gateway->synced) &&

@@ -85,7 +85,16 @@ void gateway_peers_set(struct gateway *gateway, int gateways);
 
 /* ---- out ---- */
 int gateway_statz(struct gateway *gateway, struct strbuf *out); /* operator/PROTOCOLS.md */
-bool gateway_ready(const struct gateway *gateway);              /* started, catalogue synced, not draining */
+/* For people to look at: what one function has answered so far. */
+struct gateway_function_figures {
+    int64_t requests;
+    double p50_ms, p99_ms; /* of all answers, held time included; NaN: none yet */
+    double cold_ms;        /* the last cold start, arrival to the answer's head; 0: none yet */
+    int in_flight, waiting;
+};
+bool gateway_function_figures(struct gateway *gateway, const char *namespace, const char *name,
+                              struct gateway_function_figures *ret_figures); /* false: unknown */
+bool gateway_ready(const struct gateway *gateway); /* started, catalogue synced, not draining */
 
 /* SIGTERM: not ready, answers close their connections, keeps serving all that comes and all that it holds; quiet when nothing is
  * in flight or waiting and no request came for quiet_ms. */

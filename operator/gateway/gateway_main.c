@@ -7,6 +7,7 @@
 
 #include "operator/gateway/announce.h"
 #include "operator/gateway/gateway.h"
+#include "operator/gateway/gateway_admin.h"
 #include "operator/gateway/kube_catalog.h"
 #include "operator/gateway/kube_node_ranges.h"
 #include "operator/gateway/kube_waker.h"
@@ -17,19 +18,13 @@
 #include "runtime/base/text.h"
 #include "runtime/base/version.h"
 #include "runtime/http/http_client.h"
-#include "runtime/http/http_server.h"
 
-#define ADMIN_THREADS        8
-#define ADMIN_BODY_MAX_BYTES 0
-#define ADMIN_TIMEOUT_MS     5000
-#define ADMIN_KEEP_ALIVE_MS  15000 /* the operator reads /statz each second */
-#define STATZ_MAX_BYTES      (16u << 20)
-#define CLIENT_HEADER_MS     10000
-#define CLIENT_IDLE_MS       75000
-#define UPSTREAM_IDLE_MS     50000
-#define NAMESPACES_MAX       256
-#define SIGNAL_CHECK_MS      50 /* how often a drain looks whether it is quiet */
-#define MALLOC_ARENAS        2 /* dozens of threads that rarely allocate: an arena each would multiply the memory */
+#define CLIENT_HEADER_MS 10000
+#define CLIENT_IDLE_MS   75000
+#define UPSTREAM_IDLE_MS 50000
+#define NAMESPACES_MAX   256
+#define SIGNAL_CHECK_MS  50 /* how often a drain looks whether it is quiet */
+#define MALLOC_ARENAS    2 /* dozens of threads that rarely allocate: an arena each would multiply the memory */
 
 struct gateway_options {
     char *kubeconfig, *namespace, *watch_namespaces, *identity;
@@ -147,77 +142,13 @@ struct program {
     struct stop kube_stop; /* ends calls to the API server and the watches */
     struct kube_client *client;
     struct metrics *metrics;
-    struct http_server *admin;
+    struct gateway_admin *admin;
     struct kube_waker *waker;
     struct gateway *gateway;
     struct kube_node_ranges *ranges;
     struct kube_catalog *catalog;
     struct announce *announce;
 };
-
-/* ---- admin port ---- */
-
-static void respond_text(struct http_request *req, int status, const char *type, const char *text, size_t len)
-{
-    const struct http_header header = {"Content-Type", type};
-    struct err err = ERR_INIT;
-    if (http_request_respond(req, status, &header, 1, text, len, &err) < 0) {
-        log_debug("admin port: %s", err.msg);
-    }
-}
-
-static void respond_plain(struct http_request *req, int status, const char *text)
-{
-    respond_text(req, status, "text/plain; charset=utf-8", text, strlen(text));
-}
-
-static void respond_built(struct http_request *req, const char *type, int failed, const struct strbuf *text)
-{
-    if (failed) {
-        respond_plain(req, 500, "too large\n");
-    } else {
-        respond_text(req, 200, type, text->buf, text->len);
-    }
-}
-
-static void serve_admin(void *arg, struct http_request *req)
-{
-    const struct program *program = arg;
-    const char *path = http_request_raw_path(req), *method = http_request_method(req);
-    CLEANUP_STRBUF struct strbuf text;
-    strbuf_init(&text, STATZ_MAX_BYTES);
-    if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
-        respond_plain(req, 405, "GET only\n");
-    } else if (strcmp(path, "/livez") == 0) {
-        respond_plain(req, 200, "ok\n");
-    } else if (strcmp(path, "/readyz") == 0) {
-        bool ready = gateway_ready(program->gateway);
-        respond_plain(req, ready ? 200 : 503, ready ? "ok\n" : "not ready\n");
-    } else if (strcmp(path, "/metrics") == 0) {
-        int failed = metrics_render(program->metrics, &text);
-        respond_built(req, "text/plain; version=0.0.4; charset=utf-8", failed, &text);
-    } else if (strcmp(path, "/statz") == 0) {
-        int failed = gateway_statz(program->gateway, &text);
-        respond_built(req, "application/json", failed, &text);
-    } else {
-        respond_plain(req, 404, "/livez /readyz /metrics /statz\n");
-    }
-}
-
-static int start_admin(struct program *program, struct err *err)
-{
-    struct http_server_settings settings = {
-        .listen = program->options.admin_listen,
-        .threads = ADMIN_THREADS,
-        .max_body_bytes = ADMIN_BODY_MAX_BYTES,
-        .header_timeout_ms = ADMIN_TIMEOUT_MS,
-        .keep_alive_timeout_ms = ADMIN_KEEP_ALIVE_MS,
-        .close_when_busy = true,
-        .handler = serve_admin,
-        .handler_arg = program,
-    };
-    return http_server_start(&settings, &program->admin, err);
-}
 
 /* ---- start ---- */
 
@@ -334,12 +265,14 @@ static int start(struct program *program, struct err *err)
     }
     kube_waker_start(program->waker, program->gateway);
     start_catalog(program);
-    if (start_announce(program, err) < 0 || start_admin(program, err) < 0) {
+    if (start_announce(program, err) < 0 ||
+        gateway_admin_start(program->options.admin_listen, program->gateway, program->metrics,
+                            &program->admin, err) < 0) {
         return -1;
     }
     log_info("listening: public %d, internal %d, admin %d, announcements %d",
              gateway_public_port(program->gateway), gateway_internal_port(program->gateway),
-             http_server_port(program->admin), announce_port(program->announce));
+             gateway_admin_port(program->admin), announce_port(program->announce));
     return 0;
 }
 
@@ -360,7 +293,7 @@ static void stop_all(struct program *program)
         kube_node_ranges_stop(program->ranges);
         kube_catalog_join(program->catalog);
     }
-    http_server_stop(program->admin);
+    gateway_admin_stop(program->admin);
     kube_catalog_free(program->catalog);
     kube_node_ranges_free(program->ranges);
     gateway_free(program->gateway);

@@ -1,5 +1,6 @@
 #include "operator/gateway/gateway_metrics.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -66,6 +67,7 @@ struct function_metrics {
     struct gateway_metrics *metrics;
     char *namespace, *name;
     _Atomic(struct metric *) duration, held;
+    atomic_llong cold_us; /* of the last cold start */
     struct code_metric codes[FUNCTION_METRIC_CODES];
 };
 
@@ -147,4 +149,19 @@ void function_metrics_held(struct function_metrics *function, int change)
 {
     const char *labels[] = {function->namespace, function->name};
     metric_add(cached(&function->held, function->metrics->held, labels), change);
+}
+
+void function_metrics_cold(struct function_metrics *function, int64_t duration_us)
+{
+    atomic_store_explicit(&function->cold_us, duration_us, memory_order_relaxed);
+}
+
+void function_metrics_figures(struct function_metrics *function, double *ret_requests, double *ret_p50_s,
+                              double *ret_p99_s, int64_t *ret_cold_us)
+{
+    struct metric *duration = atomic_load_explicit(&function->duration, memory_order_acquire);
+    *ret_requests = duration ? metric_value(duration) : 0;
+    *ret_p50_s = duration ? metric_quantile(duration, 0.5) : NAN;
+    *ret_p99_s = duration ? metric_quantile(duration, 0.99) : NAN;
+    *ret_cold_us = atomic_load_explicit(&function->cold_us, memory_order_relaxed);
 }

@@ -34,5 +34,10 @@ void function_metrics_free(struct function_metrics *function);
 /* A request ended: status 499 means the client went first. */
 void function_metrics_count(struct function_metrics *function, int status, int64_t duration_us);
 void function_metrics_held(struct function_metrics *function, int change);
+/* A request that came while nothing could serve got its answer's head. */
+void function_metrics_cold(struct function_metrics *function, int64_t duration_us);
+/* What was counted so far; *ret_p50_s and *ret_p99_s are NaN before the first request, *ret_cold_us is 0 before the first cold start. */
+void function_metrics_figures(struct function_metrics *function, double *ret_requests, double *ret_p50_s,
+                              double *ret_p99_s, int64_t *ret_cold_us);
 
 #endif

@@ -197,6 +197,22 @@ bool registry_pod_goodbye(struct registry *registry, const char *uid, struct pod
     return pod != NULL;
 }
 
+struct function_state *registry_function(struct registry *registry, const char *namespace, const char *name,
+                                         int *ret_in_flight, int *ret_waiting)
+{
+    pthread_mutex_lock(&registry->mu);
+    struct function_state *function = find_function(registry, namespace, name);
+    if (function) {
+        function_state_ref(function);
+        pthread_mutex_lock(&function->mu);
+        *ret_in_flight = function->in_flight;
+        *ret_waiting = function->waiting;
+        pthread_mutex_unlock(&function->mu);
+    }
+    pthread_mutex_unlock(&registry->mu);
+    return function;
+}
+
 /* ---- routes ---- */
 
 uint64_t registry_version(const struct registry *registry)

@@ -39,6 +39,10 @@ bool registry_pod_announced(struct registry *registry, const char *uid, const st
 bool registry_pod_goodbye(struct registry *registry, const char *uid, struct pod **ret_pod);
 void registry_set_gateways(struct registry *registry, int gateways);
 
+/* A reference, and what is in flight and waiting at this moment; NULL: unknown. */
+struct function_state *registry_function(struct registry *registry, const char *namespace, const char *name,
+                                         int *ret_in_flight, int *ret_waiting);
+
 uint64_t registry_version(const struct registry *registry);
 /* A reference on the current table. */
 struct route_table *registry_routes(struct registry *registry, uint64_t *ret_version);

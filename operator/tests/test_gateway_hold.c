@@ -58,6 +58,14 @@ static void test_server_timing_names_the_phases(void **state)
     test_answer_release(&answer);
     test_client_close(&client);
     test_gateway_wait_metric(&world.test, "cicada_gateway_cold_start_seconds_count{phase=\"start\"}", 1);
+    /* The same for people. */
+    test_gateway_wait_metric(&world.test, "cicada_gateway_request_duration_seconds_count", 1);
+    struct gateway_function_figures figures;
+    assert_true(gateway_function_figures(world.test.gateway, "shop", "f", &figures));
+    assert_int_equal(figures.requests, 1);
+    assert_true(figures.cold_ms >= 84 && figures.p50_ms > 50 && figures.p99_ms >= figures.p50_ms);
+    assert_int_equal(figures.in_flight + figures.waiting, 0);
+    assert_false(gateway_function_figures(world.test.gateway, "shop", "nobody", &figures));
     /* In line behind another: no cold start. */
     struct test_client first, second;
     test_client_open(&first, world.test.port);

@@ -16,6 +16,8 @@ static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
 static _Atomic enum log_level current_level = LOG_INFO;
 static const char *current_component;
+static log_sink *current_sink;
+static void *current_sink_arg;
 
 /* Longer names are cut: the scope is for people who search the log. */
 static _Thread_local char scope_object[256];
@@ -36,6 +38,17 @@ bool log_level_parse(const char *text, enum log_level *ret_level)
         }
     }
     return false;
+}
+
+const char *log_level_name(enum log_level level)
+{
+    return level_names[level];
+}
+
+void log_set_sink(log_sink *sink, void *arg)
+{
+    current_sink = sink;
+    current_sink_arg = arg;
 }
 
 bool log_enabled(enum log_level level)
@@ -134,6 +147,12 @@ void log_write(enum log_level level, const char *format, ...)
     size_t message_len = len < 0 ? 0 : (size_t)len;
     if (message_len >= sizeof(message)) {
         message_len = utf8_cut_len(message, sizeof(message) - 1);
+    }
+    if (current_sink) {
+        message[message_len] = '\0';
+        current_sink(current_sink_arg, level, scope_object, message);
+        errno = saved_errno;
+        return;
     }
     write_line(level, /* members= */ NULL, message, message_len);
     errno = saved_errno;

@@ -26,6 +26,12 @@ bool log_level_parse(const char *text, enum log_level *ret_level); /* debug, inf
 bool log_enabled(enum log_level level);
 void log_set_component(const char *component); /* borrowed; before threads start */
 
+/* For programs that people watch: lines go there instead of standard error. The strings are borrowed for the call; object may be
+ * empty. Called from any thread that logs; it must not log. Before threads start; NULL: standard error again. */
+typedef void log_sink(void *arg, enum log_level level, const char *object, const char *message);
+void log_set_sink(log_sink *sink, void *arg);
+const char *log_level_name(enum log_level level);
+
 /* What the calling thread is working on; NULL leaves a part out. Both are copied. */
 void log_scope_set(const char *object, const char *request_id);
 void log_scope_set_trace(const char *trace_id); /* until the scope is set anew or cleared */

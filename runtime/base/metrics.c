@@ -309,6 +309,22 @@ double metric_value(struct metric *metric)
     return (double)count;
 }
 
+double metric_quantile(struct metric *metric, double share)
+{
+    const struct metric_family *family = metric->family;
+    assert(family->type == METRIC_HISTOGRAM);
+    double rank = metric_value(metric) * share, below = 0;
+    for (size_t i = 0; i < family->bound_count; i++) {
+        double count = (double)atomic_load_explicit(&metric->bucket_counts[i], memory_order_relaxed);
+        if (count > 0 && below + count >= rank) {
+            double low = i > 0 ? family->bounds[i - 1] : 0;
+            return low + (family->bounds[i] - low) * fmax(rank - below, 0) / count;
+        }
+        below += count;
+    }
+    return rank > 0 ? family->bounds[family->bound_count - 1] : NAN;
+}
+
 static void append_number(struct strbuf *out, double value)
 {
     char digits[FORMAT_DOUBLE_SIZE];

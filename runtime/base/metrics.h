@@ -46,6 +46,9 @@ void metric_add(struct metric *metric, double value);     /* counter (>= 0) or g
 void metric_set(struct metric *metric, double value);     /* gauge */
 void metric_observe(struct metric *metric, double value); /* histogram */
 double metric_value(struct metric *metric);               /* counter or gauge; histogram: count */
+/* The value below which that share (0 to 1) of a histogram's observations lies, even within its bucket (as Prometheus'
+ * histogram_quantile()); the highest bound if it lies above that. NaN: there are no observations. */
+double metric_quantile(struct metric *metric, double share);
 
 int metrics_render(struct metrics *metrics, struct strbuf *out); /* -1: above the buffer's cap */
 

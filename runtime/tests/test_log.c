@@ -245,6 +245,38 @@ static void scopes_belong_to_threads(void **state)
     assert_int_equal(count, 800);
 }
 
+struct heard {
+    enum log_level level;
+    char object[64], message[64];
+    int lines;
+};
+
+static void hear(void *arg, enum log_level level, const char *object, const char *message)
+{
+    struct heard *heard = arg;
+    heard->level = level;
+    snprintf(heard->object, sizeof heard->object, "%s", object);
+    snprintf(heard->message, sizeof heard->message, "%s", message);
+    heard->lines++;
+}
+
+static void a_sink_gets_what_people_read(void **state)
+{
+    (void)state;
+    struct heard heard = {.lines = 0};
+    log_set_sink(hear, &heard);
+    log_scope_set("shop/orders", NULL);
+    log_warn("%d left", 3);
+    log_debug("not at this level");
+    log_scope_clear();
+    log_set_sink(NULL, NULL);
+    assert_int_equal(heard.lines, 1);
+    assert_int_equal(heard.level, LOG_WARN);
+    assert_string_equal(log_level_name(heard.level), "warn");
+    assert_string_equal(heard.object, "shop/orders");
+    assert_string_equal(heard.message, "3 left");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -257,6 +289,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(lines_have_members, capture, release),
         cmocka_unit_test_setup_teardown(members_are_bounded, capture, release),
         cmocka_unit_test_setup_teardown(scopes_belong_to_threads, capture, release),
+        cmocka_unit_test(a_sink_gets_what_people_read),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -217,11 +217,32 @@ static void no_update_is_lost(void **state)
     metrics_free(shared.metrics);
 }
 
+static void quantiles_lie_within_their_bucket(void **state)
+{
+    (void)state;
+    struct metrics *metrics = metrics_new();
+    static const double bounds[] = {1, 2, 4};
+    struct metric *metric = metric_family_get(
+        metrics_histogram(metrics, "cicada_wait_seconds", "Time.", NULL, bounds, ARRAY_SIZE(bounds)), NULL);
+    assert_true(isnan(metric_quantile(metric, 0.5)));
+    for (int i = 0; i < 10; i++) {
+        metric_observe(metric, i < 5 ? 0.5 : 3);
+    }
+    assert_true(metric_quantile(metric, 0.5) == 1);
+    assert_true(metric_quantile(metric, 0.25) == 0.5);
+    assert_true(metric_quantile(metric, 0.9) == 3.6);
+    assert_true(metric_quantile(metric, 1) == 4);
+    metric_observe(metric, 100);
+    assert_true(metric_quantile(metric, 1) == 4); /* beyond the last bound nothing is known */
+    metrics_free(metrics);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(renders_counters_and_gauges),
         cmocka_unit_test(renders_histograms),
+        cmocka_unit_test(quantiles_lie_within_their_bucket),
         cmocka_unit_test(shows_values_that_are_not_finite),
         cmocka_unit_test(removes_by_label_prefix),
         cmocka_unit_test(a_name_is_registered_once),
