@@ -19,14 +19,9 @@ def two_ready(component):
 
 
 def pid_of(pod_name):
-    """The process of a pod on this machine."""
-    for process in pathlib.Path('/proc').iterdir():
-        try:
-            if process.name.isdigit() and f'POD_NAME={pod_name}'.encode() in (process / 'environ').read_bytes().split(b'\0'):
-                return int(process.name)
-        except OSError:
-            continue
-    raise harness.Failure(f'no process of {pod_name} on this machine')
+    pid = harness.pod_process(pod_name)
+    expect(pid, f'no process of {pod_name} on this machine')
+    return pid
 
 
 def test_operator_hangs_the_standby_leads():

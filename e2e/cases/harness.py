@@ -55,12 +55,17 @@ def apply(manifest, namespace=None, check=True):
 
 
 def until(what, seconds, probe, interval=0.1):
-    """Waits until probe() is truthy and returns that; Failure with the last value after `seconds`."""
+    """Waits until probe() is truthy and returns that; Failure with the last value after `seconds`. What can't be reached yet counts
+    as not yet."""
     end, last = time.monotonic() + seconds, None
     while time.monotonic() < end:
-        last = probe()
-        if last:
-            return last
+        try:
+            last = probe()
+        except (OSError, http.client.HTTPException) as error:
+            last = error
+        else:
+            if last:
+                return last
         time.sleep(interval)
     raise Failure(f'{what}: not within {seconds} s (last: {last!r})')
 
@@ -147,6 +152,17 @@ def function_pods(name, namespace=SHOP):
 def component_pods(component):
     return [p for p in pods(f'app.kubernetes.io/name=cicada,app.kubernetes.io/component={component}', SYSTEM)
             if not p['metadata'].get('deletionTimestamp')]
+
+
+def pod_process(pod_name):
+    """The process of a pod on this machine, or None."""
+    for process in pathlib.Path('/proc').iterdir():
+        try:
+            if process.name.isdigit() and f'POD_NAME={pod_name}'.encode() in (process / 'environ').read_bytes().split(b'\0'):
+                return int(process.name)
+        except OSError:
+            continue
+    return None
 
 
 def pod_is_ready(pod):
@@ -366,7 +382,7 @@ def diagnose(title):
     """What a person would look at, into build/e2e/<case>.txt."""
     BUILD.mkdir(parents=True, exist_ok=True)
     commands = [['get', 'fn,deploy,rs,pods,svc,ing', '-A', '-o', 'wide'], ['describe', 'fn', '-A'],
-                ['get', 'events', '-A', '--sort-by=.lastTimestamp'],
+                ['get', 'events', '-A', '--sort-by=.lastTimestamp'], ['get', 'pods', '-n', SYSTEM, '-o', 'yaml'],
                 ['logs', '-n', SYSTEM, '-l', 'app.kubernetes.io/component=operator', '--tail=200', '--prefix'],
                 ['logs', '-n', SYSTEM, '-l', 'app.kubernetes.io/component=gateway', '--tail=200', '--prefix'],
                 ['logs', '-n', SHOP, '-l', 'app.kubernetes.io/managed-by=cicada', '--tail=50', '--prefix']]
