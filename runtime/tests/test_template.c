@@ -66,7 +66,7 @@ static void test_template(void **state)
 
     (void)state;
     shell_expect("cp -r $CICADA_TEST_ROOT/functions/template $DIR/hello", "");
-    shell_expect("cd $DIR/hello && env -u MAKEFLAGS -u MODE make test SDK=$(" PKG_CONFIG
+    shell_expect("cd $DIR/hello && env -u MAKEFLAGS -u MODE make unit SDK=$(" PKG_CONFIG
                  "--cflags cicada-function | sed 's/^-I//; s/ *$//') 2>&1",
                  "all passed");
     shell_expect("cd $DIR/hello && env -u MAKEFLAGS -u MODE make OUT=$CICADA_TEST_BUILD/template-functions "
