@@ -158,16 +158,19 @@ testing_run_under_cicada() {
     testing_folder=$(mktemp -d) || exit
     chmod 711 "$testing_folder" # as root the database runs as another user, who passes through
     trap 'rm -rf "$testing_folder"' EXIT
+    unset DATABASE_URL # of the caller: the database is one to throw away
     # In the background: a shell handles no signal while it waits for a program in the foreground.
-    CICADA_TEST_SCRIPT=./$(basename "$0") cicada-local --state-dir "$testing_folder/state" --listen 127.0.0.1:0 \
-        --exec 'exec "$CICADA_TEST_SCRIPT"' "$@" 2>"$testing_folder/log" &
+    # The script's files are within ours: they go even if it is killed.
+    CICADA_TEST_SCRIPT=./$(basename "$0") CICADA_TEST_FOLDER=$testing_folder \
+        cicada-local --state-dir "$testing_folder/state" --listen 127.0.0.1:0 \
+        --exec 'TMPDIR=$CICADA_TEST_FOLDER exec "$CICADA_TEST_SCRIPT"' "$@" 2>"$testing_folder/log" &
     testing_local=$!
     trap 'kill "$testing_local" && wait "$testing_local"; exit 130' INT TERM
     if wait "$testing_local"; then
         exit 0
     fi
-    echo "the log's last lines:"
-    tail -n 20 "$testing_folder/log"
+    echo "the server's log (without level info):"
+    grep -v '"level":"info"' "$testing_folder/log" | tail -n 30
     exit 1
 }
 

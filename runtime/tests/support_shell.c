@@ -12,6 +12,8 @@
 
 #include "runtime/base/mem.h"
 
+#define TAIL_BYTES 700 /* cmocka shows a message of 1024 */
+
 char *shell_output(const char *command, int *ret_exit_code)
 {
     char text[65536];
@@ -28,11 +30,18 @@ char *shell_output(const char *command, int *ret_exit_code)
     return xstrdup(text);
 }
 
+const char *shell_tail(const char *output)
+{
+    size_t len = strlen(output);
+
+    return len <= TAIL_BYTES ? output : output + len - TAIL_BYTES;
+}
+
 void shell_expect(const char *command, const char *text)
 {
     int exit_code;
     CLEANUP_FREE char *output = shell_output(command, &exit_code);
 
     if (exit_code != 0 || strstr(output, text) == NULL)
-        fail_msg("%s: exit %d, expected <%s>: %s", command, exit_code, text, output);
+        fail_msg("%s: exit %d, expected <%s>; its end: %s", command, exit_code, text, shell_tail(output));
 }

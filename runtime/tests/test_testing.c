@@ -24,19 +24,22 @@ static int set_up(void **state)
         .spec = "{\"sql\":\"SELECT :a::jsonb AS a, :_headers->>'content-type' AS type, :_headers->>'x-test' "
                 "AS test\","
                 "\"database\":{},\"http\":{\"successStatus\":201}}"};
+    char directory[] = "/tmp/cicada-testing-test.XXXXXX";
     CLEANUP_FREE char *url = NULL;
 
     runtime_process_start(process, &settings, /* serving= */ true);
     url = xasprintf("http://127.0.0.1:%d", process->port);
     assert_int_equal(setenv("CICADA_URL", url, 1), 0);
     assert_int_equal(setenv("DATABASE_URL", settings.database_url, 1), 0);
-    assert_int_equal(setenv("TMPDIR", process->directory, 1), 0);
+    assert_non_null(mkdtemp(directory));
+    assert_int_equal(setenv("TMPDIR", directory, 1), 0);
     *state = process;
     return 0;
 }
 
 static int tear_down(void **state)
 {
+    shell_expect("rm -rf \"$TMPDIR\"", "");
     runtime_process_release(*state);
     free(*state);
     return 0;
@@ -60,10 +63,10 @@ static void expect_script(const char *script, int exit_code, const char *const t
     CLEANUP_FREE char *output = run_script(script, &found_code);
 
     if (found_code != exit_code)
-        fail_msg("exit %d, expected %d: %s", found_code, exit_code, output);
+        fail_msg("exit %d, expected %d; its end: %s", found_code, exit_code, shell_tail(output));
     for (size_t i = 0; texts[i] != NULL; i++) {
         if (strstr(output, texts[i]) == NULL)
-            fail_msg("expected <%s>: %s", texts[i], output);
+            fail_msg("expected <%s>; its end: %s", texts[i], shell_tail(output));
     }
 }
 
@@ -169,7 +172,7 @@ static void test_a_server_of_its_own(void **state)
 {
     static const char fake[] = "unset CICADA_URL; mkdir -p bin; cat >bin/cicada-local <<'EOF'\n"
                                "#!/bin/sh\n"
-                               "echo \"args $*\" >&2\n"
+                               "echo \"${DATABASE_URL-no} database, args $*\" >&2\n"
                                "mkdir \"$2\"\n"
                                "exit ${FAKE_STATUS:-7}\n"
                                "EOF\n"
@@ -184,12 +187,11 @@ static void test_a_server_of_its_own(void **state)
     (void)state;
     assert_int_equal(exit_code, 0);
     assert_string_equal(output, "");
-    expect_script(
-        failing, 1,
-        (const char *const[]){
-            "the log's last lines:\nargs --state-dir ",
-            "/state --listen 127.0.0.1:0 --exec exec \"$CICADA_TEST_SCRIPT\" --init-sql a b.sql manifests\n",
-            NULL});
+    expect_script(failing, 1,
+                  (const char *const[]){"(without level info):\nno database, args --state-dir ",
+                                        "/state --listen 127.0.0.1:0 --exec TMPDIR=$CICADA_TEST_FOLDER exec "
+                                        "\"$CICADA_TEST_SCRIPT\" --init-sql a b.sql manifests\n",
+                                        NULL});
 }
 
 int main(void)
