@@ -123,7 +123,7 @@ header() {
         awk -v name="$1" 'index(tolower($0), tolower(name) ":") == 1 { sub(/^[^:]*: */, ""); print }'
 }
 
-# expect_body TEXT: the whole body, line ends at its end aside.
+# expect_body TEXT: the whole body, newlines at its end aside.
 expect_body() {
     expect_equal "$1" "$BODY" "$testing_request: body"
 }
