@@ -200,11 +200,12 @@ format: ## clang-format over all C files
 
 PREFIX ?= /usr/local
 .PHONY: install
-install: all ## programs, SDK header and pkg-config file under PREFIX
+install: all ## programs, SDK headers, pkg-config file, schema and testing.sh under PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include/cicada $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	install -m 755 $(programs) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(wildcard runtime/sdk/cicada/*.h) $(DESTDIR)$(PREFIX)/include/cicada
 	install -D -m 644 runtime/schema/cicada.sql $(DESTDIR)$(PREFIX)/share/cicada/cicada.sql
+	install -m 644 functions/testing.sh $(DESTDIR)$(PREFIX)/share/cicada
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' runtime/sdk/cicada-function.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/cicada-function.pc
 
 .PHONY: clean help

@@ -124,6 +124,20 @@ def test_a_payment_settles_an_order():
     expect(pay('perhaps').status in (400, 422), 'unknown payment status')
 
 
+def test_a_repeated_checkout_orders_once():
+    """The key is new with each run; the cluster and its database may not be."""
+    body = {'user_id': 1, 'items': [{'product_id': 1, 'quantity': 1}, {'product_id': 2, 'quantity': 6}]}
+    count = lambda: int(harness.database.shop('SELECT count(*) FROM orders'))
+    before = count()
+    key = {'Idempotency-Key': f'"checkout-{time.time_ns()}"'}
+    answers = [http_call('POST', '/checkouts', body, headers=key) for _ in range(2)]
+    expect([a.status for a in answers] == [201, 201], [(a.status, a.body) for a in answers])
+    expect([o['product_id'] for o in answers[0].json] == [1, 2] and answers[1].body == answers[0].body, [a.body for a in answers])
+    expect([a.headers.get('idempotency-replayed') for a in answers] == [None, 'true'], [a.headers for a in answers])
+    expect(count() - before == 2, f'{count() - before} orders for two items asked for twice')
+    expect(http_call('POST', '/checkouts', body).status == 400, 'no key')
+
+
 def test_idle_goes_to_zero_and_wakes_again():
     for _ in range(2):
         expect(order().status == 201, 'no order')

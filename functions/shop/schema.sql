@@ -36,3 +36,40 @@ COMMENT ON COLUMN public.orders.settled_at IS 'When the payment arrived or faile
 CREATE INDEX IF NOT EXISTS orders_user_id_idx ON public.orders (user_id, created_at);
 CREATE INDEX IF NOT EXISTS orders_product_id_idx ON public.orders (product_id);
 CREATE INDEX IF NOT EXISTS orders_pending_idx ON public.orders (created_at) WHERE status = 'pending';
+
+CREATE OR REPLACE FUNCTION public.checkout(buyer bigint, items jsonb) RETURNS SETOF public.orders
+LANGUAGE plpgsql AS $$
+DECLARE
+    item record;
+BEGIN
+    IF NOT EXISTS (SELECT FROM public.users WHERE id = buyer) THEN
+        RAISE 'there is no user %', buyer USING ERRCODE = 'PT404';
+    END IF;
+    FOR item IN
+        SELECT i.product_id, i.quantity, p.name, p.price_cents
+        FROM jsonb_to_recordset(items) AS i (product_id bigint, quantity integer)
+        LEFT JOIN public.products p ON p.id = i.product_id
+        ORDER BY i.product_id -- two checkouts take the products' locks in the same order: no deadlock
+    LOOP
+        IF item.name IS NULL THEN
+            RAISE 'there is no product %', item.product_id USING ERRCODE = 'PT404';
+        ELSIF item.quantity IS NULL OR item.quantity < 1 THEN
+            RAISE 'quantity must be a positive integer' USING ERRCODE = 'PT422';
+        END IF;
+        UPDATE public.products SET stock = stock - item.quantity
+        WHERE id = item.product_id AND stock >= item.quantity;
+        IF NOT FOUND THEN
+            RAISE 'too little is left of %', item.name USING ERRCODE = 'PT409';
+        END IF;
+        RETURN QUERY
+            INSERT INTO public.orders (user_id, product_id, quantity, total)
+            VALUES (buyer, item.product_id, item.quantity, item.quantity * item.price_cents / 100.0)
+            RETURNING *;
+    END LOOP;
+    IF NOT FOUND THEN
+        RAISE 'items is empty' USING ERRCODE = 'PT422';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION public.checkout IS
+    'An order for each item, or none at all. What it raises is for callers: the SQLSTATE PTnnn is the HTTP status, the message the detail.';

@@ -43,7 +43,7 @@ static int setup(void **state)
         .env = {"CICADA_FUNCTION_NAME=create-order", "CICADA_FUNCTION_NAMESPACE=shop"},
     };
 
-    free(database_value("DROP TABLE IF EXISTS public.orders, public.products, public.users"));
+    free(database_value("DROP TABLE IF EXISTS public.orders, public.products, public.users CASCADE"));
     run_file("schema.sql");
     run_file("schema.sql"); /* twice: it changes nothing the second time */
     run_file("seed.sql");
@@ -61,7 +61,7 @@ static int teardown(void **state)
 
     runtime_process_release(&shop->orders);
     runtime_process_release(&shop->payments);
-    free(database_value("DROP TABLE IF EXISTS public.orders, public.products, public.users"));
+    free(database_value("DROP TABLE IF EXISTS public.orders, public.products, public.users CASCADE"));
     free(shop);
     return 0;
 }

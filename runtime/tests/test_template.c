@@ -3,7 +3,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,30 +10,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/tests/support_runtime.h"
-
-/* As a shell runs it, with the folders of this test in its environment; what it prints. The caller frees it. */
-static char *shell(const char *command, int *ret_status)
-{
-    char text[65536];
-    size_t len = 0, got;
-    FILE *pipe = popen(command, "r");
-
-    assert_non_null(pipe);
-    while ((got = fread(text + len, 1, sizeof(text) - 1 - len, pipe)) > 0)
-        len += got;
-    text[len] = '\0';
-    *ret_status = pclose(pipe);
-    return xstrdup(text);
-}
-
-static void expect_shell(const char *command, const char *text)
-{
-    int status;
-    CLEANUP_FREE char *output = shell(command, &status);
-
-    if (status != 0 || strstr(output, text) == NULL)
-        fail_msg("%s: %d, expected <%s>: %s", command, status, text, output);
-}
+#include "runtime/tests/support_shell.h"
 
 static int set_up(void **state)
 {
@@ -45,7 +21,7 @@ static int set_up(void **state)
     assert_int_equal(setenv("DIR", directory, 1), 0);
     assert_int_equal(setenv("MODE", strrchr(build, '/') + 1, 1), 0);
     *state = directory;
-    expect_shell("cd $CICADA_TEST_ROOT && env -u MAKEFLAGS make -s MODE=$MODE install DESTDIR=$DIR/root "
+    shell_expect("cd $CICADA_TEST_ROOT && env -u MAKEFLAGS make -s MODE=$MODE install DESTDIR=$DIR/root "
                  "PREFIX=/opt/cicada 2>&1",
                  "");
     assert_int_equal(setenv("PKG_CONFIG_PATH", "", 1), 0);
@@ -54,7 +30,7 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    expect_shell("rm -rf $DIR $CICADA_TEST_BUILD/template-functions", "");
+    shell_expect("rm -rf $DIR $CICADA_TEST_BUILD/template-functions", "");
     free(*state);
     return 0;
 }
@@ -66,13 +42,16 @@ static void test_install(void **state)
 {
     CLEANUP_FREE char *flags = xasprintf("-I%s/root/opt/cicada/include", (const char *)*state);
 
-    expect_shell("ls $DIR/root/opt/cicada/bin", "cicada-runtime");
-    expect_shell("ls $DIR/root/opt/cicada/include/cicada", "function.h\nfunction_test.h\n");
-    expect_shell(PKG_CONFIG "--cflags cicada-function", flags);
-    expect_shell("cd $CICADA_TEST_ROOT && test \"$(" PKG_CONFIG
+    shell_expect("ls $DIR/root/opt/cicada/bin", "cicada-runtime");
+    shell_expect("ls $DIR/root/opt/cicada/include/cicada", "function.h\nfunction_test.h\n");
+    shell_expect(PKG_CONFIG "--cflags cicada-function", flags);
+    shell_expect("test -f $DIR/root$(" PKG_CONFIG
+                 "--variable=testing cicada-function | sed \"s|^$DIR/root||\") && echo there",
+                 "there");
+    shell_expect("cd $CICADA_TEST_ROOT && test \"$(" PKG_CONFIG
                  "--modversion cicada-function)\" = \"$(cat VERSION)\" && echo same",
                  "same");
-    expect_shell("cat $DIR/root/opt/cicada/lib/pkgconfig/cicada-function.pc",
+    shell_expect("cat $DIR/root/opt/cicada/lib/pkgconfig/cicada-function.pc",
                  "prefix=/opt/cicada\n"); /* not DESTDIR */
 }
 
@@ -86,17 +65,17 @@ static void test_template(void **state)
         .spec = "{\"handler\":\"hello.so:hello\",\"database\":{},\"http\":{\"pathTemplate\":\"/{name}\"}}"};
 
     (void)state;
-    expect_shell("cp -r $CICADA_TEST_ROOT/functions/template $DIR/hello", "");
-    expect_shell("cd $DIR/hello && env -u MAKEFLAGS -u MODE make test SDK=$(" PKG_CONFIG
+    shell_expect("cp -r $CICADA_TEST_ROOT/functions/template $DIR/hello", "");
+    shell_expect("cd $DIR/hello && env -u MAKEFLAGS -u MODE make unit SDK=$(" PKG_CONFIG
                  "--cflags cicada-function | sed 's/^-I//; s/ *$//') 2>&1",
                  "all passed");
-    expect_shell("cd $DIR/hello && env -u MAKEFLAGS -u MODE make OUT=$CICADA_TEST_BUILD/template-functions "
+    shell_expect("cd $DIR/hello && env -u MAKEFLAGS -u MODE make OUT=$CICADA_TEST_BUILD/template-functions "
                  "SDK=$DIR/root/opt/cicada/include 2>&1",
                  "hello.so");
-    expect_shell("nm -D $CICADA_TEST_BUILD/template-functions/hello.so | grep -c 'U cicada' | grep -x 0",
+    shell_expect("nm -D $CICADA_TEST_BUILD/template-functions/hello.so | grep -c 'U cicada' | grep -x 0",
                  "0");
     free(database_value("DROP TABLE IF EXISTS public.visits"));
-    expect_shell("psql -q -v ON_ERROR_STOP=1 \"$TEST_DATABASE_URL\" -f $DIR/hello/schema.sql 2>&1; echo done",
+    shell_expect("psql -q -v ON_ERROR_STOP=1 \"$TEST_DATABASE_URL\" -f $DIR/hello/schema.sql 2>&1; echo done",
                  "done");
     runtime_process_start(&process, &settings, /* serving= */ true);
     http_expect(process.port, "POST", "/Ada", NULL, 200,
