@@ -57,7 +57,7 @@ LIBS_OPERATOR := $(LIBS_RUNTIME) -lcurl -lhttp_parser
 LIBS_TEST     := -lcmocka $(LIBS_OPERATOR) -lpq
 
 RUNTIME_DIRS  := runtime/base runtime/http runtime/postgres runtime/schema runtime/sql runtime/host
-OPERATOR_DIRS := operator/kube operator/cache operator/queue operator/controller operator/function operator/autoscaler operator/gateway
+OPERATOR_DIRS := operator/kube operator/cache operator/queue operator/controller operator/function operator/autoscaler operator/gateway operator/local
 
 runtime_src  := $(foreach d,$(RUNTIME_DIRS),$(filter-out %_main.c,$(wildcard $(d)/*.c)))
 operator_src := $(foreach d,$(OPERATOR_DIRS),$(filter-out %_main.c,$(wildcard $(d)/*.c)))
@@ -92,6 +92,8 @@ $(B)/obj/%.o: %.c $(flags)
 
 # The schema's SQL is part of the program.
 $(B)/obj/runtime/schema/schema_sql.o: runtime/schema/cicada.sql
+# So is the resource's definition.
+$(B)/obj/operator/function/function_crd.o: crds/cicada.dev_functions.yaml
 
 $(lib_runtime): $(call obj,$(runtime_src))
 $(lib_operator): $(call obj,$(operator_src))

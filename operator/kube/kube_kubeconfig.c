@@ -1,7 +1,7 @@
 /* kube_kubeconfig.c - the current context of a kubeconfig file as a kube_client_config. What we cannot do as asked (plug-ins that
  * fetch credentials, unverified TLS, proxies) is refused by name, never skipped. */
-#include "operator/kube/base64.h"
 #include "operator/kube/kube_client_config.h"
+#include "runtime/base/base64.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "operator/kube/base64.h"
+#include "runtime/base/base64.h"
 #include "runtime/base/mem.h"
 
 #define CLEANUP_CONFIG CLEANUP(kube_client_config_free_p)

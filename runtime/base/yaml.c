@@ -7,6 +7,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
+#include "runtime/base/yaml_plain.h"
 
 #define YAML_TAG_PREFIX "tag:yaml.org,2002:"
 
@@ -28,13 +29,17 @@ struct loader {
     yaml_parser_t parser;
     struct frame frames[JSON_DEPTH_MAX];
     int depth;
+    enum yaml_dialect dialect;
     cJSON *documents;
+    struct yaml_marks *marks; /* NULL: nobody asks */
+    struct yaml_mark where;   /* of the error */
     struct err *err;
 };
 
 static int fail_at(struct loader *loader, size_t line, size_t column, const char *what)
 {
-    return err_set(loader->err, ERR_INVALID, "line %zu column %zu: %s", line, column, what);
+    loader->where = (struct yaml_mark){.line = line, .column = column};
+    return err_set(loader->err, ERR_INVALID, "%s", what);
 }
 
 static int fail(struct loader *loader, const yaml_event_t *event, const char *what)
@@ -62,106 +67,30 @@ static cJSON *must(cJSON *item)
     return item;
 }
 
-static bool is_one_of(const char *text, const char *const *words, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (strcmp(text, words[i]) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool is_null(const char *text)
-{
-    static const char *const words[] = {"", "~", "null", "Null", "NULL"};
-    return is_one_of(text, words, ARRAY_SIZE(words));
-}
-
-static bool is_bool(const char *text, bool *ret_value)
-{
-    static const char *const yes[] = {"true", "True", "TRUE"}, *const no[] = {"false", "False", "FALSE"};
-    *ret_value = is_one_of(text, yes, ARRAY_SIZE(yes));
-    return *ret_value || is_one_of(text, no, ARRAY_SIZE(no));
-}
-
-static bool is_not_finite(const char *text)
-{
-    static const char *const words[] = {".inf", ".Inf", ".INF", ".nan", ".NaN", ".NAN"};
-    bool sign = *text == '+' || *text == '-';
-    return is_one_of(text + sign, words, sign ? 3 : ARRAY_SIZE(words));
-}
-
-/* 0o17 and 0x1F; no sign, as the core schema has it. */
-static bool is_radix_integer(const char *text, double *ret_value)
-{
-    bool octal = str_starts_with(text, "0o");
-    if (!octal && !str_starts_with(text, "0x")) {
-        return false;
-    }
-    const char *digits = text + 2;
-    size_t len = strspn(digits, octal ? "01234567" : "0123456789abcdefABCDEF");
-    if (len == 0 || digits[len] != '\0') {
-        return false;
-    }
-    *ret_value = 0;
-    for (; *digits; digits++) {
-        int digit = *digits <= '9' ? *digits - '0' : (*digits | 0x20) - 'a' + 10;
-        *ret_value = *ret_value * (octal ? 8 : 16) + digit;
-    }
-    return true;
-}
-
-/* [-+]? ( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )? */
-static bool is_decimal(const char *text, double *ret_value)
-{
-    static const char digits[] = "0123456789";
-    const char *at = text + (*text == '+' || *text == '-');
-    size_t whole = strspn(at, digits);
-    at += whole;
-    if (*at == '.') {
-        at++;
-        size_t fraction = strspn(at, digits);
-        at += fraction;
-        whole += fraction;
-    }
-    if (whole == 0) {
-        return false;
-    }
-    if (*at == 'e' || *at == 'E') {
-        at++;
-        at += *at == '+' || *at == '-';
-        size_t exponent = strspn(at, digits);
-        if (exponent == 0) {
-            return false;
-        }
-        at += exponent;
-    }
-    if (*at != '\0') {
-        return false;
-    }
-    *ret_value = strtod(text, NULL);
-    return true;
-}
-
-/* A plain scalar by the core schema of YAML 1.2. */
 static int resolve_plain(struct loader *loader, const yaml_event_t *event, const char *text, cJSON **ret_item)
 {
-    bool truth;
-    double number;
-    if (is_null(text)) {
+    double number = 0;
+    switch (yaml_plain_resolve(text, loader->dialect, &number)) {
+    case PLAIN_NULL:
         *ret_item = must(cJSON_CreateNull());
-    } else if (is_bool(text, &truth)) {
-        *ret_item = must(cJSON_CreateBool(truth));
-    } else if (is_radix_integer(text, &number) || is_decimal(text, &number)) {
+        break;
+    case PLAIN_FALSE:
+        *ret_item = must(cJSON_CreateFalse());
+        break;
+    case PLAIN_TRUE:
+        *ret_item = must(cJSON_CreateTrue());
+        break;
+    case PLAIN_NUMBER:
         if (!isfinite(number)) {
             return fail(loader, event, "the number is out of range");
         }
         *ret_item = must(cJSON_CreateNumber(number));
-    } else if (is_not_finite(text)) {
+        break;
+    case PLAIN_NOT_FINITE:
         return fail(loader, event, "infinity and NaN have no JSON form");
-    } else {
+    case PLAIN_STRING:
         *ret_item = must(cJSON_CreateString(text));
+        break;
     }
     return 0;
 }
@@ -212,14 +141,27 @@ static int check_collection_tag(struct loader *loader, const yaml_event_t *event
                : 0;
 }
 
-/* Puts a finished or just opened value where it belongs; takes ownership. */
-static void place_value(struct loader *loader, cJSON *item)
+static void mark(struct loader *loader, const cJSON *item, size_t line, size_t column)
 {
-    if (loader->depth == 0) {
+    if (loader->marks) {
+        yaml_marks_add(loader->marks, item, (struct yaml_mark){.line = line, .column = column});
+    }
+}
+
+/* Puts a finished or just opened value where it belongs; takes ownership. */
+static void place_value(struct loader *loader, const yaml_event_t *event, cJSON *item)
+{
+    struct frame *frame = loader->depth > 0 ? &loader->frames[loader->depth - 1] : NULL;
+    if (frame && frame->pending_key) {
+        const struct key *key = &frame->keys[frame->key_count - 1];
+        mark(loader, item, key->line, key->column);
+    } else {
+        mark(loader, item, event->start_mark.line + 1, event->start_mark.column + 1);
+    }
+    if (!frame) {
         cJSON_AddItemToArray(loader->documents, item);
         return;
     }
-    struct frame *frame = &loader->frames[loader->depth - 1];
     if (!frame->pending_key) {
         cJSON_AddItemToArray(frame->item, item);
         return;
@@ -241,6 +183,20 @@ static bool awaits_key(const struct loader *loader)
     return cJSON_IsObject(frame->item) && !frame->pending_key;
 }
 
+/* A name as kubectl makes it of a plain scalar that is no string: "on" is the name "true". The core dialect keeps the text. */
+static char *key_text(const struct loader *loader, const char *text, enum yaml_plain meaning, double number)
+{
+    if (loader->dialect == YAML_DIALECT_KUBECTL && (meaning == PLAIN_TRUE || meaning == PLAIN_FALSE)) {
+        return xstrdup(meaning == PLAIN_TRUE ? "true" : "false");
+    }
+    if (loader->dialect == YAML_DIALECT_KUBECTL && meaning == PLAIN_NUMBER && isfinite(number)) {
+        char formatted[FORMAT_DOUBLE_SIZE];
+        format_double(number, formatted);
+        return xstrdup(formatted);
+    }
+    return xstrdup(text);
+}
+
 static int take_key(struct loader *loader, const yaml_event_t *event, const char *text)
 {
     struct frame *frame = &loader->frames[loader->depth - 1];
@@ -248,7 +204,9 @@ static int take_key(struct loader *loader, const yaml_event_t *event, const char
     if (plain && strcmp(text, "<<") == 0) {
         return fail(loader, event, "merge keys are not supported");
     }
-    if (plain && is_null(text)) {
+    double number = 0;
+    enum yaml_plain meaning = plain ? yaml_plain_resolve(text, loader->dialect, &number) : PLAIN_STRING;
+    if (meaning == PLAIN_NULL) {
         return fail(loader, event, "a name is expected, not null");
     }
     if (event->data.scalar.tag && !tag_is((const char *)event->data.scalar.tag, "str")) {
@@ -260,7 +218,7 @@ static int take_key(struct loader *loader, const yaml_event_t *event, const char
     }
     frame->keys[frame->key_count++] =
         (struct key){.line = event->start_mark.line + 1, .column = event->start_mark.column + 1};
-    frame->pending_key = xstrdup(text);
+    frame->pending_key = key_text(loader, text, meaning, number);
     return 0;
 }
 
@@ -291,7 +249,7 @@ static int on_scalar(struct loader *loader, const yaml_event_t *event)
     } else if (resolve_plain(loader, event, text, &item) < 0) {
         return -1;
     }
-    place_value(loader, item);
+    place_value(loader, event, item);
     return 0;
 }
 
@@ -311,7 +269,7 @@ static int on_collection(struct loader *loader, const yaml_event_t *event, bool 
         return fail(loader, event, "nested too deeply");
     }
     cJSON *item = must(mapping ? cJSON_CreateObject() : cJSON_CreateArray());
-    place_value(loader, item);
+    place_value(loader, event, item);
     loader->frames[loader->depth++] = (struct frame){.item = item};
     return 0;
 }
@@ -378,29 +336,53 @@ static int load(struct loader *loader)
     return 0;
 }
 
-int yaml_documents_parse(const char *text, size_t len, cJSON **ret_documents, struct err *err)
+static int load_all(struct loader *loader, const char *text, size_t len)
 {
     if (len > YAML_MAX_BYTES) {
-        return err_set(err, ERR_TOO_LARGE, "YAML text larger than %u bytes", YAML_MAX_BYTES);
+        return err_set(loader->err, ERR_TOO_LARGE, "YAML text larger than %u bytes", YAML_MAX_BYTES);
     }
-    CLEANUP_JSON cJSON *documents = must(cJSON_CreateArray());
-    struct loader loader = {.documents = documents, .err = err};
-    if (!yaml_parser_initialize(&loader.parser)) {
+    if (!yaml_parser_initialize(&loader->parser)) {
         abort(); /* out of memory */
     }
-    yaml_parser_set_encoding(&loader.parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&loader.parser, (const unsigned char *)text, len);
-    int result = load(&loader);
-    while (loader.depth > 0) {
-        struct frame *frame = &loader.frames[--loader.depth];
+    yaml_parser_set_encoding(&loader->parser, YAML_UTF8_ENCODING);
+    yaml_parser_set_input_string(&loader->parser, (const unsigned char *)text, len);
+    int result = load(loader);
+    while (loader->depth > 0) {
+        struct frame *frame = &loader->frames[--loader->depth];
         free(frame->keys);
         free(frame->pending_key);
     }
-    yaml_parser_delete(&loader.parser);
-    if (result == 0) {
-        *ret_documents = steal_ptr(&documents);
-    }
+    yaml_parser_delete(&loader->parser);
     return result;
+}
+
+int yaml_documents_read(const char *text, size_t len, enum yaml_dialect dialect, cJSON **ret_documents,
+                        struct yaml_marks **ret_marks, struct yaml_mark *ret_where, struct err *err)
+{
+    CLEANUP_JSON cJSON *documents = must(cJSON_CreateArray());
+    CLEANUP_YAML_MARKS struct yaml_marks *marks = yaml_marks_new();
+    struct loader loader = {.documents = documents, .dialect = dialect, .marks = marks, .err = err};
+    if (load_all(&loader, text, len) < 0) {
+        *ret_where = loader.where;
+        return -1;
+    }
+    yaml_marks_finish(marks);
+    *ret_documents = steal_ptr(&documents);
+    *ret_marks = steal_ptr(&marks);
+    return 0;
+}
+
+int yaml_documents_parse(const char *text, size_t len, cJSON **ret_documents, struct err *err)
+{
+    CLEANUP_JSON cJSON *documents = must(cJSON_CreateArray());
+    struct loader loader = {.documents = documents, .dialect = YAML_DIALECT_CORE, .err = err};
+    if (load_all(&loader, text, len) < 0) {
+        return loader.where.line
+                   ? err_wrap(err, "line %zu column %zu", loader.where.line, loader.where.column)
+                   : -1;
+    }
+    *ret_documents = steal_ptr(&documents);
+    return 0;
 }
 
 int yaml_document_parse(const char *text, size_t len, cJSON **ret_tree, struct err *err)

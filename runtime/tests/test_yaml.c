@@ -262,6 +262,121 @@ static void many_names_take_little_time(void **state)
     assert_true(clock_monotonic_ms() - start < 5000);
 }
 
+static const cJSON *first(const cJSON *documents)
+{
+    return cJSON_GetArrayItem(documents, 0);
+}
+
+static void expect_mark(const struct yaml_marks *marks, const cJSON *node, size_t line, size_t column)
+{
+    const struct yaml_mark *mark = yaml_marks_find(marks, node);
+    assert_non_null(mark);
+    assert_int_equal(mark->line, line);
+    assert_int_equal(mark->column, column);
+}
+
+static void knows_where_nodes_stand(void **state)
+{
+    (void)state;
+    static const char text[] = "a: 1\nb:\n  - x\n  - {\xC3\xA9: 2, c: [3]}\n---\nplain\n";
+    struct err err = ERR_INIT;
+    struct yaml_mark where;
+    CLEANUP_JSON cJSON *documents = NULL;
+    CLEANUP_YAML_MARKS struct yaml_marks *marks = NULL;
+    assert_ok(yaml_documents_read(text, strlen(text), YAML_DIALECT_CORE, &documents, &marks, &where, &err));
+    const cJSON *b = json_get(first(documents), "b"), *inner = cJSON_GetArrayItem(b, 1);
+    expect_mark(marks, first(documents), 1, 1);
+    expect_mark(marks, json_get(first(documents), "a"), 1, 1);
+    expect_mark(marks, b, 2, 1);
+    expect_mark(marks, cJSON_GetArrayItem(b, 0), 3, 5);
+    expect_mark(marks, inner, 4, 5);
+    expect_mark(marks, json_get(inner, "c"), 4, 12); /* characters, not bytes */
+    expect_mark(marks, json_array(inner, "c")->child, 4, 16);
+    expect_mark(marks, cJSON_GetArrayItem(documents, 1), 6, 1);
+    assert_null(yaml_marks_find(marks, documents));
+    assert_null(yaml_marks_find(NULL, documents));
+}
+
+static void tells_where_the_error_is(void **state)
+{
+    (void)state;
+    static const char text[] = "a: 1\nb: *x\n";
+    struct err err = ERR_INIT;
+    struct yaml_mark where = {0, 0};
+    cJSON *documents = NULL;
+    struct yaml_marks *marks = NULL;
+    assert_fails(yaml_documents_read(text, strlen(text), YAML_DIALECT_CORE, &documents, &marks, &where, &err),
+                 ERR_INVALID);
+    assert_int_equal(where.line, 2);
+    assert_int_equal(where.column, 4);
+    assert_string_equal(err.msg, "anchors and aliases are not supported");
+    assert_null(documents);
+    assert_null(marks);
+    CLEANUP_FREE char *large = xcalloc(YAML_MAX_BYTES + 2, 1);
+    memset(large, ' ', YAML_MAX_BYTES + 1);
+    assert_fails(
+        yaml_documents_read(large, YAML_MAX_BYTES + 1, YAML_DIALECT_CORE, &documents, &marks, &where, &err),
+        ERR_TOO_LARGE);
+    assert_int_equal(where.line, 0);
+}
+
+/* What kubectl makes of each; taken down from kubectl 1.35 (annotate --local -o json). */
+static void reads_as_kubectl_does(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"no", "false"},
+        {"y", "true"},
+        {"N", "false"},
+        {"on", "true"},
+        {"Off", "false"},
+        {"nO", "\"nO\""},
+        {"1e3", "1000"},
+        {"1e+3", "1000"},
+        {"017", "15"},
+        {"0o17", "15"},
+        {"0b11", "3"},
+        {"-0x10", "-16"},
+        {"0X1F", "31"},
+        {"1_000", "1000"},
+        {"1_0.5", "10.5"},
+        {"\"1\"", "\"1\""},
+        {"'no'", "\"no\""},
+        {"~", "null"},
+        {"1.", "1"},
+        {".5", "0.5"},
+        {"-.5", "-0.5"},
+        {"0o8", "\"0o8\""},
+        {"08", "8"},
+        {"+017", "15"},
+        {"-017", "-15"},
+        {"_1", "\"_1\""},
+        {"0x_1", "1"},
+        {"1__0", "10"},
+        {"1.0", "1"},
+        {"09.5", "9.5"},
+        {"1:30", "\"1:30\""},
+        {"2001-01-01", "\"2001-01-01\""},
+        {"0x1.8p1", "\"0x1.8p1\""},
+        {"{no: 1}", "{\"false\":1}"},
+        {"{0x10: 1}", "{\"16\":1}"},
+        {"{'no': 1}", "{\"no\":1}"},
+        {"{1.5: 1}", "{\"1.5\":1}"},
+        {"{a_1: 1}", "{\"a_1\":1}"},
+        {"0xFFFFFFFFFFFFFFFFF", "\"0xFFFFFFFFFFFFFFFFF\""},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct err err = ERR_INIT;
+        struct yaml_mark where;
+        CLEANUP_JSON cJSON *documents = NULL;
+        CLEANUP_YAML_MARKS struct yaml_marks *marks = NULL;
+        assert_ok(yaml_documents_read(cases[i][0], strlen(cases[i][0]), YAML_DIALECT_KUBECTL, &documents,
+                                      &marks, &where, &err));
+        CLEANUP_FREE char *text = json_print_dup(first(documents));
+        assert_string_equal(text, cases[i][1]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -275,6 +390,9 @@ int main(void)
         cmocka_unit_test(splits_documents),
         cmocka_unit_test(limits_depth_and_size),
         cmocka_unit_test(many_names_take_little_time),
+        cmocka_unit_test(knows_where_nodes_stand),
+        cmocka_unit_test(tells_where_the_error_is),
+        cmocka_unit_test(reads_as_kubectl_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,8 @@
-#include "operator/kube/base64.h"
+#include "runtime/base/base64.h"
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "runtime/base/mem.h"
 
@@ -18,7 +19,7 @@ static int digit_value(char c)
     return c == '/' ? 63 : -1;
 }
 
-int base64_decode_text(const char *encoded, char **ret_text, struct err *err)
+int base64_decode(const char *encoded, char **ret_bytes, size_t *ret_len, struct err *err)
 {
     CLEANUP_FREE char *text = xmalloc(strlen(encoded) / 4 * 3 + 4);
     size_t len = 0, digits = 0, padding = 0;
@@ -49,6 +50,17 @@ int base64_decode_text(const char *encoded, char **ret_text, struct err *err)
         text[len++] = (char)(bits >> 2);
     }
     text[len] = '\0';
+    *ret_bytes = steal_ptr(&text);
+    *ret_len = len;
+    return 0;
+}
+
+int base64_decode_text(const char *encoded, char **ret_text, struct err *err)
+{
+    CLEANUP_FREE char *text = NULL;
+    size_t len = 0;
+    if (base64_decode(encoded, &text, &len, err) != 0)
+        return -1;
     if (memchr(text, '\0', len))
         return err_set(err, ERR_INVALID, "a NUL byte where text is expected");
     *ret_text = steal_ptr(&text);
