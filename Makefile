@@ -150,6 +150,12 @@ GROUP ?= run test e2e bench
 deps: ## install the Debian packages that are missing (GROUP="run test e2e bench")
 	$(Q).ci/deps $(GROUP)
 
+.PHONY: run
+run: ## the shop on 127.0.0.1:8080 with a PostgreSQL under build/, or DATABASE_URL; Ctrl-C ends it and leaves nothing else
+	$(Q).ci/deps run
+	$(Q)$(MAKE) --no-print-directory MODE=release all
+	$(Q)functions/shop/run build/release build/local
+
 .PHONY: test
 test: ## unit and integration tests with a real PostgreSQL; ends with "N passed, N failed"
 	$(Q).ci/deps run test

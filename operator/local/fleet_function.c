@@ -1,5 +1,6 @@
 #include "operator/local/fleet_function.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -233,10 +234,26 @@ static void reconcile(struct fleet_function *function)
     for (int i = 0; i < step.start && i < room && start_replica(function); i++) {}
 }
 
+/* What the runtime says of its own start and end, for those who measure it; here that is told in other words. */
+static bool is_of_the_runtimes_life(const char *text, size_t len)
+{
+    static const char *const messages[] = {"\"message\":\"start wall_us=", "\"message\":\"serving wall_us=",
+                                           "\"message\":\"signal 15: draining\""};
+    for (size_t i = 0; i < ARRAY_SIZE(messages); i++) {
+        if (memmem(text, len, messages[i], strlen(messages[i]))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void fleet_function_line(void *arg, const struct replica *replica, const char *text, size_t len)
 {
     const struct fleet *fleet = arg;
     const struct fleet_function *function = replica->owner;
+    if (is_of_the_runtimes_life(text, len)) {
+        return;
+    }
     CLEANUP_FREE char *source = xasprintf("%s/%s", function->spec->namespace, replica->name);
     console_process_line(fleet->settings.console, source, text, len);
 }
@@ -271,6 +288,8 @@ void fleet_function_serves(struct fleet_function *function, struct replica *repl
     }
     function->fleet->starting--;
     replica_serves(replica);
+    console_event(function->fleet->settings.console, function->key, "%s serves after %" PRId64 " ms",
+                  replica->name, replica->serving_ms - replica->started_ms);
     if (is_current(function, replica)) {
         forget_failure(function);
     }

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <pwd.h>
@@ -37,13 +38,14 @@
 #define FOLDER_MODE          0700
 #define ROLE                 "cicada"
 #define DATABASE             "cicada"
+#define FALLBACK_FOLDER      "/var/tmp/cicada-postgres-"
 #define SUPERUSER            "postgres"
 #define MAX_CONNECTIONS      "max_connections=200"
 #define PATH_VARIABLE        "PATH=/usr/local/bin:/usr/bin:/bin"
 
 struct postgres_server {
     struct postgres_server_settings settings;
-    char *programs, *data, *url, *psql, *password;
+    char *programs, *folder, *data, *url, *psql, *password;
     uid_t uid;
     gid_t gid;
     bool set_user, is_new;
@@ -225,25 +227,39 @@ static int find_user(struct postgres_server *server, struct err *err)
 
 /* ---- the folder ---- */
 
-/* As root the server is another user, who must get there. */
-static int check_reach(const struct postgres_server *server, struct err *err)
+/* The first folder on the way that is closed to the server's user; NULL: it gets there. */
+static char *closed_folder(const struct postgres_server *server)
 {
     CLEANUP_FREE char *path = xstrdup(server->settings.folder);
     for (char *slash; server->set_user && (slash = strrchr(path, '/')) != NULL && slash > path;) {
         struct stat status;
         *slash = '\0';
         if (stat(path, &status) == 0 && (status.st_mode & S_IXOTH) == 0 && status.st_uid != server->uid) {
-            return err_set(err, ERR_FORBIDDEN,
-                           "%s is closed to the user %s, as whom PostgreSQL runs: name another --state-dir",
-                           path, SUPERUSER);
+            return steal_ptr(&path);
         }
     }
-    return 0;
+    return NULL;
+}
+
+/* As root the server is another user, who may not get to the state folder (below /root, say): then its files are elsewhere, in a folder
+ * that belongs to this state folder. */
+static void choose_folder(struct postgres_server *server)
+{
+    const char *folder = server->settings.folder;
+    CLEANUP_FREE char *closed = closed_folder(server);
+    if (!closed) {
+        server->folder = xstrdup(folder);
+        return;
+    }
+    server->folder =
+        xasprintf(FALLBACK_FOLDER "%016" PRIx64, hash_fnv1a(HASH_FNV1A_START, folder, strlen(folder)));
+    console_say(server->settings.console, "%s is closed to the user %s: PostgreSQL's files are in %s", closed,
+                SUPERUSER, server->folder);
 }
 
 static int make_folder(const struct postgres_server *server, struct err *err)
 {
-    const char *folder = server->settings.folder;
+    const char *folder = server->folder;
     if (mkdir(folder, FOLDER_MODE) < 0 && errno != EEXIST) {
         return err_set_errno(err, errno, "%s", folder);
     }
@@ -406,7 +422,7 @@ static int launch_server(struct postgres_server *server, struct err *err)
 {
     CLEANUP_FREE char *postgres = xasprintf("%s/postgres", server->programs);
     CLEANUP_FREE char *port = xasprintf("port=%d", server->port);
-    CLEANUP_FREE char *sockets = xasprintf("unix_socket_directories=%s", server->settings.folder);
+    CLEANUP_FREE char *sockets = xasprintf("unix_socket_directories=%s", server->folder);
     char data_flag[] = "-D", set[] = "-c", listen[] = "listen_addresses=127.0.0.1", most[] = MAX_CONNECTIONS,
          /* Nothing of it outside of its folder. */
         memory[] = "dynamic_shared_memory_type=mmap", socket_mode[] = "unix_socket_permissions=0777",
@@ -460,7 +476,7 @@ static int run_psql(struct postgres_server *server, const char *user, const char
 {
     CLEANUP_FREE char *psql = xasprintf("%s/psql", server->programs);
     CLEANUP_FREE char *uri =
-        xasprintf("host=%s port=%d user=%s dbname=%s", server->settings.folder, server->port, user, database);
+        xasprintf("host=%s port=%d user=%s dbname=%s", server->folder, server->port, user, database);
     char no_rc[] = "-X", quiet[] = "-q", stop[] = "-v", on_error[] = "ON_ERROR_STOP=1";
     char *const argv[] = {psql, no_rc, quiet, stop, on_error, flag, argument, uri, NULL};
     return run(server, argv, what, INIT_FILE_TIMEOUT_MS, err);
@@ -500,11 +516,11 @@ static int fill_database(struct postgres_server *server, struct err *err)
 static void make_urls(struct postgres_server *server)
 {
     struct sockaddr_un address;
-    CLEANUP_FREE char *path = xasprintf("%s/.s.PGSQL.%d", server->settings.folder, server->port);
+    CLEANUP_FREE char *path = xasprintf("%s/.s.PGSQL.%d", server->folder, server->port);
     bool by_socket = strlen(path) < sizeof address.sun_path;
     struct strbuf host;
     strbuf_init(&host, PATH_MAX);
-    strbuf_append_percent_encoded(&host, server->settings.folder);
+    strbuf_append_percent_encoded(&host, server->folder);
     server->url = by_socket ? xasprintf("postgresql://" ROLE "@%s:%d/" DATABASE, host.buf, server->port)
                             : xasprintf("postgresql://" ROLE ":%s@127.0.0.1:%d/" DATABASE "?sslmode=disable",
                                         server->password, server->port);
@@ -516,12 +532,16 @@ static void make_urls(struct postgres_server *server)
 /* Complete only once the author's files have gone in: a start that failed there begins anew. */
 static int prepare(struct postgres_server *server, struct err *err)
 {
-    CLEANUP_FREE char *password_path = xasprintf("%s/password", server->settings.folder);
-    CLEANUP_FREE char *complete = xasprintf("%s/complete", server->settings.folder);
-    if (find_programs(server, err) < 0 || find_user(server, err) < 0 || check_reach(server, err) < 0 ||
-        make_folder(server, err) < 0 || wait_for_predecessor(server, err) < 0) {
+    if (find_programs(server, err) < 0 || find_user(server, err) < 0) {
         return -1;
     }
+    choose_folder(server);
+    server->data = xasprintf("%s/data", server->folder);
+    if (make_folder(server, err) < 0 || wait_for_predecessor(server, err) < 0) {
+        return -1;
+    }
+    CLEANUP_FREE char *password_path = xasprintf("%s/password", server->folder);
+    CLEANUP_FREE char *complete = xasprintf("%s/complete", server->folder);
     bool is_complete = access(complete, F_OK) == 0;
     if (server->settings.fresh || !is_complete) {
         (void)unlink(complete);
@@ -550,7 +570,6 @@ int postgres_server_start(const struct postgres_server_settings *settings,
 {
     struct postgres_server *server = xcalloc(1, sizeof *server);
     server->settings = *settings;
-    server->data = xasprintf("%s/data", settings->folder);
     loop_timer_init(&server->restart, restart_server);
     if (prepare(server, err) < 0) {
         postgres_server_stop(server);
@@ -596,6 +615,7 @@ void postgres_server_stop(struct postgres_server *server)
     process_free(server->process);
     line_tail_release(&server->tail);
     free(server->programs);
+    free(server->folder);
     free(server->data);
     free(server->url);
     free(server->psql);

@@ -2,7 +2,8 @@
  *
  * initdb when the folder is new; a Unix socket in the same folder (open to whoever may enter it: root, or the one user) and a free port
  * of loopback (with a password, kept beside it). The role of functions owns the database and is no superuser. PostgreSQL refuses to run
- * as root: then it, and its folder, are those of the user postgres.
+ * as root: then it, and its folder, are those of the user postgres, and where that user can't get to the state folder, the folder is
+ * /var/tmp/cicada-postgres-<hash of the state folder's path>.
  *
  * One that ends by itself is explained and started again.
  *
