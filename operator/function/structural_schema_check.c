@@ -401,7 +401,7 @@ static void check_alternatives(const struct structural_schema *schema, struct ch
 
 static void check_value(const struct structural_schema *schema, struct check *check)
 {
-    if (cJSON_IsNull(check->value) && schema->nullable) {
+    if (!check->value || (cJSON_IsNull(check->value) && schema->nullable)) {
         return;
     }
     if (!check_type(schema, check)) {
