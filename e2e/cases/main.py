@@ -5,6 +5,7 @@ import sys
 
 import harness
 import case_install
+import case_validate
 import case_shop
 import case_sql
 import case_coldstart
@@ -13,7 +14,7 @@ import case_failures
 import case_faults
 import case_chart
 
-MODULES = [case_install, case_shop, case_sql, case_coldstart, case_scaling, case_failures, case_faults, case_chart]
+MODULES = [case_install, case_validate, case_shop, case_sql, case_coldstart, case_scaling, case_failures, case_faults, case_chart]
 
 
 def main():
