@@ -282,4 +282,4 @@ static bool reads_only(void *arg, const struct invocation *invocation)
     return strcmp(invocation->request.method, "GET") == 0; /* HEAD is GET here */
 }
 
-const struct invoker_ops sql_function_ops = {.invoke = invoke, .reads_only = reads_only};
+const struct invoker_ops sql_function_ops = {.invoke = invoke, .reads_only = reads_only, .repeatable = true};
