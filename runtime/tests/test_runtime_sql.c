@@ -159,7 +159,17 @@ static void test_values(void **state)
     http_expect(port, "GET", "/?j=x", NULL, 400, "\"code\":\"invalid_parameter\"");
     http_expect(port, "GET", "/?i=", NULL, 400,
                 "\"detail\":\"\\\"i\\\": invalid input syntax for type integer\"");
-    http_expect(port, "GET", "/?i=99999999999", NULL, 422, "\"code\":\"data_exception\"");
+    http_expect(
+        port, "GET", "/?i=99999999999", NULL, 422,
+        "\"code\":\"data_exception\",\"detail\":\"\\\"i\\\": value is out of range for type integer\"");
+    http_expect(port, "GET", "/?n=1&i=2&t=%22", NULL, 200, "\"t\":\"\\\"\"");
+    port = port_for("SELECT :d::date AS d, :at::timestamptz AS at", "");
+    http_expect(port, "GET", "/?d=soon&at=now", NULL, 422,
+                "\"code\":\"data_exception\",\"detail\":\"\\\"d\\\": invalid input syntax for type date\"");
+    http_expect(port, "GET", "/?d=2026-02-28&at=2026-02-30T25:00", NULL, 422,
+                "\"detail\":\"\\\"at\\\": date/time field value out of range\"");
+    http_expect(port, "POST", "/", "{\"d\":\"x\\\" y \\\"z\",\"at\":\"now\"}", 422,
+                "\"detail\":\"\\\"d\\\": invalid input syntax for type date\"");
 }
 
 /* A 400 names the parameter and never the value. */
