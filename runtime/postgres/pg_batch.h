@@ -37,6 +37,7 @@ struct pg_batch {
     void *each_arg;
     const int64_t *each_deadline_ms; /* read anew after each row */
     bool has_statement, rows_unwanted;
+    bool is_lone;                /* the statement is a transaction by itself: no BEGIN, no COMMIT */
     bool statement_was_prepared; /* by an earlier batch */
     struct pg_result *result;    /* of STATEMENT, if it succeeded */
     PGresult *xid, *commit;      /* of XID and COMMIT, if they succeeded */

@@ -150,6 +150,8 @@ static int resolve(struct pg_transaction *tx, bool answer_lost, struct pg_error 
 int pg_commit_finish(struct pg_transaction *tx, const struct pg_batch *batch, enum pg_flight_outcome outcome,
                      struct pg_error *error)
 {
+    if (batch->is_lone && outcome == PG_FLIGHT_OK && !batch->error)
+        return end_committed(tx);
     if (batch->commit) {
         if (outcome != PG_FLIGHT_OK)
             tx->connection->doubtful = true;

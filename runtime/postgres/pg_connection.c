@@ -17,8 +17,9 @@ static const struct session_setting {
     const char *name, *value;
     bool needed;
 } session_settings[] = {
-    {"standard_conforming_strings", "on", true}, /* the lexer relies on it */
-    {"datestyle", "ISO", true},                  /* the form JSON wants */
+    {"standard_conforming_strings", "on", true},   /* the lexer relies on it */
+    {"datestyle", "ISO", true},                    /* the form JSON wants */
+    {"default_transaction_read_only", "on", true}, /* who wants to write says so: BEGIN READ WRITE */
     {"idle_in_transaction_session_timeout", "60000", false},
     {"tcp_keepalives_idle", "30", false},
     {"tcp_keepalives_interval", "10", false},
@@ -31,7 +32,7 @@ static const struct session_setting {
 static const char *const reported_parameters[] = {
     "application_name", "client_encoding",       "DateStyle",
     "IntervalStyle",    "session_authorization", "standard_conforming_strings",
-    "TimeZone",         "search_path",
+    "TimeZone",         "search_path",           "default_transaction_read_only", /* PostgreSQL 14 */
 };
 
 static uint64_t hash_session(const PGconn *conn)
@@ -199,6 +200,8 @@ static struct pg_connection *connection_new(PGconn *conn, bool pooler, int64_t d
     }
     connection->cancel = pq.PQgetCancel(conn);
     connection->session_hash = hash_session(conn);
+    connection->guards_reading =
+        !pooler && str_equal_or_both_null("on", pq.PQparameterStatus(conn, "default_transaction_read_only"));
     connection->idle_since_ms = clock_monotonic_ms();
     return connection;
 }

@@ -41,7 +41,11 @@ struct pg_connection {
     bool session_changed;  /* works, but is not to be lent again */
     bool statements_stale; /* works, once all prepared statements are forgotten */
     bool pooler; /* each transaction may meet another session: nothing is set, prepared or compared */
-    uint64_t session_hash;               /* of the parameters that the server reports */
+    bool
+        guards_reading; /* outside of BEGIN a statement can't write, and the server would tell if that were changed */
+    int64_t
+        lone_timeout_ms;   /* statement_timeout of the session, for statements outside of BEGIN; 0: not set */
+    uint64_t session_hash; /* of the parameters that the server reports */
     char server_run[PG_SERVER_RUN_SIZE]; /* as it was when the session began; empty: not known */
     int64_t idle_since_ms;
     int64_t expires_ms; /* set by the pool */

@@ -21,6 +21,7 @@
 struct statement {
     const struct pg_command *command;
     bool preparable;
+    bool is_query; /* as sql_guard.h has it */
     bool last;     /* with COMMIT in the same flight */
     bool describe; /* is described, not run */
     bool rows_unwanted;
@@ -33,6 +34,16 @@ static void add_setting(struct pg_batch *batch, const char *name, int64_t value)
     char command[96];
     (void)snprintf(command, sizeof(command), "SET LOCAL %s = %lld", name, (long long)value);
     pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
+}
+
+/* What is left of the deadline for the server; 0: no limit. */
+static int64_t server_limit_ms(const struct pg_transaction *tx)
+{
+    int64_t left = pg_transaction_left_ms(tx);
+    if (left > SERVER_LIMIT_MAX_MS)
+        return 0;
+    int64_t margin = left / 10 < PG_SERVER_MARGIN_MS ? left / 10 : PG_SERVER_MARGIN_MS;
+    return left - margin > 1 ? left - margin : 1;
 }
 
 /* Most transactions have about the same time before them: one SET is kept prepared for these, with a limit that is up to a
@@ -80,17 +91,43 @@ static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
                      begin[tx->isolation][tx->read_only]);
     if (tx->pool->pooler)
         add_session_settings(batch);
-    int64_t left = pg_transaction_left_ms(tx);
-    if (left > SERVER_LIMIT_MAX_MS)
+    int64_t limit = server_limit_ms(tx), left = pg_transaction_left_ms(tx);
+    if (limit == 0)
         return;
-    /* SET takes no snapshot, unlike a SELECT of set_config(). 0 would mean no limit. */
-    int64_t margin = left / 10 < PG_SERVER_MARGIN_MS ? left / 10 : PG_SERVER_MARGIN_MS;
-    int64_t limit = left - margin > 1 ? left - margin : 1;
-    add_statement_timeout(tx, batch, limit);
-    if (left > PG_IDLE_IN_TRANSACTION_MS / 2) {
-        limit = left + PG_IDLE_IN_TRANSACTION_MS / 2;
-        add_setting(batch, "idle_in_transaction_session_timeout", limit);
-    }
+    add_statement_timeout(tx, batch, limit); /* SET takes no snapshot, unlike a SELECT of set_config() */
+    if (left > PG_IDLE_IN_TRANSACTION_MS / 2)
+        add_setting(batch, "idle_in_transaction_session_timeout", left + PG_IDLE_IN_TRANSACTION_MS / 2);
+}
+
+/* The session's own statement_timeout, near enough to what is left: set for the longest so far, as in add_statement_timeout(). False:
+ * less is left than that. */
+static bool add_lone_timeout(struct pg_transaction *tx, struct pg_batch *batch)
+{
+    struct pg_connection *connection = tx->connection;
+    int64_t limit = server_limit_ms(tx);
+    if (limit == 0 || limit < connection->lone_timeout_ms)
+        return false;
+    if (connection->lone_timeout_ms >= limit - limit / 50)
+        return true;
+    char command[64];
+    connection->lone_timeout_ms = limit - limit / 100;
+    (void)snprintf(command, sizeof(command), "SET statement_timeout = %lld",
+                   (long long)connection->lone_timeout_ms);
+    pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
+    return true;
+}
+
+/* A query that is the whole of a READ ONLY transaction needs no BEGIN and COMMIT, which are most of the server's work for a small one: the
+ * session's default is READ ONLY. One statement has one snapshot at every level; Serializable is more than that. */
+static bool add_lone(struct pg_transaction *tx, struct pg_batch *batch, const struct statement *statement)
+{
+    if (!statement->last || !statement->is_query || !tx->read_only || tx->isolation == PG_SERIALIZABLE ||
+        tx->unsent_count > 0 || !tx->connection->guards_reading || tx->connection->session_changed ||
+        !add_lone_timeout(tx, batch))
+        return false;
+    pg_batch_statement(batch, PG_BATCH_STATEMENT, statement->command, statement->preparable);
+    batch->is_lone = true;
+    return true;
 }
 
 static void add_statement(struct pg_transaction *tx, struct pg_batch *batch,
@@ -162,13 +199,24 @@ static void begin_batch(struct pg_transaction *tx, struct pg_batch *batch, const
     batch->each_deadline_ms = &tx->deadline_ms;
 }
 
+static enum pg_flight_outcome begin_and_run(struct pg_transaction *tx, const struct statement *statement,
+                                            struct pg_batch *batch)
+{
+    if (!add_lone(tx, batch, statement)) {
+        add_begin(tx, batch);
+        add_statement(tx, batch, statement);
+    }
+    enum pg_flight_outcome outcome = pg_batch_run(batch);
+    if (batch->is_lone && (outcome != PG_FLIGHT_OK || batch->error))
+        tx->connection->lone_timeout_ms = 0; /* a SET in the same flight was taken back */
+    return outcome;
+}
+
 /* The first statement, with BEGIN. Nothing was done yet if it fails, so that a stale one is prepared anew and run again. */
 static enum pg_flight_outcome run_first(struct pg_transaction *tx, const struct statement *statement,
                                         struct pg_batch *batch)
 {
-    add_begin(tx, batch);
-    add_statement(tx, batch, statement);
-    enum pg_flight_outcome outcome = pg_batch_run(batch);
+    enum pg_flight_outcome outcome = begin_and_run(tx, statement, batch);
     if (outcome != PG_FLIGHT_OK || !is_stale(batch))
         return outcome;
     pg_batch_release(batch);
@@ -176,9 +224,7 @@ static enum pg_flight_outcome run_first(struct pg_transaction *tx, const struct 
     outcome = start_anew(tx);
     if (outcome != PG_FLIGHT_OK)
         return outcome;
-    add_begin(tx, batch);
-    add_statement(tx, batch, statement);
-    return pg_batch_run(batch);
+    return begin_and_run(tx, statement, batch);
 }
 
 static enum pg_flight_outcome run_next(struct pg_transaction *tx, const struct statement *statement,
@@ -284,6 +330,7 @@ static int send(struct pg_transaction *tx, struct statement *statement, struct p
     if (!tx->used && pg_transaction_take_connection(tx, error) < 0)
         return pg_transaction_fail(tx, error);
     statement->preparable = report.preparable;
+    statement->is_query = report.is_query;
     if (report.changes_session && !statement->describe)
         tx->connection->session_changed = true;
     begin_batch(tx, batch, statement);

@@ -173,6 +173,16 @@ static bool is_preparable(const struct guard *guard)
     return guard->first.kind == SQL_OPEN; /* (SELECT ...) UNION ... */
 }
 
+static bool is_query(const struct guard *guard)
+{
+    static const char *const words[] = {"select", "values", "table", "with"};
+    for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+        if (sql_token_is(&guard->first, words[i]))
+            return true;
+    }
+    return guard->first.kind == SQL_OPEN;
+}
+
 void sql_guard_check(const char *sql, struct sql_guard_report *ret_report)
 {
     struct guard guard = {0};
@@ -194,4 +204,5 @@ void sql_guard_check(const char *sql, struct sql_guard_report *ret_report)
     if (guard.temporary && !guard.dropped_at_commit)
         ret_report->changes_session = true;
     ret_report->preparable = is_preparable(&guard);
+    ret_report->is_query = is_query(&guard);
 }

@@ -20,6 +20,8 @@ struct sql_guard_report {
     bool
         changes_session; /* allowed, but leaves something behind: temporary table, session lock, set_config(..., false) */
     bool preparable; /* worth preparing: SELECT, INSERT..., not DDL */
+    bool
+        is_query; /* SELECT, VALUES, TABLE, WITH: what it calls can't control the transaction, unlike CALL and DO */
 };
 
 void sql_guard_check(const char *sql, struct sql_guard_report *ret_report);
