@@ -90,6 +90,7 @@ void pg_pool_free(struct pg_pool *pool)
     (void)pthread_cond_destroy(&pool->connector_wake);
     (void)pthread_cond_destroy(&pool->connector_end);
     (void)pthread_mutex_destroy(&pool->lock);
+    sql_guard_cache_release(&pool->guarded);
     pg_url_free(pool->url);
     free(pool->application_name);
     free(pool);

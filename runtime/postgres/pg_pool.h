@@ -21,6 +21,7 @@
 #include "runtime/postgres/pg_connection.h"
 #include "runtime/postgres/pg_reaper.h"
 #include "runtime/postgres/postgres.h"
+#include "runtime/postgres/sql_guard_cache.h"
 
 #define PG_POOL_SIZE_MAX 1000
 
@@ -61,6 +62,7 @@ struct pg_pool {
     struct pg_housekeeping housekeeping;
     struct stop stop;
     struct pg_reaper reaper;
+    struct sql_guard_cache guarded; /* any thread, without the lock */
 
     pthread_mutex_t lock;
     pthread_t connector; /* the rest is guarded by lock */

@@ -5,7 +5,6 @@
 #include "runtime/postgres/pg_error.h"
 #include "runtime/postgres/pg_slow.h"
 #include "runtime/postgres/pg_transaction.h"
-#include "runtime/postgres/sql_guard.h"
 
 /* The transaction's id once it has one, NULL before it wrote anything. */
 #define XID_QUERY "SELECT pg_catalog.pg_current_xact_id_if_assigned()"
@@ -318,7 +317,7 @@ static int send(struct pg_transaction *tx, struct statement *statement, struct p
     if (pg_transaction_check(tx, error) < 0)
         return -1;
     struct sql_guard_report report;
-    sql_guard_check(statement->command->sql, &report);
+    sql_guard_cache_check(&tx->pool->guarded, statement->command->sql, &report);
     if (report.refusal)
         return pg_transaction_fail_with(tx, error, PG_FAILURE_REFUSED, report.refusal);
     if (report.changes_session && tx->pool->pooler)

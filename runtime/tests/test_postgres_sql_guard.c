@@ -7,6 +7,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/postgres/sql_guard.h"
+#include "runtime/postgres/sql_guard_cache.h"
 #include "runtime/postgres/sql_lexer.h"
 
 static struct sql_guard_report check(const char *sql)
@@ -212,6 +213,39 @@ static void test_tokens_cover_the_text(void **state)
     assert_ptr_equal(p, sql + strlen(sql));
 }
 
+/* The same text is looked at once, another one at the same address anew. */
+static void test_cache(void **state)
+{
+    (void)state;
+    struct sql_guard_cache cache = {0};
+    struct sql_guard_report report;
+    char text[SQL_GUARD_CACHE_MAX_BYTES * 2] = "SELECT 1";
+    for (int i = 0; i < 3; i++) {
+        sql_guard_cache_check(&cache, text, &report);
+        assert_null(report.refusal);
+        assert_true(report.preparable && report.is_query && !report.changes_session);
+    }
+    memcpy(text, "COMMIT", sizeof("COMMIT"));
+    sql_guard_cache_check(&cache, text, &report);
+    assert_non_null(report.refusal);
+    memcpy(text, "SELECT 1", sizeof("SELECT 1"));
+    sql_guard_cache_check(&cache, text, &report);
+    assert_null(report.refusal);
+    memset(text, ' ', sizeof(text) - 1); /* too long to be kept */
+    memcpy(text, "CALL p()", strlen("CALL p()"));
+    text[sizeof(text) - 1] = '\0';
+    for (int i = 0; i < 2; i++) {
+        sql_guard_cache_check(&cache, text, &report);
+        assert_true(!report.refusal && !report.is_query);
+    }
+    for (int i = 0; i < SQL_GUARD_CACHE_SLOTS * 2; i++) { /* more texts than slots */
+        CLEANUP_FREE char *other = xasprintf("SELECT %d", i);
+        sql_guard_cache_check(&cache, other, &report);
+        assert_true(report.is_query);
+    }
+    sql_guard_cache_release(&cache);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -220,6 +254,7 @@ int main(void)
         cmocka_unit_test(test_session_changes),
         cmocka_unit_test(test_preparable),
         cmocka_unit_test(test_tokens_cover_the_text),
+        cmocka_unit_test(test_cache),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
