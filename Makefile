@@ -11,6 +11,8 @@ CC ?= gcc
 B := build/$(MODE)
 
 .DEFAULT_GOAL := all
+# What targets build on their way is built on all cores, unless -j was given.
+parallel = $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc))
 .DELETE_ON_ERROR:
 .SUFFIXES:
 ifeq ($(V),0)
@@ -153,31 +155,31 @@ deps: ## install the Debian packages that are missing (GROUP="run test e2e bench
 .PHONY: run
 run: ## the shop on 127.0.0.1:8080 with a PostgreSQL under build/, or DATABASE_URL; Ctrl-C ends it and leaves nothing else
 	$(Q).ci/deps run
-	$(Q)$(MAKE) --no-print-directory MODE=release all
+	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=release all
 	$(Q)functions/shop/run build/release build/local
 
 .PHONY: test
 test: ## unit and integration tests with a real PostgreSQL; ends with "N passed, N failed"
 	$(Q).ci/deps run test
-	$(Q)$(MAKE) --no-print-directory MODE=$(MODE) all tests
+	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=$(MODE) all tests
 	$(Q).ci/run-tests $(B)
 
 .PHONY: asan tsan fuzz
 asan: ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
-	$(Q)$(MAKE) --no-print-directory MODE=asan test
+	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=asan test
 tsan: ## the same tests under ThreadSanitizer
-	$(Q)$(MAKE) --no-print-directory MODE=tsan test
+	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=tsan test
 FUZZ_SECONDS ?= 60
 fuzz: ## every fuzzer for FUZZ_SECONDS, from the corpus in the tree
 	$(Q).ci/deps run test
-	$(Q)$(MAKE) --no-print-directory MODE=fuzz fuzzers
+	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=fuzz fuzzers
 	$(Q).ci/run-fuzzers build/fuzz/fuzz $(FUZZ_SECONDS)
 
 .PHONY: images
 TAG ?= $(VERSION)
 images: ## OCI images of cicada, cicada-runtime and cicada-shop from scratch, sizes printed
 	$(Q).ci/deps run
-	$(Q)$(MAKE) --no-print-directory MODE=release all
+	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=release all
 	$(Q)e2e/images/build --bin build/release/bin --functions build/release/functions --out build/images --tag $(TAG)
 
 .PHONY: cluster-up cluster-down e2e
@@ -196,7 +198,7 @@ e2e: ## real Kubernetes, images, chart, e2e/cases; ends with "N passed, N failed
 .PHONY: bench
 bench: ## the benchmarks of e2e/bench, side by side with peers
 	$(Q).ci/deps run bench
-	$(Q)$(MAKE) --no-print-directory MODE=release all
+	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=release all
 	$(Q)e2e/bench/run
 
 .PHONY: reference lint format

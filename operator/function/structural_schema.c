@@ -17,7 +17,7 @@ static int compile_list(const cJSON *value, struct schema_list *ret_list, struct
     if (!cJSON_IsArray(value) || !value->child) {
         return err_set(err, ERR_INVALID, "must be a list of schemas");
     }
-    ret_list->items = xcalloc((size_t)cJSON_GetArraySize(value), sizeof ret_list->items[0]);
+    ret_list->items = xcalloc((size_t)cJSON_GetArraySize(value), sizeof(struct structural_schema *));
     const cJSON *item;
     cJSON_ArrayForEach(item, value)
     {

@@ -10,6 +10,7 @@
 
 #define PATH_MAX_BYTES    1024
 #define MESSAGE_MAX_BYTES 1024
+#define INT64_END         9223372036854775808.0
 #define DUPLICATES_MAX    1024 /* elements of a list map or set that are compared with one another */
 
 /* Where the walk is: text is written only for a problem. */
@@ -170,9 +171,11 @@ static bool fits(const struct structural_schema *schema, const struct check *che
     return !trial.failed;
 }
 
+/* One that fits 64 bits, as the API server has it. */
 static bool is_integer(const cJSON *value)
 {
-    return cJSON_IsNumber(value) && value->valuedouble == trunc(value->valuedouble);
+    return cJSON_IsNumber(value) && value->valuedouble == trunc(value->valuedouble) &&
+           fabs(value->valuedouble) < INT64_END;
 }
 
 static bool has_type(enum schema_type type, const cJSON *value)
@@ -398,7 +401,7 @@ static void check_alternatives(const struct structural_schema *schema, struct ch
 
 static void check_value(const struct structural_schema *schema, struct check *check)
 {
-    if (cJSON_IsNull(check->value) && schema->nullable) {
+    if (!check->value || (cJSON_IsNull(check->value) && schema->nullable)) {
         return;
     }
     if (!check_type(schema, check)) {

@@ -3,7 +3,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "operator/gateway/announce.h"
 #include "operator/gateway/gateway.h"
@@ -339,16 +338,6 @@ static void drain(const struct program *program, const sigset_t *signals)
     }
 }
 
-/* Every client and every held request is a descriptor. */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
-}
-
 static int run(struct program *program, const sigset_t *signals)
 {
     struct err err = ERR_INIT;
@@ -394,7 +383,6 @@ int main(int argc, char **argv)
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     mallopt(M_ARENA_MAX, MALLOC_ARENAS);
-    raise_descriptor_limit();
     http_client_global_init();
     int status = run(&program, &signals);
     options_release(&table, &program.options);

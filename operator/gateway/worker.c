@@ -142,9 +142,37 @@ static void acceptor_ready(struct loop_watch *watch, uint32_t events)
     }
 }
 
+static int bind_failed(int fd, const struct sockaddr_in *address, struct err *err)
+{
+    int code = errno;
+    char text[INET_ADDRSTRLEN];
+    close(fd);
+    return err_set_errno(err, code, "listen on %s:%d",
+                         inet_ntop(AF_INET, &address->sin_addr, text, sizeof(text)),
+                         ntohs(address->sin_port));
+}
+
+/* The loops share the port, and so could another program of the same user, unnoticed: so the first of them asks for it alone. */
+static int check_port_is_free(const struct sockaddr_in *address, struct err *err)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
+    if (fd < 0) {
+        return err_set_errno(err, errno, "socket");
+    }
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0) {
+        return bind_failed(fd, address, err);
+    }
+    close(fd);
+    return 0;
+}
+
 int worker_listen(struct worker *worker, enum listener listener, const struct sockaddr_in *address,
                   struct err *err)
 {
+    if (worker->index == 0 && check_port_is_free(address, err) < 0) {
+        return -1;
+    }
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return err_set_errno(err, errno, "socket");
@@ -154,12 +182,7 @@ int worker_listen(struct worker *worker, enum listener listener, const struct so
     setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* accepted sockets inherit it */
     if (bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 || listen(fd, WORKER_BACKLOG) < 0) {
-        int code = errno;
-        char text[INET_ADDRSTRLEN];
-        close(fd);
-        return err_set_errno(err, code, "listen on %s:%d",
-                             inet_ntop(AF_INET, &address->sin_addr, text, sizeof(text)),
-                             ntohs(address->sin_port));
+        return bind_failed(fd, address, err);
     }
     struct acceptor *acceptor = &worker->acceptors[listener];
     acceptor->worker = worker;

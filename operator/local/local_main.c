@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -131,16 +130,6 @@ static int read_init_files(struct program *program, struct err *err)
         text += len + (text[len] == ',' ? 1 : 0);
     }
     return 0;
-}
-
-/* Every client and every held request is a descriptor. */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
-        limit.rlim_cur = limit.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &limit);
-    }
 }
 
 static int read_manifests(struct program *program, struct err *err)
@@ -444,7 +433,6 @@ static int run(struct program *program)
     pthread_sigmask(SIG_BLOCK, &signals, NULL);
     signal(SIGPIPE, SIG_IGN);
     mallopt(M_ARENA_MAX, MALLOC_ARENAS);
-    raise_descriptor_limit();
     program->signals.fd = -1;
     int status = EXIT_FAILURE;
     if (loop_new(&program->loop, &err) < 0 || watch_signals(program, &signals, &err) < 0) {

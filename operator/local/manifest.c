@@ -163,6 +163,10 @@ static void settle_metadata(const struct manifest_reader *reader, cJSON *object)
 /* The same for the same namespace and name, in the form of a UUID. */
 static void add_uid(cJSON *object, const char *namespace, const char *name)
 {
+    cJSON *metadata = cJSON_GetObjectItemCaseSensitive(object, "metadata");
+    if (!cJSON_IsObject(metadata)) {
+        return; /* a problem that is told about */
+    }
     uint64_t first = hash_fnv1a(HASH_FNV1A_START, namespace, strlen(namespace) + 1);
     first = hash_fnv1a(first, name, strlen(name) + 1);
     uint64_t second = hash_fnv1a(first, name, strlen(name) + 1);
@@ -170,7 +174,7 @@ static void add_uid(cJSON *object, const char *namespace, const char *name)
         xasprintf("%08llx-%04llx-%04llx-%04llx-%012llx", (unsigned long long)(first >> 32),
                   (unsigned long long)(first >> 16 & 0xffff), (unsigned long long)(first & 0xffff),
                   (unsigned long long)(second >> 48), (unsigned long long)(second & 0xffffffffffffULL));
-    json_add_string(cJSON_GetObjectItemCaseSensitive(object, "metadata"), "uid", uid);
+    json_add_string(metadata, "uid", uid);
 }
 
 static void read_content(struct reading *reading, cJSON *tree, struct manifest_object *object,

@@ -53,7 +53,7 @@ struct manifest_file {
     char *path; /* as given; "-" is standard input */
     struct manifest_object *objects;
     size_t object_count;
-    struct manifest_problem *problems; /* in the order of lines */
+    struct manifest_problem *problems; /* in the order of lines; those of manifest_files_check() come last */
     size_t problem_count;
     size_t error_count; /* those left out included */
     size_t left_out;    /* above MANIFEST_PROBLEMS_MAX */

@@ -65,7 +65,7 @@ int manifest_validate(const struct manifest_reader *reader, const char *const *a
         fprintf(out, "%s\n1 problem\n", err.msg);
         return 1;
     }
-    CLEANUP_FREE struct manifest_file **files = xcalloc(paths.count + 1, sizeof files[0]);
+    CLEANUP_FREE struct manifest_file **files = xcalloc(paths.count + 1, sizeof(struct manifest_file *));
     for (size_t i = 0; i < paths.count; i++) {
         files[i] = manifest_file_read(reader, paths.items[i]);
     }

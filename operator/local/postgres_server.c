@@ -121,6 +121,7 @@ static int run(struct postgres_server *server, char *const *argv, const char *wh
     struct process_settings settings = {
         .argv = argv,
         .envp = envp,
+        .folder = server->set_user ? server->folder : NULL, /* ours may be closed to that user */
         .uid = server->uid,
         .gid = server->gid,
         .set_user = server->set_user,
@@ -435,6 +436,7 @@ static int launch_server(struct postgres_server *server, struct err *err)
     struct process_settings settings = {
         .argv = argv,
         .envp = envp,
+        .folder = server->folder,
         .uid = server->uid,
         .gid = server->gid,
         .set_user = server->set_user,

@@ -280,6 +280,17 @@ static void collect_defaults(const cJSON *schema, cJSON *out)
     }
 }
 
+static int count_leaves(const cJSON *tree)
+{
+    int count = 0;
+    const cJSON *member;
+    cJSON_ArrayForEach(member, tree)
+    {
+        count += cJSON_IsObject(member) && member->child ? count_leaves(member) : !cJSON_IsObject(member);
+    }
+    return count;
+}
+
 static void expect_same(const struct function_spec *a, const struct function_spec *b)
 {
     assert_int_equal(a->timeout_seconds, b->timeout_seconds);
@@ -316,6 +327,7 @@ static void test_defaults(void **state)
     CLEANUP_JSON cJSON *crd = load_crd();
     CLEANUP_JSON cJSON *filled = cJSON_CreateObject();
     collect_defaults(spec_schema(crd), filled);
+    assert_int_equal(count_leaves(filled), 23); /* another one: compare it below, too */
     CLEANUP_JSON cJSON *patch = support_yaml("{database: {secretRef: {name: a}}, env: null, template: null}");
     support_merge(filled, patch);
     CLEANUP_FREE char *text = json_print_dup(filled);

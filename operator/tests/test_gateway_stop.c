@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <errno.h>
 #include <sys/socket.h>
 
 #include "operator/tests/support_gateway_many.h"
@@ -142,6 +143,25 @@ static void test_start_errors(void **state)
     }
 }
 
+/* The loops share their port among themselves, and with nobody else. */
+static void test_a_port_is_not_shared_with_another_gateway(void **state)
+{
+    (void)state;
+    struct test_world world;
+    struct err err = ERR_INIT;
+    struct gateway *gateway;
+    struct metrics *metrics = metrics_new();
+    test_world_start_with(&world, "\"http\":{}", &(struct gateway_settings){.loops = 2});
+    CLEANUP_FREE char *listen = xasprintf("127.0.0.1:%d", world.test.port);
+    struct gateway_settings settings = {.public_listen = listen, .loops = 2, .metrics = metrics};
+    assert_int_equal(gateway_new(&settings, &gateway, &err), 0);
+    assert_int_equal(gateway_start(gateway, &err), -1);
+    assert_int_equal(err.sys_errno, EADDRINUSE);
+    gateway_free(gateway);
+    metrics_free(metrics);
+    test_world_stop(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +170,7 @@ int main(void)
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_stop_in_the_middle),
         cmocka_unit_test(test_start_errors),
+        cmocka_unit_test(test_a_port_is_not_shared_with_another_gateway),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

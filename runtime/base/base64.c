@@ -61,7 +61,7 @@ int base64_decode_text(const char *encoded, char **ret_text, struct err *err)
     size_t len = 0;
     if (base64_decode(encoded, &text, &len, err) != 0)
         return -1;
-    if (memchr(text, '\0', len))
+    if (!text || strlen(text) != len)
         return err_set(err, ERR_INVALID, "a NUL byte where text is expected");
     *ret_text = steal_ptr(&text);
     return 0;
