@@ -135,7 +135,8 @@ static void families_documented(struct strbuf *out)
     for (const char *line = strchr(section + 1, '\n') + 1; strncmp(line, "## ", 3) != 0;
          line = strchr(line, '\n') + 1) {
         char name[100], type[20], label[40] = "";
-        if (sscanf(line, "| `%99[^`]` | %19s | `%39[^`]`", name, type, label) >= 2)
+        if (strncmp(line, "| `cicada_", 10) == 0 &&
+            sscanf(line, "| `%99[a-z_]` | %19[a-z] | `%39[^`]`", name, type, label) >= 2)
             strbuf_appendf(out, "%s %s %s\n", name, type, label);
     }
 }
