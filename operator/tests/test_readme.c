@@ -74,13 +74,20 @@ static void test_what_is_not_declared(void **state)
     expect_refused("--check", "[a](nowhere.md)", "page.md:3: there is no nowhere.md");
 }
 
+#define HERE                                                                                                 \
+    "<!-- needs: cluster -->\\n" /* --cluster tries these in the checkout itself, which takes no copy */
+
 static void test_what_is_not_so(void **state)
 {
     (void)state;
-    expect_refused("--cluster", "<!-- needs: cluster -->\\n```sh\\necho 1; false\\n```", "exit 1: 1");
-    expect_refused("--local", "```sh\\necho 1 2\\n```\\n```text\\n1 … 3\\n```",
+    expect_refused("--cluster", HERE "```sh\\necho 1; false\\n```", "exit 1: 1");
+    expect_refused("--cluster", HERE "```sh\\necho 1 2\\n```\\n```text\\n1 … 3\\n```",
                    "printed:\n1 2\nexpected:\n1 … 3");
-    expect_refused("--local", "```sh run\\nsleep 0.1\\n```\\n```text\\nserving\\n```", "it ended");
+    expect_refused("--cluster", HERE "```sh run\\nsleep 0.1\\n```\\n```text\\nserving\\n```", "it ended");
+    expect_refused("--cluster",
+                   HERE "```sh run\\nsetsid sleep 4 >/dev/null & echo serving; sleep 60\\n```\\n"
+                        "```text\\nserving\\n```",
+                   "left after Ctrl-C: sleep 4");
 }
 
 int main(void)
