@@ -213,6 +213,13 @@ static void forget_function(struct fleet *fleet, struct fleet_function *function
     fleet_function_free(function);
 }
 
+void fleet_forget_if_over(struct fleet_function *function)
+{
+    if (function->removed && LIST_EMPTY(&function->replicas)) {
+        forget_function(function->fleet, function);
+    }
+}
+
 void fleet_free(struct fleet *fleet)
 {
     if (!fleet) {
@@ -278,6 +285,7 @@ void fleet_remove_function(struct fleet *fleet, const char *namespace, const cha
     struct fleet_function *function = find_function(fleet, key);
     if (function) {
         fleet_function_remove(function);
+        fleet_forget_if_over(function);
         fleet_look_around(fleet);
     }
 }
@@ -307,13 +315,6 @@ static void try_due(struct fleet *fleet)
 
 void fleet_look_around(struct fleet *fleet)
 {
-    struct fleet_function *function, *next;
-    HASH_ITER(hh, fleet->functions, function, next)
-    {
-        if (function->removed && LIST_EMPTY(&function->replicas)) {
-            forget_function(fleet, function);
-        }
-    }
     try_due(fleet);
     if (fleet->stopping && !fleet->replicas && fleet->done) {
         void (*done)(void *arg) = fleet->done;

@@ -274,10 +274,10 @@ void fleet_function_ended(void *arg, struct replica *replica, const struct repli
     }
     drop_replica(function, replica);
     if (function->removed) {
-        fleet_look_around(fleet);
-        return;
+        fleet_forget_if_over(function);
+    } else {
+        reconcile(function);
     }
-    reconcile(function);
     fleet_look_around(fleet);
 }
 

@@ -70,5 +70,7 @@ const char *fleet_function_state(const struct fleet_function *function);
 
 /* fleet.c: after anything that may let a changed Function be tried, or was the last process. */
 void fleet_look_around(struct fleet *fleet);
+/* A Function that was removed goes with its last process. */
+void fleet_forget_if_over(struct fleet_function *function);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,6 +108,20 @@ static int copy_bytes(int from, int to, off_t size, const char *name, struct err
     return 0;
 }
 
+/* Nobody is granted a lease on a file that somebody has open for writing. A file of another user, or a file system without leases: we
+ * don't know. Who opens it in the moment between is not kept waiting: the signal, which is ignored, is all that comes of it. */
+static bool is_being_written(int fd)
+{
+    if (fcntl(fd, F_SETSIG, SIGURG) < 0) {
+        return false;
+    }
+    if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0) {
+        return errno == EAGAIN;
+    }
+    (void)fcntl(fd, F_SETLEASE, F_UNLCK);
+    return false;
+}
+
 /* The copy counts only if the source did not change meanwhile. */
 static int copy_file(const char *source, const char *target, struct stat *ret_source, struct err *err)
 {
@@ -114,6 +129,9 @@ static int copy_file(const char *source, const char *target, struct stat *ret_so
     if (from < 0) {
         return errno == ENOENT ? err_set(err, ERR_NOT_FOUND, "%s: there is no such file", source)
                                : err_set_errno(err, errno, "%s", source);
+    }
+    if (is_being_written(from)) {
+        return err_set(err, ERR_CONFLICT, "%s: is being written", source);
     }
     struct stat before, after;
     if (fstat(from, &before) < 0) {

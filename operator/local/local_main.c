@@ -24,6 +24,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
+#define RUNTIME          "cicada-runtime"
 #define EXIT_USAGE       2
 #define CLIENT_HEADER_MS 10000
 #define CLIENT_IDLE_MS   75000
@@ -96,21 +97,36 @@ static int watch_signals(struct program *program, const sigset_t *signals, struc
 
 /* ---- before the first process ---- */
 
-static int find_runtime(struct program *program, struct err *err)
+/* Beside this program, else in PATH. */
+static char *search_runtime(void)
 {
     char self[PATH_MAX];
     ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (program->options.runtime) {
-        program->runtime_path = xstrdup(program->options.runtime);
-    } else if (len > 0) {
-        self[len] = '\0';
-        program->runtime_path = xasprintf("%.*s/cicada-runtime", (int)(strrchr(self, '/') - self), self);
+    CLEANUP_FREE char *beside =
+        len > 0 ? xasprintf("%.*s/" RUNTIME, (int)((char *)memrchr(self, '/', (size_t)len) - self), self)
+                : NULL;
+    if (beside && access(beside, X_OK) == 0) {
+        return steal_ptr(&beside);
     }
-    if (!program->runtime_path || access(program->runtime_path, X_OK) < 0) {
-        return err_set_errno(err, errno, "the runtime, %s (see --runtime)",
-                             program->runtime_path ? program->runtime_path : "cicada-runtime");
+    for (const char *path = getenv("PATH"); path && *path;) {
+        size_t part = strcspn(path, ":");
+        CLEANUP_FREE char *found = xasprintf("%.*s/" RUNTIME, (int)part, path);
+        if (part > 0 && access(found, X_OK) == 0) {
+            return steal_ptr(&found);
+        }
+        path += part + (path[part] == ':' ? 1 : 0);
     }
-    return 0;
+    return NULL;
+}
+
+static int find_runtime(struct program *program, struct err *err)
+{
+    const char *asked = program->options.runtime;
+    program->runtime_path = asked ? xstrdup(asked) : search_runtime();
+    if (!program->runtime_path) {
+        return err_set(err, ERR_NOT_FOUND, RUNTIME " is not beside this program, nor in PATH: see --runtime");
+    }
+    return access(program->runtime_path, X_OK) < 0 ? err_set_errno(err, errno, "--runtime: %s", asked) : 0;
 }
 
 static int read_init_files(struct program *program, struct err *err)

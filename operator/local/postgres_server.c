@@ -1,7 +1,6 @@
 #include "operator/local/postgres_server.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -14,10 +13,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "operator/local/line_tail.h"
+#include "operator/local/postgres_command.h"
+#include "operator/local/postgres_programs.h"
 #include "operator/local/process.h"
 #include "operator/local/state_folder.h"
 #include "runtime/base/clock.h"
@@ -25,13 +24,11 @@
 #include "runtime/base/strbuf.h"
 #include "runtime/base/text.h"
 
-#define DEBIAN_FOLDER        "/usr/lib/postgresql"
 #define INITDB_TIMEOUT_MS    120000
 #define START_TIMEOUT_MS     60000
 #define INIT_FILE_TIMEOUT_MS 600000
 #define STOP_TIMEOUT_MS      10000
 #define RESTART_MS           500
-#define POLL_MS              5
 #define PASSWORD_BYTES       16
 #define PID_FILE_MAX_BYTES   4096
 #define PID_FILE_STATUS_LINE 8 /* "ready" once it takes connections */
@@ -40,15 +37,16 @@
 #define DATABASE             "cicada"
 #define FALLBACK_FOLDER      "/var/tmp/cicada-postgres-"
 #define SUPERUSER            "postgres"
+#define SOCKET_FILE          "/.s.PGSQL.65535" /* the longest name of one */
 #define MAX_CONNECTIONS      "max_connections=200"
-#define PATH_VARIABLE        "PATH=/usr/local/bin:/usr/bin:/bin"
 
 struct postgres_server {
     struct postgres_server_settings settings;
     char *programs, *folder, *data, *url, *psql, *password;
-    uid_t uid;
-    gid_t gid;
-    bool set_user, is_new;
+    struct postgres_context context;
+    struct postgres_user user; /* its folder is ours */
+    bool by_socket; /* else by loopback alone: the folder's path leaves no room for a socket's name */
+    bool is_new;
     int port;
     struct process *process;
     bool is_up, has_ended, stopping;
@@ -56,159 +54,7 @@ struct postgres_server {
     struct line_tail tail;
 };
 
-/* ---- programs that run to their end ---- */
-
-struct command {
-    struct postgres_server *server;
-    struct line_tail tail;
-    bool over;
-    int status;
-};
-
-static void command_line(void *arg, const char *text, size_t len)
-{
-    struct command *command = arg;
-    line_tail_add(&command->tail, text, len);
-}
-
-static void command_ended(void *arg, int wait_status)
-{
-    struct command *command = arg;
-    command->over = true;
-    command->status = wait_status;
-}
-
-static void append_tail(const struct line_tail *tail, struct strbuf *out)
-{
-    const char *line;
-    for (size_t i = 0; (line = line_tail_get(tail, i)) != NULL; i++) {
-        strbuf_appendf(out, "\n    %s", line);
-    }
-}
-
-static int fail_with_tail(const struct line_tail *tail, const char *what, struct err *err)
-{
-    char storage[400];
-    struct strbuf text;
-    strbuf_init_fixed(&text, storage, sizeof storage);
-    append_tail(tail, &text);
-    return err_set(err, ERR_UNAVAILABLE, "%s%s", what, text.buf);
-}
-
-/* Turns the loop until *over, the deadline, or the end of the start. */
-static int turn_until(struct postgres_server *server, const bool *over, int64_t deadline_ms, const char *what,
-                      struct err *err)
-{
-    while (!*over) {
-        if (server->settings.give_up && *server->settings.give_up) {
-            return err_set(err, ERR_CANCELLED, "%s: given up", what);
-        }
-        if (deadline_left_ms(deadline_ms) == 0) {
-            return err_set(err, ERR_TIMEOUT, "%s: takes too long", what);
-        }
-        loop_turn(server->settings.loop, POLL_MS);
-    }
-    return 0;
-}
-
-static int run(struct postgres_server *server, char *const *argv, const char *what, int64_t timeout_ms,
-               struct err *err)
-{
-    struct command command = {.server = server};
-    char path[] = PATH_VARIABLE, language[] = "LC_ALL=C.UTF-8";
-    CLEANUP_FREE char *password = xasprintf("PGPASSWORD=%s", server->password ? server->password : "");
-    char *const envp[] = {path, language, password, NULL};
-    struct process_settings settings = {
-        .argv = argv,
-        .envp = envp,
-        .folder = server->set_user ? server->folder : NULL, /* ours may be closed to that user */
-        .uid = server->uid,
-        .gid = server->gid,
-        .set_user = server->set_user,
-        .death_signal = SIGKILL,
-        .line = command_line,
-        .ended = command_ended,
-        .arg = &command,
-    };
-    struct process *process;
-    if (process_start(server->settings.loop, &settings, &process, err) < 0) {
-        return -1;
-    }
-    int result = turn_until(server, &command.over, clock_monotonic_ms() + timeout_ms, what, err);
-    if (!command.over) {
-        struct err ignored = ERR_INIT;
-        process_signal(process, SIGKILL);
-        const struct postgres_server_settings before = server->settings;
-        server->settings.give_up = NULL;
-        (void)turn_until(server, &command.over, clock_monotonic_ms() + STOP_TIMEOUT_MS, what, &ignored);
-        server->settings = before;
-    } else if (!WIFEXITED(command.status) || WEXITSTATUS(command.status) != 0) {
-        result = fail_with_tail(&command.tail, what, err);
-    }
-    process_free(process);
-    line_tail_release(&command.tail);
-    return result;
-}
-
-/* ---- finding ---- */
-
-static bool has_programs(const char *folder)
-{
-    CLEANUP_FREE char *initdb = xasprintf("%s/initdb", folder), *postgres = xasprintf("%s/postgres", folder);
-    return access(initdb, X_OK) == 0 && access(postgres, X_OK) == 0;
-}
-
-/* Debian has a folder for each major version. */
-static char *find_debian_programs(void)
-{
-    DIR *folder = opendir(DEBIAN_FOLDER);
-    char *best = NULL;
-    int64_t best_version = 0, version;
-    for (const struct dirent *entry; folder && (entry = readdir(folder)) != NULL;) {
-        CLEANUP_FREE char *path = xasprintf(DEBIAN_FOLDER "/%s/bin", entry->d_name);
-        if (parse_int64(entry->d_name, 1, 1000, &version) && version > best_version && has_programs(path)) {
-            free(best);
-            best = steal_ptr(&path);
-            best_version = version;
-        }
-    }
-    if (folder) {
-        closedir(folder);
-    }
-    return best;
-}
-
-static char *find_in_path(void)
-{
-    const char *path = getenv("PATH");
-    while (path && *path) {
-        size_t len = strcspn(path, ":");
-        CLEANUP_FREE char *folder = xstrndup(path, len);
-        if (len > 0 && has_programs(folder)) {
-            return steal_ptr(&folder);
-        }
-        path += len + (path[len] == ':' ? 1 : 0);
-    }
-    return NULL;
-}
-
-static int find_programs(struct postgres_server *server, struct err *err)
-{
-    const char *asked = server->settings.programs;
-    if (asked) {
-        server->programs = has_programs(asked) ? xstrdup(asked) : NULL;
-    } else {
-        server->programs = find_debian_programs();
-        server->programs = server->programs ? server->programs : find_in_path();
-    }
-    if (!server->programs) {
-        return err_set(err, ERR_NOT_FOUND,
-                       "no PostgreSQL server programs (initdb, postgres) in %s: install postgresql, or give "
-                       "--database-url",
-                       asked ? asked : DEBIAN_FOLDER "/*/bin or PATH");
-    }
-    return 0;
-}
+/* ---- as whom ---- */
 
 static int find_user(struct postgres_server *server, struct err *err)
 {
@@ -220,9 +66,9 @@ static int find_user(struct postgres_server *server, struct err *err)
         return err_set(err, ERR_NOT_FOUND,
                        "PostgreSQL does not run as root, and there is no user " SUPERUSER);
     }
-    server->uid = user->pw_uid;
-    server->gid = user->pw_gid;
-    server->set_user = true;
+    server->user.uid = user->pw_uid;
+    server->user.gid = user->pw_gid;
+    server->user.is_another = true;
     return 0;
 }
 
@@ -232,10 +78,11 @@ static int find_user(struct postgres_server *server, struct err *err)
 static char *closed_folder(const struct postgres_server *server)
 {
     CLEANUP_FREE char *path = xstrdup(server->settings.folder);
-    for (char *slash; server->set_user && (slash = strrchr(path, '/')) != NULL && slash > path;) {
+    for (char *slash; server->user.is_another && (slash = strrchr(path, '/')) != NULL && slash > path;) {
         struct stat status;
         *slash = '\0';
-        if (stat(path, &status) == 0 && (status.st_mode & S_IXOTH) == 0 && status.st_uid != server->uid) {
+        if (stat(path, &status) == 0 && (status.st_mode & S_IXOTH) == 0 &&
+            status.st_uid != server->user.uid) {
             return steal_ptr(&path);
         }
     }
@@ -264,7 +111,7 @@ static int make_folder(const struct postgres_server *server, struct err *err)
     if (mkdir(folder, FOLDER_MODE) < 0 && errno != EEXIST) {
         return err_set_errno(err, errno, "%s", folder);
     }
-    if (server->set_user && chown(folder, server->uid, server->gid) < 0) {
+    if (server->user.is_another && chown(folder, server->user.uid, server->user.gid) < 0) {
         return err_set_errno(err, errno, "%s", folder);
     }
     return 0;
@@ -312,22 +159,32 @@ static int wait_for_predecessor(const struct postgres_server *server, struct err
             return err_set(err, ERR_CONFLICT, "%s: another PostgreSQL uses it (process %lld)", server->data,
                            (long long)number);
         }
-        loop_turn(server->settings.loop, POLL_MS);
+        if (postgres_turn(&server->context, deadline_ms, server->data, err) < 0) {
+            return -1;
+        }
     }
 }
 
 /* ---- initdb ---- */
 
-static int write_password(struct postgres_server *server, const char *path, struct err *err)
+/* For the server's user alone. */
+static int write_private(const struct postgres_server *server, const char *path, const char *text,
+                         struct err *err)
 {
-    char password[PASSWORD_BYTES * 2 + 1];
-    random_hex(password, PASSWORD_BYTES);
+    ssize_t len = (ssize_t)strlen(text);
     CLEANUP_FD int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd < 0 || write(fd, password, sizeof password - 1) != sizeof password - 1 ||
-        (server->set_user && fchown(fd, server->uid, server->gid) < 0)) {
+    if (fd < 0 || write(fd, text, (size_t)len) != len ||
+        (server->user.is_another && fchown(fd, server->user.uid, server->user.gid) < 0)) {
         return err_set_errno(err, errno, "%s", path);
     }
     return 0;
+}
+
+static int write_password(const struct postgres_server *server, const char *path, struct err *err)
+{
+    char password[PASSWORD_BYTES * 2 + 1];
+    random_hex(password, PASSWORD_BYTES);
+    return write_private(server, path, password, err);
 }
 
 static int read_password(struct postgres_server *server, const char *path, struct err *err)
@@ -336,6 +193,7 @@ static int read_password(struct postgres_server *server, const char *path, struc
     if (file_read(path, PASSWORD_BYTES * 2, &server->password, &len, err) < 0) {
         return -1;
     }
+    server->user.password = server->password;
     return len == PASSWORD_BYTES * 2 ? 0 : err_set(err, ERR_INVALID, "%s: is no password of ours", path);
 }
 
@@ -351,7 +209,7 @@ static int init_database(struct postgres_server *server, const char *password_pa
          no_sync[] = "--no-sync";
     char *const argv[] = {initdb, data, user, password, local, host, encoding, locale, no_sync, NULL};
     if (remove_tree(half, err) < 0 || write_password(server, password_path, err) < 0 ||
-        run(server, argv, "initdb", INITDB_TIMEOUT_MS, err) < 0) {
+        postgres_command_run(&server->context, &server->user, argv, "initdb", INITDB_TIMEOUT_MS, err) < 0) {
         return -1;
     }
     if (rename(half, server->data) < 0) {
@@ -383,11 +241,11 @@ static void server_ended(void *arg, int wait_status)
         process_end_text(wait_status, how);
         CLEANUP_STRBUF struct strbuf text;
         strbuf_init(&text, CONSOLE_LINE_MAX_BYTES);
-        append_tail(&server->tail, &text);
+        postgres_tail_append(&server->tail, &text);
         console_say(server->settings.console, "PostgreSQL ended by itself: %s%s", how, text.buf);
     }
     if (server->is_up && !server->stopping) {
-        loop_timer_set(server->settings.loop, &server->restart, clock_monotonic_ms() + RESTART_MS);
+        loop_timer_set(server->context.loop, &server->restart, clock_monotonic_ms() + RESTART_MS);
     }
 }
 
@@ -423,7 +281,8 @@ static int launch_server(struct postgres_server *server, struct err *err)
 {
     CLEANUP_FREE char *postgres = xasprintf("%s/postgres", server->programs);
     CLEANUP_FREE char *port = xasprintf("port=%d", server->port);
-    CLEANUP_FREE char *sockets = xasprintf("unix_socket_directories=%s", server->folder);
+    CLEANUP_FREE char *sockets =
+        xasprintf("unix_socket_directories=%s", server->by_socket ? server->folder : "");
     char data_flag[] = "-D", set[] = "-c", listen[] = "listen_addresses=127.0.0.1", most[] = MAX_CONNECTIONS,
          /* Nothing of it outside of its folder. */
         memory[] = "dynamic_shared_memory_type=mmap", socket_mode[] = "unix_socket_permissions=0777",
@@ -431,22 +290,22 @@ static int launch_server(struct postgres_server *server, struct err *err)
     char *const argv[] = {postgres, data_flag, server->data, set, port,     set,
                           sockets,  set,       listen,       set, most,     set,
                           memory,   set,       socket_mode,  set, language, NULL};
-    char path[] = PATH_VARIABLE;
+    char path[] = POSTGRES_PATH_VARIABLE;
     char *const envp[] = {path, NULL};
     struct process_settings settings = {
         .argv = argv,
         .envp = envp,
         .folder = server->folder,
-        .uid = server->uid,
-        .gid = server->gid,
-        .set_user = server->set_user,
+        .uid = server->user.uid,
+        .gid = server->user.gid,
+        .set_user = server->user.is_another,
         .death_signal = SIGINT, /* fast shutdown */
         .line = server_line,
         .ended = server_ended,
         .arg = server,
     };
     server->has_ended = false;
-    return process_start(server->settings.loop, &settings, &server->process, err);
+    return process_start(server->context.loop, &settings, &server->process, err);
 }
 
 static int start_server(struct postgres_server *server, struct err *err)
@@ -455,17 +314,13 @@ static int start_server(struct postgres_server *server, struct err *err)
         return -1;
     }
     int64_t deadline_ms = clock_monotonic_ms() + START_TIMEOUT_MS;
-    bool ready = false;
-    while (!ready) {
+    while (!is_ready(server)) {
         if (server->has_ended) {
-            return fail_with_tail(&server->tail, "PostgreSQL did not start", err);
+            return postgres_tail_fail(&server->tail, "PostgreSQL did not start", err);
         }
-        bool over = false;
-        if (deadline_left_ms(deadline_ms) == 0 || (server->settings.give_up && *server->settings.give_up)) {
-            return turn_until(server, &over, 0, "PostgreSQL", err);
+        if (postgres_turn(&server->context, deadline_ms, "PostgreSQL", err) < 0) {
+            return -1;
         }
-        loop_turn(server->settings.loop, POLL_MS);
-        ready = is_ready(server);
     }
     server->is_up = true;
     return 0;
@@ -473,71 +328,77 @@ static int start_server(struct postgres_server *server, struct err *err)
 
 /* ---- the database ---- */
 
-static int run_psql(struct postgres_server *server, const char *user, const char *database, char *flag,
-                    char *argument, const char *what, struct err *err)
+/* As which user of this machine: files belong to who wrote them. */
+static int run_psql(struct postgres_server *server, const struct postgres_user *reader, const char *role,
+                    const char *database, const char *file, struct err *err)
 {
-    CLEANUP_FREE char *psql = xasprintf("%s/psql", server->programs);
-    CLEANUP_FREE char *uri =
-        xasprintf("host=%s port=%d user=%s dbname=%s", server->folder, server->port, user, database);
-    char no_rc[] = "-X", quiet[] = "-q", stop[] = "-v", on_error[] = "ON_ERROR_STOP=1";
-    char *const argv[] = {psql, no_rc, quiet, stop, on_error, flag, argument, uri, NULL};
-    return run(server, argv, what, INIT_FILE_TIMEOUT_MS, err);
+    CLEANUP_FREE char *psql = xasprintf("%s/psql", server->programs), *name = xstrdup(file);
+    CLEANUP_FREE char *target =
+        xasprintf("host=%s port=%d user=%s dbname=%s", server->by_socket ? server->folder : "127.0.0.1",
+                  server->port, role, database);
+    char no_rc[] = "-X", quiet[] = "-q", stop[] = "-v", on_error[] = "ON_ERROR_STOP=1", flag[] = "-f";
+    char *const argv[] = {psql, no_rc, quiet, stop, on_error, flag, name, target, NULL};
+    return postgres_command_run(&server->context, reader, argv, file, INIT_FILE_TIMEOUT_MS, err);
 }
 
-/* The author's files belong to the author: read here, not by the server's user. */
-static int run_init_file(struct postgres_server *server, const char *file, struct err *err)
+/* The role of functions and its database. By a file, since others may read a command line. */
+static int make_database(struct postgres_server *server, struct err *err)
 {
-    bool set_user = server->set_user;
-    char flag[] = "-f";
-    CLEANUP_FREE char *name = xstrdup(file);
-    server->set_user = false;
-    int result = run_psql(server, ROLE, DATABASE, flag, name, file, err);
-    server->set_user = set_user;
+    CLEANUP_FREE char *file = xasprintf("%s/role.sql", server->folder);
+    CLEANUP_FREE char *sql = xasprintf("CREATE ROLE " ROLE " LOGIN PASSWORD '%s';\n"
+                                       "CREATE DATABASE " DATABASE " OWNER " ROLE ";\n",
+                                       server->password); /* hexadecimal digits */
+    if (write_private(server, file, sql, err) < 0) {
+        return -1;
+    }
+    int result = run_psql(server, &server->user, SUPERUSER, SUPERUSER, file, err);
+    (void)unlink(file);
     return result;
 }
 
 static int fill_database(struct postgres_server *server, struct err *err)
 {
-    char flag[] = "-c";
-    CLEANUP_FREE char *role =
-        xasprintf("CREATE ROLE " ROLE " LOGIN PASSWORD '%s'", server->password); /* hexadecimal digits */
-    char database[] = "CREATE DATABASE " DATABASE " OWNER " ROLE;
-    if (run_psql(server, SUPERUSER, SUPERUSER, flag, role, "the role of functions", err) < 0 ||
-        run_psql(server, SUPERUSER, SUPERUSER, flag, database, "the database of functions", err) < 0) {
+    const struct postgres_user author = {.password = server->password};
+    if (make_database(server, err) < 0) {
         return -1;
     }
     for (const char *const *file = server->settings.init_files; file && *file; file++) {
-        if (run_init_file(server, *file, err) < 0) {
+        if (run_psql(server, &author, ROLE, DATABASE, *file, err) < 0) {
             return -1;
         }
     }
     return 0;
 }
 
-/* A socket's path has room for 107 bytes; where that is not enough, it is loopback. */
 static void make_urls(struct postgres_server *server)
 {
-    struct sockaddr_un address;
-    CLEANUP_FREE char *path = xasprintf("%s/.s.PGSQL.%d", server->folder, server->port);
-    bool by_socket = strlen(path) < sizeof address.sun_path;
     struct strbuf host;
     strbuf_init(&host, PATH_MAX);
     strbuf_append_percent_encoded(&host, server->folder);
-    server->url = by_socket ? xasprintf("postgresql://" ROLE "@%s:%d/" DATABASE, host.buf, server->port)
-                            : xasprintf("postgresql://" ROLE ":%s@127.0.0.1:%d/" DATABASE "?sslmode=disable",
-                                        server->password, server->port);
+    /* No secret on a screen. */
     server->psql =
-        xasprintf("psql postgresql://" ROLE ":%s@127.0.0.1:%d/" DATABASE, server->password, server->port);
+        server->by_socket
+            ? xasprintf("psql -h %s -p %d -U " ROLE " " DATABASE, server->folder, server->port)
+            : xasprintf("PGPASSWORD=$(cat %s/password) psql -h 127.0.0.1 -p %d -U " ROLE " " DATABASE,
+                        server->folder, server->port);
+    server->url = server->by_socket
+                      ? xasprintf("postgresql://" ROLE "@%s:%d/" DATABASE, host.buf, server->port)
+                      : xasprintf("postgresql://" ROLE ":%s@127.0.0.1:%d/" DATABASE "?sslmode=disable",
+                                  server->password, server->port);
     strbuf_release(&host);
 }
 
 /* Complete only once the author's files have gone in: a start that failed there begins anew. */
 static int prepare(struct postgres_server *server, struct err *err)
 {
-    if (find_programs(server, err) < 0 || find_user(server, err) < 0) {
+    if (postgres_programs_find(server->settings.programs, &server->programs, err) < 0 ||
+        find_user(server, err) < 0) {
         return -1;
     }
     choose_folder(server);
+    struct sockaddr_un address;
+    server->by_socket = strlen(server->folder) + strlen(SOCKET_FILE) < sizeof address.sun_path;
+    server->user.folder = server->folder;
     server->data = xasprintf("%s/data", server->folder);
     if (make_folder(server, err) < 0 || wait_for_predecessor(server, err) < 0) {
         return -1;
@@ -572,6 +433,7 @@ int postgres_server_start(const struct postgres_server_settings *settings,
 {
     struct postgres_server *server = xcalloc(1, sizeof *server);
     server->settings = *settings;
+    server->context = (struct postgres_context){.loop = settings->loop, .give_up = settings->give_up};
     loop_timer_init(&server->restart, restart_server);
     if (prepare(server, err) < 0) {
         postgres_server_stop(server);
@@ -603,15 +465,17 @@ void postgres_server_stop(struct postgres_server *server)
     }
     struct err err = ERR_INIT;
     server->stopping = true;
-    server->settings.give_up = NULL;
-    loop_timer_close(server->settings.loop, &server->restart);
+    server->context.give_up = NULL;
+    loop_timer_close(server->context.loop, &server->restart);
     if (server->process && !server->has_ended) {
         process_signal(server->process, SIGINT);
-        if (turn_until(server, &server->has_ended, clock_monotonic_ms() + STOP_TIMEOUT_MS, "PostgreSQL",
-                       &err) < 0) {
+        if (postgres_turn_until(&server->context, &server->has_ended, clock_monotonic_ms() + STOP_TIMEOUT_MS,
+                                "PostgreSQL's end", &err) < 0) {
             process_signal(server->process, SIGQUIT);
-            (void)turn_until(server, &server->has_ended, clock_monotonic_ms() + STOP_TIMEOUT_MS, "PostgreSQL",
-                             &err);
+        }
+        if (postgres_turn_until(&server->context, &server->has_ended, clock_monotonic_ms() + STOP_TIMEOUT_MS,
+                                "PostgreSQL's end", &err) < 0) {
+            console_say(server->settings.console, "%s", err.msg);
         }
     }
     process_free(server->process);

@@ -58,7 +58,11 @@ static _Noreturn void be_born(struct birth *birth)
     sigset_t none;
     sigemptyset(&none);
     signal(SIGPIPE, SIG_DFL);
+    bool has_terminal = settings->is_foreground && tcgetpgrp(STDIN_FILENO) == getpgrp();
     (void)setpgid(0, 0);
+    if (has_terminal) {
+        (void)tcsetpgrp(STDIN_FILENO, getpid()); /* SIGTTOU is blocked */
+    }
     if (has_streams(birth) && (!settings->folder || chdir(settings->folder) == 0) &&
         (!settings->set_user || become_user(settings)) &&
         prctl(PR_SET_PDEATHSIG, settings->death_signal) == 0) {
@@ -134,6 +138,19 @@ static void output_ready(struct loop_watch *watch, uint32_t events)
 
 /* ---- its end ---- */
 
+/* The terminal that it was given is ours again. */
+static void take_terminal_back(pid_t pid)
+{
+    sigset_t output, before;
+    if (tcgetpgrp(STDIN_FILENO) == pid) {
+        sigemptyset(&output);
+        sigaddset(&output, SIGTTOU);
+        pthread_sigmask(SIG_BLOCK, &output, &before);
+        (void)tcsetpgrp(STDIN_FILENO, getpgrp());
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+    }
+}
+
 static void end_ready(struct loop_watch *watch, uint32_t events)
 {
     (void)events;
@@ -142,6 +159,7 @@ static void end_ready(struct loop_watch *watch, uint32_t events)
     if (waitpid(process->pid, &status, WNOHANG) != process->pid) {
         return;
     }
+    take_terminal_back(process->pid);
     process->pid = 0;
     loop_watch_close(process->loop, &process->end);
     while (process->output.fd >= 0 && read_output(process)) {}
@@ -238,7 +256,8 @@ pid_t process_pid(const struct process *process)
 void process_signal(struct process *process, int signal_number)
 {
     if (process && process->pid > 0) {
-        kill(process->pid, signal_number);
+        /* What a command has started hears it, too; a server of ours tells its own processes. */
+        kill(process->settings.is_foreground ? -process->pid : process->pid, signal_number);
     }
 }
 

@@ -1,7 +1,7 @@
 /* process.h - a child process of ours: started quickly, heard line by line, told to end with us, reaped when it ends.
  *
  * A child gets an environment of its own, /dev/null as standard input, a process group of its own (a terminal's Ctrl-C is for us, who
- * tell it), and a signal when the thread that started it is gone (PR_SET_PDEATHSIG): nothing outlives us, not even SIGKILL.
+ * tell it; one in the foreground has it until its end), and a signal when the thread that started it is gone (PR_SET_PDEATHSIG): nothing outlives us, not even SIGKILL.
  * It is started with vfork(): the cost does not grow with our memory.
  *
  * Threads: the loop's, which must be the thread that lives longest. Ownership: settings are copied where they outlive the call.
@@ -26,8 +26,9 @@ struct process_settings {
     uid_t uid;          /* whom it runs as; meaningful with set_user */
     gid_t gid;
     bool set_user;
-    int death_signal;   /* when we are gone */
-    bool is_foreground; /* has our standard streams; line is not called */
+    int death_signal; /* when we are gone */
+    bool
+        is_foreground; /* has our standard streams, and the terminal if we have it; line is not called, signals are for all its group */
     /* One line of its output and errors, without its end; borrowed. */
     void (*line)(void *arg, const char *text, size_t len);
     /* It has ended, and its last line was given: wait_status as of waitpid(). The process is still the owner's to free. */

@@ -186,11 +186,14 @@ static int invoke(struct invocation *invocation)
     return target->ops->invoke(target->invoker, invocation);
 }
 
-/* The handler's first statement was out of date. Without a key it is the transaction's first, and pg_query() runs it again. */
-static bool began_stale(const struct invocation *invocation)
+/* A statement was out of date, after DDL by others, and what the handler has done since is gone with the transaction. The transaction's
+ * first one is run again by pg_query(); with a key that is not the handler's first. */
+static bool is_stale(const struct invocation *invocation)
 {
-    return invocation->idempotency_key != NULL && invocation->database.runs == 2 &&
-           invocation->database.error.stale;
+    bool is_first = invocation->idempotency_key != NULL && invocation->database.runs == 2;
+
+    return invocation->database.error.stale &&
+           (is_first || invocation->target->retryable || invocation->target->ops->repeatable);
 }
 
 /* True if the transaction fell victim to others, and the same invocation may well succeed once they are done. */
@@ -202,7 +205,7 @@ static bool is_worth_another(const struct invocation *invocation)
         return false;
     if (strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0)
         return invocation->target->retryable || !invocation->invoked;
-    return began_stale(invocation);
+    return is_stale(invocation);
 }
 
 /* Gives the others time. False: there is none, or the invocation was given up. */

@@ -15,7 +15,7 @@
  *
  * A retryable invocation whose transaction failed with 40001 or 40P01 begins anew, with a fresh response and a new
  * transaction, as long as there is time and INVOCATION_ATTEMPTS_MAX allows. So does one whose handler had not
- * begun yet, and one with a key whose handler's first statement was out of date.
+ * begun yet, and one of whose statements was out of date, if nothing but the transaction can have been changed.
  */
 #ifndef CICADA_HOST_INVOCATION_H
 #define CICADA_HOST_INVOCATION_H
@@ -54,6 +54,7 @@ struct invoker_ops {
     int (*invoke)(void *self, struct invocation *invocation);
     /* Whether the transaction of this request is READ ONLY; before invoke(). */
     bool (*reads_only)(void *self, const struct invocation *invocation);
+    bool repeatable; /* a run whose transaction is rolled back has left nothing behind */
 };
 
 /* What the invocations of one function have in common; borrowed. */

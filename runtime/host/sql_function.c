@@ -73,27 +73,30 @@ static int answer_refusal(struct call *call)
     return answer_problem(call, call->refusal.status, call->refusal.code, call->refusal.detail);
 }
 
-/* `invalid input syntax for type integer: ""`, where the value was: without that. */
-static int message_len(const char *message)
+/* `invalid input syntax for type integer: ""`, `value "" is out of range for type integer`: without where the value was. */
+static void print_detail(const char *name, const char *message, char *out, size_t size)
 {
-    const char *value = strstr(message, ": \"\"");
+    const char *value = strstr(message, "\"\"");
+    size_t len = value ? (size_t)(value - message) : strlen(message);
 
-    return (int)(value ? (size_t)(value - message) : strlen(message));
+    while (value != NULL && len > 0 && strchr(": ", message[len - 1]) != NULL)
+        len--;
+    snprintf(out, size, "\"%s\": %.*s%s", name, (int)len, message, value ? value + 2 : "");
 }
 
-/* Of the statement's errors only a parameter's bad syntax is not for the table of SQLSTATEs. */
+/* Errors of a value (class 22) say whose value it was, if the server has told; bad syntax is not for the table of SQLSTATEs. */
 static int answer_error(struct call *call, const struct sql_statement *statement)
 {
     const struct pg_error *error = &call->invocation->database.error;
+    bool unreadable = strcmp(error->sqlstate, "22P02") == 0;
     char detail[sizeof(error->message) + SQL_NAME_MAX_BYTES + 8];
 
-    if (strcmp(error->sqlstate, "22P02") != 0 || error->parameter < 1 ||
-        error->parameter > statement->param_count)
+    if (error->parameter < 1 || error->parameter > statement->param_count)
         return CICADA_FAIL;
-    snprintf(detail, sizeof(detail), "\"%s\": %.*s",
-             call->function->text.names[statement->params[error->parameter - 1]], message_len(error->message),
-             error->message);
-    return answer_problem(call, 400, "invalid_parameter", detail);
+    print_detail(call->function->text.names[statement->params[error->parameter - 1]], error->message, detail,
+                 sizeof(detail));
+    return unreadable ? answer_problem(call, 400, "invalid_parameter", detail)
+                      : answer_problem(call, pg_error_http_status(error), pg_error_code(error), detail);
 }
 
 /* ---- the answer ---- */
@@ -282,4 +285,4 @@ static bool reads_only(void *arg, const struct invocation *invocation)
     return strcmp(invocation->request.method, "GET") == 0; /* HEAD is GET here */
 }
 
-const struct invoker_ops sql_function_ops = {.invoke = invoke, .reads_only = reads_only};
+const struct invoker_ops sql_function_ops = {.invoke = invoke, .reads_only = reads_only, .repeatable = true};

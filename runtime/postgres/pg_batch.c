@@ -108,6 +108,15 @@ void pg_batch_describe(struct pg_batch *batch, const struct pg_command *command)
     add_step(batch, PG_BATCH_DESCRIBE, 0);
 }
 
+void pg_batch_forget_statements(struct pg_batch *batch)
+{
+    struct pg_connection *connection = batch->connection;
+    pg_batch_command(batch, PG_BATCH_CONTROL, "DEALLOCATE ALL", 0, NULL);
+    pg_statements_clear(&connection->statements);
+    connection->prepared_controls = 0;
+    connection->statements_stale = false;
+}
+
 void pg_batch_flush(struct pg_batch *batch)
 {
     pg_flight_flush(&batch->flight);

@@ -59,6 +59,8 @@ void pg_batch_statement(struct pg_batch *batch, enum pg_batch_role role, const s
                         bool preparable);
 /* Asks for the types of parameters and columns, without running it. */
 void pg_batch_describe(struct pg_batch *batch, const struct pg_command *command);
+/* Forgets all prepared statements, here and on the server. */
+void pg_batch_forget_statements(struct pg_batch *batch);
 /* The results of what comes before are sent without waiting for the rest. */
 void pg_batch_flush(struct pg_batch *batch);
 void pg_batch_commit(struct pg_batch *batch);

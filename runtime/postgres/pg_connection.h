@@ -36,9 +36,10 @@ enum pg_control {
 
 struct pg_connection {
     PGconn *conn;
-    PGcancel *cancel;     /* NULL once taken */
-    bool doubtful;        /* results or a cancel request may be under way: only good to be closed */
-    bool session_changed; /* works, but is not to be lent again */
+    PGcancel *cancel;      /* NULL once taken */
+    bool doubtful;         /* results or a cancel request may be under way: only good to be closed */
+    bool session_changed;  /* works, but is not to be lent again */
+    bool statements_stale; /* works, once all prepared statements are forgotten */
     bool pooler; /* each transaction may meet another session: nothing is set, prepared or compared */
     uint64_t session_hash;               /* of the parameters that the server reports */
     char server_run[PG_SERVER_RUN_SIZE]; /* as it was when the session began; empty: not known */

@@ -241,8 +241,8 @@ void pg_pool_return(struct pg_pool *pool, struct pg_connection *connection)
 {
     int64_t now_ms = clock_monotonic_ms();
     /* The one place that decides whether a connection is lent again. */
-    bool fit = !connection->doubtful && !connection->session_changed && now_ms < connection->expires_ms &&
-               pq.PQstatus(connection->conn) == CONNECTION_OK &&
+    bool fit = !connection->doubtful && !connection->session_changed && !connection->statements_stale &&
+               now_ms < connection->expires_ms && pq.PQstatus(connection->conn) == CONNECTION_OK &&
                pq.PQtransactionStatus(connection->conn) == PQTRANS_IDLE &&
                pg_connection_is_unchanged(connection);
     if (!fit) {

@@ -139,15 +139,13 @@ static bool is_stale(const struct pg_batch *batch)
     return strcmp(sqlstate, "26000") == 0 || strcmp(sqlstate, "42P05") == 0;
 }
 
-/* Ends the failed transaction and forgets all prepared statements, here and on the server. */
+/* Ends the failed transaction and forgets all prepared statements. */
 static enum pg_flight_outcome start_anew(struct pg_transaction *tx)
 {
     CLEANUP_PG_BATCH struct pg_batch batch;
     pg_batch_init(&batch, tx->connection, tx->deadline_ms);
     pg_batch_command(&batch, PG_BATCH_CONTROL, "ROLLBACK", 0, NULL);
-    pg_batch_command(&batch, PG_BATCH_CONTROL, "DEALLOCATE ALL", 0, NULL);
-    pg_statements_clear(&tx->connection->statements);
-    tx->connection->prepared_controls = 0;
+    pg_batch_forget_statements(&batch);
     enum pg_flight_outcome outcome = pg_batch_run(&batch);
     return outcome == PG_FLIGHT_OK && batch.error ? PG_FLIGHT_LOST : outcome;
 }
@@ -188,9 +186,9 @@ static enum pg_flight_outcome run_next(struct pg_transaction *tx, const struct s
 {
     add_statement(tx, batch, statement);
     enum pg_flight_outcome outcome = pg_batch_run(batch);
-    /* Too late to run anything again; the next transaction finds another connection. */
+    /* Too late to run anything again here; the next transaction prepares anew. */
     if (is_stale(batch))
-        tx->connection->doubtful = true;
+        tx->connection->statements_stale = true;
     return outcome;
 }
 

@@ -132,6 +132,8 @@ static void roll_back(struct pg_transaction *tx)
         CLEANUP_PG_BATCH struct pg_batch batch;
         pg_batch_init(&batch, connection, clock_monotonic_ms() + ROLLBACK_MS);
         pg_batch_command(&batch, PG_BATCH_CONTROL, "ROLLBACK", 0, NULL);
+        if (connection->statements_stale)
+            pg_batch_forget_statements(&batch);
         if (pg_batch_run(&batch) != PG_FLIGHT_OK)
             connection->doubtful = true;
     }

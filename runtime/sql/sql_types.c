@@ -34,24 +34,23 @@ struct sql_types {
     size_t count;                             /* guarded by lock */
 };
 
-/* The types asked for, and all that they are made of. typsubscript tells arrays from types such as point and name, which
+/* The types asked for, and all that they are made of. The input function tells arrays from types such as point and name, which
  * have elements too. The condition on casts is that of json_categorize_type. */
-static const char ask[] =
-    "WITH RECURSIVE wanted(oid) AS ("
-    " SELECT pg_catalog.unnest($1::pg_catalog.oid[])"
-    " UNION"
-    " SELECT part FROM wanted JOIN pg_catalog.pg_type AS t USING (oid),"
-    " LATERAL (VALUES (t.typelem), (t.typbasetype)) AS parts(part) WHERE part <> 0)"
-    " SELECT t.oid, t.typbasetype,"
-    " CASE WHEN t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc"
-    " THEN t.typelem ELSE 0 END,"
-    " element.typdelim,"
-    " t.typtype = 'c' OR t.oid >= 16384 AND EXISTS (SELECT FROM pg_catalog.pg_cast AS c"
-    " WHERE c.castsource = t.oid AND c.casttarget = 114 AND c.castmethod = 'f'),"
-    " pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname)"
-    " FROM wanted JOIN pg_catalog.pg_type AS t USING (oid)"
-    " JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace"
-    " LEFT JOIN pg_catalog.pg_type AS element ON element.oid = t.typelem";
+static const char ask[] = "WITH RECURSIVE wanted(oid) AS ("
+                          " SELECT pg_catalog.unnest($1::pg_catalog.oid[])"
+                          " UNION"
+                          " SELECT part FROM wanted JOIN pg_catalog.pg_type AS t USING (oid),"
+                          " LATERAL (VALUES (t.typelem), (t.typbasetype)) AS parts(part) WHERE part <> 0)"
+                          " SELECT t.oid, t.typbasetype,"
+                          " CASE WHEN t.typinput = 'pg_catalog.array_in'::pg_catalog.regproc"
+                          " THEN t.typelem ELSE 0 END,"
+                          " element.typdelim,"
+                          " t.typtype = 'c' OR t.oid >= 16384 AND EXISTS (SELECT FROM pg_catalog.pg_cast AS c"
+                          " WHERE c.castsource = t.oid AND c.casttarget = 114 AND c.castmethod = 'f'),"
+                          " pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(t.typname)"
+                          " FROM wanted JOIN pg_catalog.pg_type AS t USING (oid)"
+                          " JOIN pg_catalog.pg_namespace AS n ON n.oid = t.typnamespace"
+                          " LEFT JOIN pg_catalog.pg_type AS element ON element.oid = t.typelem";
 
 struct sql_types *sql_types_new(void)
 {

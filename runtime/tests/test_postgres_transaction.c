@@ -501,6 +501,7 @@ static void test_stale_plan_is_made_anew(void **state)
     (void)state;
     pgtest_exec("CREATE TABLE test_tx.shape (a int); INSERT INTO test_tx.shape VALUES (1)");
     struct pg_pool *pool = pgtest_pool_with(NULL, 1, PG_REPEATABLE_READ, 2000);
+    struct pg_pool_stats stats;
     struct pg_transaction *tx = pg_transaction_new(pool, false, pgtest_deadline(5000));
     assert_int_equal(pg_result_columns(pgtest_query(tx, "SELECT * FROM test_tx.shape")), 1);
     pgtest_commit(tx);
@@ -512,7 +513,7 @@ static void test_stale_plan_is_made_anew(void **state)
     pgtest_commit(tx);
     pg_transaction_free(tx);
 
-    /* As a later statement it fails, because what came before is gone; the next transaction works. */
+    /* As a later statement it fails, because what came before is gone; the next transaction works, on the same connection. */
     pgtest_exec("ALTER TABLE test_tx.shape ADD COLUMN c int");
     tx = pg_transaction_new(pool, false, pgtest_deadline(5000));
     (void)pgtest_query(tx, "SELECT 1");
@@ -523,6 +524,8 @@ static void test_stale_plan_is_made_anew(void **state)
     (void)pgtest_query(tx, "SELECT 1");
     assert_int_equal(pg_result_columns(pgtest_query(tx, "SELECT * FROM test_tx.shape")), 3);
     pg_transaction_free(tx);
+    pg_pool_stats(pool, &stats);
+    assert_int_equal(stats.connects, 1);
     pg_pool_free(pool);
 }
 

@@ -159,7 +159,17 @@ static void test_values(void **state)
     http_expect(port, "GET", "/?j=x", NULL, 400, "\"code\":\"invalid_parameter\"");
     http_expect(port, "GET", "/?i=", NULL, 400,
                 "\"detail\":\"\\\"i\\\": invalid input syntax for type integer\"");
-    http_expect(port, "GET", "/?i=99999999999", NULL, 422, "\"code\":\"data_exception\"");
+    http_expect(
+        port, "GET", "/?i=99999999999", NULL, 422,
+        "\"code\":\"data_exception\",\"detail\":\"\\\"i\\\": value is out of range for type integer\"");
+    http_expect(port, "GET", "/?n=1&i=2&t=%22", NULL, 200, "\"t\":\"\\\"\"");
+    port = port_for("SELECT :d::date AS d, :at::timestamptz AS at", "");
+    http_expect(port, "GET", "/?d=soon&at=now", NULL, 422,
+                "\"code\":\"data_exception\",\"detail\":\"\\\"d\\\": invalid input syntax for type date\"");
+    http_expect(port, "GET", "/?d=2026-02-28&at=2026-02-30T25:00", NULL, 422,
+                "\"detail\":\"\\\"at\\\": date/time field value out of range\"");
+    http_expect(port, "POST", "/", "{\"d\":\"x\\\" y \\\"z\",\"at\":\"now\"}", 422,
+                "\"detail\":\"\\\"d\\\": invalid input syntax for type date\"");
 }
 
 /* A 400 names the parameter and never the value. */
@@ -431,6 +441,28 @@ static void test_injection(void **state)
     http_expect(port, "GET", "/?t=%FF&a=x", NULL, 400, "\"code\":\"bad_request\"");
 }
 
+/* DDL by others that concerns a later statement: the whole is run once more, on each connection that has prepared it. */
+static void test_columns_change_behind_the_first_statement(void **state)
+{
+    int port;
+
+    (void)state;
+    free(database_value(
+        "CREATE TABLE runtime_sql.later AS SELECT 1 AS id; CREATE TABLE runtime_sql.visits (id int)"));
+    port = port_for(
+        "INSERT INTO runtime_sql.visits VALUES (:id); SELECT * FROM runtime_sql.later WHERE id = :id",
+        ",\"result\":\"Row\",\"http\":{\"idempotency\":\"Optional\"}");
+    for (int i = 0; i < 4; i++)
+        post_is(port, "{\"id\":1}", "{\"id\":1}");
+    free(database_value("ALTER TABLE runtime_sql.later ADD n int DEFAULT 2"));
+    for (int i = 0; i < 4; i++)
+        post_is(port, "{\"id\":1}", "{\"id\":1,\"n\":2}");
+    free(database_value("ALTER TABLE runtime_sql.later DROP n"));
+    body_is(port, "POST", "/", "Idempotency-Key: k\r\n", "{\"id\":1}", "{\"id\":1}");
+    count_is("SELECT count(*) FROM runtime_sql.visits", "9"); /* each once */
+    free(database_value("DROP SCHEMA cicada CASCADE"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -452,6 +484,7 @@ int main(void)
         cmocka_unit_test(test_any_of_ids),
         cmocka_unit_test(test_interval),
         cmocka_unit_test(test_errors_of_statements),
+        cmocka_unit_test(test_columns_change_behind_the_first_statement),
         cmocka_unit_test(test_injection),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -71,12 +71,12 @@ static void test_built_in_table(void **state)
     struct pg_pool *pool = pgtest_pool(NULL, 1);
     struct pg_transaction *tx = pg_transaction_new(pool, true, pgtest_deadline(10000));
     struct pg_result *result = pgtest_query(
-        tx,
-        "SELECT t.oid, CASE WHEN t.typsubscript = 'array_subscript_handler'::regproc THEN t.typelem ELSE 0"
-        " END, CASE WHEN t.oid IN (22, 30) THEN ' ' ELSE e.typdelim::text END FROM pg_type AS t"
-        " LEFT JOIN pg_type AS e ON e.oid = t.typelem WHERE t.oid < 10000"
-        " AND (t.typtype IN ('b', 'r', 'm') AND e.typtype IS DISTINCT FROM 'c'"
-        " OR t.typname IN ('cstring', 'void'))");
+        tx, "SELECT t.oid, CASE WHEN t.typinput::text IN ('array_in', 'int2vectorin', 'oidvectorin') THEN "
+            "t.typelem ELSE 0"
+            " END, CASE WHEN t.oid IN (22, 30) THEN ' ' ELSE e.typdelim::text END FROM pg_type AS t"
+            " LEFT JOIN pg_type AS e ON e.oid = t.typelem WHERE t.oid < 10000"
+            " AND (t.typtype IN ('b', 'r', 'm') AND e.typtype IS DISTINCT FROM 'c'"
+            " OR t.typname IN ('cstring', 'void'))");
     assert_in_range(pg_result_rows(result), 150, 1000);
     for (int row = 0; row < pg_result_rows(result); row++) {
         int64_t oid, element;
