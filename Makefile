@@ -201,7 +201,10 @@ bench: ## the benchmarks of e2e/bench, side by side with peers
 	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=release all
 	$(Q)e2e/bench/run
 
-.PHONY: lint format
+.PHONY: reference lint format
+reference: ## writes the tables of docs/reference anew, from programs and source
+	$(Q)$(MAKE) --no-print-directory MODE=release programs
+	$(Q)docs/reference/generate build/release/bin
 lint: ## layers, formatting, static checks, chart
 	$(Q).ci/deps run test e2e
 	$(Q).ci/lint

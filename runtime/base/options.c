@@ -135,12 +135,28 @@ static int take_flag(struct arguments *args, struct err *err)
     return set_field(spec, source, text, args->options, err);
 }
 
-static void print_help(const struct option_table *table)
+static void print_help(const struct option_table *table,
+                       void (*print)(const struct option_table *, struct strbuf *))
 {
     CLEANUP_STRBUF struct strbuf out;
     strbuf_init(&out, HELP_MAX_BYTES);
-    options_help(table, &out);
+    print(table, &out);
     fputs(out.buf, stdout);
+}
+
+/* Whether the flag asks for something to be printed instead of a run; it is then done. */
+static bool take_help(const struct option_table *table, const char *flag)
+{
+    if (strcmp(flag, "--help") == 0 || strcmp(flag, "-h") == 0) {
+        print_help(table, options_help);
+    } else if (strcmp(flag, "--help=markdown") == 0) {
+        print_help(table, options_markdown);
+    } else if (strcmp(flag, "--version") == 0) {
+        printf("%s %s\n", table->program, CICADA_VERSION);
+    } else {
+        return false;
+    }
+    return true;
 }
 
 /* Flags up to the first positional argument. */
@@ -152,13 +168,7 @@ static int take_flags(struct arguments *args, enum options_result *ret_result, s
             args->at++;
             break;
         }
-        if (strcmp(flag, "--help") == 0 || strcmp(flag, "-h") == 0) {
-            print_help(args->table);
-            *ret_result = OPTIONS_EXIT;
-            return 0;
-        }
-        if (strcmp(flag, "--version") == 0) {
-            printf("%s %s\n", args->table->program, CICADA_VERSION);
+        if (take_help(args->table, flag)) {
             *ret_result = OPTIONS_EXIT;
             return 0;
         }

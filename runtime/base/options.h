@@ -1,6 +1,6 @@
 /* options.h - flags and environment of a program from one table.
  *
- * The table feeds the environment, the flags, --help, the Markdown reference, and the start-up log (secrets masked).
+ * The table feeds the environment, the flags, --help, the Markdown reference (--help=markdown), and the start-up log (secrets masked).
  * Order: default, then environment, then flags. Flags are --name=value or --name value; booleans also --name.
  */
 #ifndef CICADA_BASE_OPTIONS_H
@@ -38,7 +38,7 @@ struct option_table {
     size_t spec_count;
 };
 
-enum options_result { OPTIONS_RUN, OPTIONS_EXIT }; /* EXIT: --help or --version was printed */
+enum options_result { OPTIONS_RUN, OPTIONS_EXIT }; /* EXIT: a help or the version was printed */
 
 /* argv[0] is skipped. *ret_first_argument: index in argv of the first positional argument (argc if none). Environment through getenv(). */
 int options_parse(const struct option_table *table, int argc, char **argv, void *options,

@@ -106,7 +106,8 @@ void options_help(const struct option_table *table, struct strbuf *out)
             append_help_entry(&table->specs[i], out);
         }
     }
-    strbuf_append_str(out, "  --help\n      Prints this text.\n  --version\n      Prints the version.\n");
+    strbuf_append_str(out, "  --help, --help=markdown\n      Prints this text, or the flags as a table.\n  "
+                           "--version\n      Prints the version.\n");
     if (has_entries(table, /* flags= */ false)) {
         strbuf_append_str(out, "\nEnvironment only:\n");
     }
@@ -120,7 +121,7 @@ void options_help(const struct option_table *table, struct strbuf *out)
 static void append_cell(struct strbuf *out, const char *text)
 {
     for (; *text; text++) {
-        strbuf_append_str(out, *text == '|' ? "\\" : "");
+        strbuf_append_str(out, *text == '|' || *text == '<' ? "\\" : ""); /* columns, HTML */
         strbuf_append_char(out, *text);
     }
 }

@@ -46,8 +46,9 @@ struct request_metrics *request_metrics_new(struct metrics *metrics)
                                "From the request's head to the answer sent, waiting included.", NULL,
                                duration_bounds, ARRAY_SIZE(duration_bounds));
     requests->duration = metric_family_get(family, NULL);
-    family = metrics_counter(metrics, "cicada_runtime_retries_total",
-                             "Invocations begun anew after a serialization failure or a deadlock.", NULL);
+    family = metrics_counter(
+        metrics, "cicada_runtime_retries_total",
+        "Invocations begun anew after a serialization failure, a deadlock, or DDL by others.", NULL);
     requests->retries = metric_family_get(family, NULL);
     for (size_t i = 0; i < ARRAY_SIZE(own_statuses); i++)
         request_metrics_expect(requests, own_statuses[i]);

@@ -1,4 +1,4 @@
-/* What a failed database call means to an HTTP caller. The README shows the table. */
+/* What a failed database call means to an HTTP caller. docs/reference/errors.md shows the table. */
 #include <stdbool.h>
 
 #include "runtime/base/mem.h"

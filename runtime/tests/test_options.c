@@ -29,7 +29,7 @@ static const struct option_spec specs[] = {
      .default_text = "8080",
      .min = 1,
      .max = 65535,
-     .help = "Port | number."},
+     .help = "Port | number <n>."},
     {.name = "verbose",
      .env = "CICADA_TEST_VERBOSE",
      .type = OPTION_BOOL,
@@ -227,7 +227,7 @@ static void prints_help_and_version(void **state)
         "      help.\n"
         "      [default 0.0.0.0, environment CICADA_TEST_LISTEN]\n"
         "  --port=NUMBER\n"
-        "      Port | number.\n"
+        "      Port | number <n>.\n"
         "      [1 to 65535, default 8080, environment CICADA_TEST_PORT]\n"
         "  --verbose\n"
         "      Says more.\n"
@@ -237,8 +237,8 @@ static void prints_help_and_version(void **state)
         "      [at least 0]\n"
         "  --note=TEXT\n"
         "      A note.\n"
-        "  --help\n"
-        "      Prints this text.\n"
+        "  --help, --help=markdown\n"
+        "      Prints this text, or the flags as a table.\n"
         "  --version\n"
         "      Prints the version.\n"
         "\n"
@@ -254,10 +254,13 @@ static void writes_markdown(void **state)
     strbuf_init(&out, 10000);
     options_markdown(&table, &out);
     assert_non_null(strstr(
-        out.buf, "| `--port` | `CICADA_TEST_PORT` | integer, 1 to 65535 | `8080` | Port \\| number. |\n"));
+        out.buf,
+        "| `--port` | `CICADA_TEST_PORT` | integer, 1 to 65535 | `8080` | Port \\| number \\<n>. |\n"));
     assert_non_null(
         strstr(out.buf, "| `--verbose` | `CICADA_TEST_VERBOSE` | true or false |  | Says more. |\n"));
     assert_non_null(strstr(out.buf, "|  | `CICADA_TEST_PASSWORD` | text |  | The password. |\n"));
+    CLEANUP_FREE char *printed = output_of("--help=markdown");
+    assert_string_equal(printed, out.buf);
 }
 
 static void logs_settings_without_secrets(void **state)

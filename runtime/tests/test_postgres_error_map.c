@@ -1,4 +1,4 @@
-/* Failures as HTTP statuses and codes: the table of the README. */
+/* Failures as HTTP statuses and codes: the table of docs/reference/errors.md. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
