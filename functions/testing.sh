@@ -22,11 +22,12 @@ serve() {
     if [ -z "${CICADA_URL:-}" ]; then
         testing_run_under_cicada "$@"
     fi
-    testing_folder=$(mktemp -d) || exit
+    testing_checks=0 testing_failed=0 testing_name='' testing_number=0 testing_pids=''
+    testing_folder='' # a signal may come as soon as there is a folder
     trap testing_end EXIT
     trap 'exit 130' INT TERM
+    testing_folder=$(mktemp -d) || exit
     exec 2>&1 # what curl and psql say belongs to the check; cicada-local's standard error is its log
-    testing_checks=0 testing_failed=0 testing_name='' testing_number=0 testing_pids=''
     STATUS='' BODY='' STATUSES='' testing_request='no call'
     touch "$testing_folder/body" "$testing_folder/head" "$testing_folder/failures"
     export PGCLIENTENCODING=UTF8
@@ -155,9 +156,11 @@ testing_run_under_cicada() {
         echo "$0: no cicada-local in PATH: build it by make, or set BIN to its folder" >&2
         exit 2
     fi
+    testing_folder='' testing_local=''
+    trap 'rm -rf "$testing_folder"' EXIT
+    trap 'if [ -n "$testing_local" ]; then kill "$testing_local" && wait "$testing_local"; fi; exit 130' INT TERM
     testing_folder=$(mktemp -d) || exit
     chmod 711 "$testing_folder" # as root the database runs as another user, who passes through
-    trap 'rm -rf "$testing_folder"' EXIT
     unset DATABASE_URL # of the caller: the database is one to throw away
     # In the background: a shell handles no signal while it waits for a program in the foreground.
     # The script's files are within ours: they go even if it is killed.
@@ -165,7 +168,6 @@ testing_run_under_cicada() {
         cicada-local --state-dir "$testing_folder/state" --listen 127.0.0.1:0 \
         --exec 'TMPDIR=$CICADA_TEST_FOLDER exec "$CICADA_TEST_SCRIPT"' "$@" 2>"$testing_folder/log" &
     testing_local=$!
-    trap 'kill "$testing_local" && wait "$testing_local"; exit 130' INT TERM
     if wait "$testing_local"; then
         exit 0
     fi
