@@ -125,7 +125,7 @@ static bool is_being_written(int fd)
 /* The copy counts only if the source did not change meanwhile. */
 static int copy_file(const char *source, const char *target, struct stat *ret_source, struct err *err)
 {
-    CLEANUP_FD int from = open(source, O_RDONLY | O_CLOEXEC);
+    CLEANUP_FD int from = open(source, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would keep us waiting */
     if (from < 0) {
         return errno == ENOENT ? err_set(err, ERR_NOT_FOUND, "%s: there is no such file", source)
                                : err_set_errno(err, errno, "%s", source);

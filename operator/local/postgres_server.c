@@ -30,6 +30,8 @@
 #define INIT_FILE_TIMEOUT_MS 600000
 #define STOP_TIMEOUT_MS      10000
 #define RESTART_MS           500
+#define RESTART_DOUBLINGS    4
+#define STABLE_MS            10000 /* a start that lasted so long was fine */
 #define POLL_MS              5
 #define PASSWORD_BYTES       16
 #define PID_FILE_MAX_BYTES   4096
@@ -43,13 +45,15 @@
 
 struct postgres_server {
     struct postgres_server_settings settings;
-    char *programs, *data, *url, *psql, *password;
+    char *folder, *programs, *data, *url, *psql, *password;
     uid_t uid;
     gid_t gid;
     bool set_user, is_new;
     int port;
     struct process *process;
     bool is_up, has_ended, stopping;
+    int64_t started_ms;
+    int failures; /* starts in a row that did not last */
     struct loop_timer restart;
     struct line_tail tail;
 };
@@ -228,7 +232,7 @@ static int find_user(struct postgres_server *server, struct err *err)
 /* As root the server is another user, who must get there. */
 static int check_reach(const struct postgres_server *server, struct err *err)
 {
-    CLEANUP_FREE char *path = xstrdup(server->settings.folder);
+    CLEANUP_FREE char *path = xstrdup(server->folder);
     for (char *slash; server->set_user && (slash = strrchr(path, '/')) != NULL && slash > path;) {
         struct stat status;
         *slash = '\0';
@@ -243,7 +247,7 @@ static int check_reach(const struct postgres_server *server, struct err *err)
 
 static int make_folder(const struct postgres_server *server, struct err *err)
 {
-    const char *folder = server->settings.folder;
+    const char *folder = server->folder;
     if (mkdir(folder, FOLDER_MODE) < 0 && errno != EEXIST) {
         return err_set_errno(err, errno, "%s", folder);
     }
@@ -322,6 +326,20 @@ static int read_password(struct postgres_server *server, const char *path, struc
     return len == PASSWORD_BYTES * 2 ? 0 : err_set(err, ERR_INVALID, "%s: is no password of ours", path);
 }
 
+/* What an initdb that was killed has started may still write there, until it notices. */
+static int remove_half(const struct postgres_server *server, const char *half, struct err *err)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + STOP_TIMEOUT_MS;
+    while (remove_tree(half, err) < 0) {
+        if (deadline_left_ms(deadline_ms) == 0) {
+            return -1;
+        }
+        err_clear(err);
+        loop_turn(server->settings.loop, POLL_MS);
+    }
+    return 0;
+}
+
 /* Into a folder beside, so that one that was interrupted is never taken for complete. */
 static int init_database(struct postgres_server *server, const char *password_path, struct err *err)
 {
@@ -333,7 +351,7 @@ static int init_database(struct postgres_server *server, const char *password_pa
          host[] = "--auth-host=scram-sha-256", encoding[] = "--encoding=UTF8", locale[] = "--locale=C.UTF-8",
          no_sync[] = "--no-sync";
     char *const argv[] = {initdb, data, user, password, local, host, encoding, locale, no_sync, NULL};
-    if (remove_tree(half, err) < 0 || write_password(server, password_path, err) < 0 ||
+    if (remove_half(server, half, err) < 0 || write_password(server, password_path, err) < 0 ||
         run(server, argv, "initdb", INITDB_TIMEOUT_MS, err) < 0) {
         return -1;
     }
@@ -357,6 +375,15 @@ static void server_line(void *arg, const char *text, size_t len)
     }
 }
 
+/* With growing delays if it does not last. */
+static void set_restart(struct postgres_server *server)
+{
+    int64_t now_ms = clock_monotonic_ms();
+    server->failures = now_ms - server->started_ms >= STABLE_MS ? 0 : server->failures;
+    loop_timer_set(server->settings.loop, &server->restart, now_ms + (RESTART_MS << server->failures));
+    server->failures += server->failures < RESTART_DOUBLINGS ? 1 : 0;
+}
+
 static void server_ended(void *arg, int wait_status)
 {
     struct postgres_server *server = arg;
@@ -370,7 +397,7 @@ static void server_ended(void *arg, int wait_status)
         console_say(server->settings.console, "PostgreSQL ended by itself: %s%s", how, text.buf);
     }
     if (server->is_up && !server->stopping) {
-        loop_timer_set(server->settings.loop, &server->restart, clock_monotonic_ms() + RESTART_MS);
+        set_restart(server);
     }
 }
 
@@ -384,8 +411,9 @@ static void restart_server(struct loop_timer *timer)
     process_free(server->process);
     server->process = NULL;
     if (launch_server(server, &err) < 0) {
-        console_say(server->settings.console, "PostgreSQL is not started again: %s", err.msg);
+        console_say(server->settings.console, "PostgreSQL is not started again yet: %s", err.msg);
         server->has_ended = true;
+        set_restart(server);
     }
 }
 
@@ -406,7 +434,7 @@ static int launch_server(struct postgres_server *server, struct err *err)
 {
     CLEANUP_FREE char *postgres = xasprintf("%s/postgres", server->programs);
     CLEANUP_FREE char *port = xasprintf("port=%d", server->port);
-    CLEANUP_FREE char *sockets = xasprintf("unix_socket_directories=%s", server->settings.folder);
+    CLEANUP_FREE char *sockets = xasprintf("unix_socket_directories=%s", server->folder);
     char data_flag[] = "-D", set[] = "-c", listen[] = "listen_addresses=127.0.0.1", most[] = MAX_CONNECTIONS,
          /* Nothing of it outside of its folder. */
         memory[] = "dynamic_shared_memory_type=mmap", socket_mode[] = "unix_socket_permissions=0777",
@@ -428,6 +456,7 @@ static int launch_server(struct postgres_server *server, struct err *err)
         .arg = server,
     };
     server->has_ended = false;
+    server->started_ms = clock_monotonic_ms();
     return process_start(server->settings.loop, &settings, &server->process, err);
 }
 
@@ -460,7 +489,7 @@ static int run_psql(struct postgres_server *server, const char *user, const char
 {
     CLEANUP_FREE char *psql = xasprintf("%s/psql", server->programs);
     CLEANUP_FREE char *uri =
-        xasprintf("host=%s port=%d user=%s dbname=%s", server->settings.folder, server->port, user, database);
+        xasprintf("host=%s port=%d user=%s dbname=%s", server->folder, server->port, user, database);
     char no_rc[] = "-X", quiet[] = "-q", stop[] = "-v", on_error[] = "ON_ERROR_STOP=1";
     char *const argv[] = {psql, no_rc, quiet, stop, on_error, flag, argument, uri, NULL};
     return run(server, argv, what, INIT_FILE_TIMEOUT_MS, err);
@@ -500,11 +529,11 @@ static int fill_database(struct postgres_server *server, struct err *err)
 static void make_urls(struct postgres_server *server)
 {
     struct sockaddr_un address;
-    CLEANUP_FREE char *path = xasprintf("%s/.s.PGSQL.%d", server->settings.folder, server->port);
+    CLEANUP_FREE char *path = xasprintf("%s/.s.PGSQL.%d", server->folder, server->port);
     bool by_socket = strlen(path) < sizeof address.sun_path;
     struct strbuf host;
     strbuf_init(&host, PATH_MAX);
-    strbuf_append_percent_encoded(&host, server->settings.folder);
+    strbuf_append_percent_encoded(&host, server->folder);
     server->url = by_socket ? xasprintf("postgresql://" ROLE "@%s:%d/" DATABASE, host.buf, server->port)
                             : xasprintf("postgresql://" ROLE ":%s@127.0.0.1:%d/" DATABASE "?sslmode=disable",
                                         server->password, server->port);
@@ -516,8 +545,8 @@ static void make_urls(struct postgres_server *server)
 /* Complete only once the author's files have gone in: a start that failed there begins anew. */
 static int prepare(struct postgres_server *server, struct err *err)
 {
-    CLEANUP_FREE char *password_path = xasprintf("%s/password", server->settings.folder);
-    CLEANUP_FREE char *complete = xasprintf("%s/complete", server->settings.folder);
+    CLEANUP_FREE char *password_path = xasprintf("%s/password", server->folder);
+    CLEANUP_FREE char *complete = xasprintf("%s/complete", server->folder);
     if (find_programs(server, err) < 0 || find_user(server, err) < 0 || check_reach(server, err) < 0 ||
         make_folder(server, err) < 0 || wait_for_predecessor(server, err) < 0) {
         return -1;
@@ -550,6 +579,7 @@ int postgres_server_start(const struct postgres_server_settings *settings,
 {
     struct postgres_server *server = xcalloc(1, sizeof *server);
     server->settings = *settings;
+    server->folder = xstrdup(settings->folder);
     server->data = xasprintf("%s/data", settings->folder);
     loop_timer_init(&server->restart, restart_server);
     if (prepare(server, err) < 0) {
@@ -595,6 +625,7 @@ void postgres_server_stop(struct postgres_server *server)
     }
     process_free(server->process);
     line_tail_release(&server->tail);
+    free(server->folder);
     free(server->programs);
     free(server->data);
     free(server->url);

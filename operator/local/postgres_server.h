@@ -4,7 +4,7 @@
  * of loopback (with a password, kept beside it). The role of functions owns the database and is no superuser. PostgreSQL refuses to run
  * as root: then it, and its folder, are those of the user postgres.
  *
- * One that ends by itself is explained and started again.
+ * One that ends by itself is explained and started again, with growing delays if it does not last.
  *
  * Threads: the loop's. Starting runs turns of the loop until it is done.
  */
