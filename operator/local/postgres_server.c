@@ -284,23 +284,36 @@ static bool is_ready(const struct postgres_server *server)
            number == process_pid(server->process);
 }
 
-/* One whose parent was killed may still be about to end. */
+/* Every process of a server works in its data's folder. The number in its pid file may be another program's by now. */
+static bool is_in_use(const char *data)
+{
+    DIR *folder = opendir("/proc");
+    bool found = false;
+    for (const struct dirent *entry; folder && !found && (entry = readdir(folder)) != NULL;) {
+        char path[PATH_MAX];
+        CLEANUP_FREE char *link = xasprintf("/proc/%s/cwd", entry->d_name);
+        ssize_t len = readlink(link, path, sizeof path);
+        found = len == (ssize_t)strlen(data) && memcmp(path, data, (size_t)len) == 0;
+    }
+    if (folder) {
+        closedir(folder);
+    }
+    return found;
+}
+
+/* One whose parent was killed may still be about to end. Without one its pid file means nothing, which a server does not know. */
 static int wait_for_predecessor(const struct postgres_server *server, struct err *err)
 {
     int64_t deadline_ms = clock_monotonic_ms() + STOP_TIMEOUT_MS;
-    for (;;) {
-        CLEANUP_FREE char *pid = pid_file_line(server, 1);
-        int64_t number;
-        if (!pid || !parse_int64(pid, 1, INT32_MAX, &number) ||
-            (kill((pid_t)number, 0) < 0 && errno == ESRCH)) {
-            return 0;
-        }
+    while (is_in_use(server->data)) {
         if (deadline_left_ms(deadline_ms) == 0) {
-            return err_set(err, ERR_CONFLICT, "%s: another PostgreSQL uses it (process %lld)", server->data,
-                           (long long)number);
+            return err_set(err, ERR_CONFLICT, "%s: another PostgreSQL uses it", server->data);
         }
         loop_turn(server->settings.loop, POLL_MS);
     }
+    CLEANUP_FREE char *pid_file = xasprintf("%s/postmaster.pid", server->data);
+    (void)unlink(pid_file);
+    return 0;
 }
 
 /* ---- initdb ---- */

@@ -206,6 +206,23 @@ static void test_kill_keeps_the_data(void **state)
     expect_gone(local, &processes);
 }
 
+/* All was killed, and the number of its pid file is another program's now, as in a container that begins anew. */
+static void test_stale_pid_file(void **state)
+{
+    struct local *local = *state;
+    local_start(local, with_schema);
+    expect_count(local, 1);
+    assert_int_equal(local_stop(local, SIGTERM), 0);
+    CLEANUP_FREE char *text =
+        xasprintf("%d\n%s/state/postgres/data\n1\n5432\n\n127.0.0.1\n", (int)getpid(), local->folder);
+    local_write(local, "state/postgres/data/postmaster.pid", text);
+    int64_t before_ms = clock_monotonic_ms();
+    local_start(local, NULL);
+    assert_true(clock_monotonic_ms() - before_ms < 8000);
+    expect_count(local, 2);
+    assert_int_equal(local_stop(local, SIGTERM), 0);
+}
+
 /* At several moments of initdb; the password file, the half folder: nothing of it confuses the next start. */
 static void test_kill_during_initdb(void **state)
 {
@@ -374,6 +391,7 @@ int main(void)
         CASE(test_ordinary_user),
         CASE(test_folder_closed_to_postgres),
         CASE(test_no_server_programs),
+        CASE(test_stale_pid_file),
     };
     /* Whoever loses its parent is ours to reap, and not hidden by an init that is slow. */
     prctl(PR_SET_CHILD_SUBREAPER, 1);
