@@ -1,5 +1,5 @@
 /* test_local_environment.c - what a function's process is started with: variables, Secrets and ConfigMaps, its database, its handler. */
-#include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,8 @@
 #include "runtime/base/mem.h"
 #include "runtime/tests/support_test.h"
 
-#define SHOP "shop"
+#define SHOP       "shop"
+#define SETTLED_MS 50 /* a file's time tells it from what it will be next */
 
 static void put(struct data_store *store, enum data_kind kind, const char *name, const char *key,
                 const char *value, size_t len)
@@ -231,6 +232,7 @@ static void test_launch_equality(void **state)
         .handlers = handler_store_new(source, copies), .data = data_store_new(), .log_level = "info"};
     launch_fails(&sources, HANDLER, "HandlerLoadFailed");
     local_write(&files, "functions/f.so", "one");
+    poll(NULL, 0, SETTLED_MS);
     struct launch *first = launch_ok(&sources, HANDLER), *same = launch_ok(&sources, HANDLER);
     struct launch *scaled = launch_ok(&sources, "{handler: \"f.so:f\", scaling: {maxReplicas: 3}}");
     struct launch *other = launch_ok(&sources, "{handler: \"f.so:f\", env: [{name: A, value: b}]}");

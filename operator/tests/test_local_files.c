@@ -17,6 +17,8 @@
 #include "runtime/tests/support_shell.h"
 #include "runtime/tests/support_test.h"
 
+#define SETTLED_MS 50 /* a file's time tells it from what it will be next */
+
 static struct local files;
 static char *functions, *copies;
 
@@ -56,6 +58,7 @@ static void test_handler_copies(void **state)
     assert_int_equal(mkdir(copies, 0755), 0);
     assert_fails(handler_store_take(store, "f.so", &one, &err), ERR_NOT_FOUND);
     local_write(&files, "functions/f.so", "one");
+    poll(NULL, 0, SETTLED_MS);
     assert_ok(handler_store_take(store, "f.so", &one, &err));
     assert_ok(handler_store_take(store, "f.so", &same, &err));
     assert_ptr_equal(one, same);
@@ -92,6 +95,31 @@ static void test_handler_in_sub_folder(void **state)
     expect_copy(copy, "deep");
     handler_copy_unref(copy);
     assert_int_equal(rmdir(copies), 0);
+    handler_store_free(store);
+}
+
+/* Within one tick of the file's clock. */
+static void test_alike_versions(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct handler_store *store = handler_store_new(functions, copies);
+    struct handler_copy *copy;
+    assert_int_equal(mkdir(copies, 0755), 0);
+    for (int i = 100; i < 300; i++) {
+        CLEANUP_FREE char *text = xasprintf("%d", i);
+        local_write(&files, "functions/f.so", text);
+        assert_ok(handler_store_take(store, "f.so", &copy, &err));
+        expect_copy(copy, text);
+        handler_copy_unref(copy);
+    }
+    assert_ok(handler_store_take(store, "f.so", &copy, &err));
+    local_write(&files, "functions/f.so", "300");
+    struct handler_copy *next;
+    assert_ok(handler_store_take(store, "f.so", &next, &err));
+    expect_copy(next, "300");
+    handler_copy_unref(copy);
+    handler_copy_unref(next);
     handler_store_free(store);
 }
 
@@ -271,6 +299,7 @@ int main(void)
         CASE(test_handler_copies),
         CASE(test_handler_in_sub_folder),
         CASE(test_no_handler),
+        CASE(test_alike_versions),
         CASE(test_state_folder),
         CASE(test_watcher_hears),
         CASE(test_watcher_waits_for_the_end),
