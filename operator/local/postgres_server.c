@@ -36,6 +36,8 @@
 #define PASSWORD_BYTES       16
 #define PID_FILE_MAX_BYTES   4096
 #define PID_FILE_STATUS_LINE 8 /* "ready" once it takes connections */
+#define HALF_PREFIX          "data.new."
+#define HALF_NAME_BYTES      8
 #define FOLDER_MODE          0700
 #define ROLE                 "cicada"
 #define DATABASE             "cicada"
@@ -339,32 +341,38 @@ static int read_password(struct postgres_server *server, const char *path, struc
     return len == PASSWORD_BYTES * 2 ? 0 : err_set(err, ERR_INVALID, "%s: is no password of ours", path);
 }
 
-/* What an initdb that was killed has started may still write there, until it notices. */
-static int remove_half(const struct postgres_server *server, const char *half, struct err *err)
+/* What interrupted ones left. What still writes there keeps its folder until the next time. */
+static void remove_halves(const struct postgres_server *server)
 {
-    int64_t deadline_ms = clock_monotonic_ms() + STOP_TIMEOUT_MS;
-    while (remove_tree(half, err) < 0) {
-        if (deadline_left_ms(deadline_ms) == 0) {
-            return -1;
+    DIR *folder = opendir(server->folder);
+    for (const struct dirent *entry; folder && (entry = readdir(folder)) != NULL;) {
+        struct err ignored = ERR_INIT;
+        CLEANUP_FREE char *path = xasprintf("%s/%s", server->folder, entry->d_name);
+        if (str_starts_with(entry->d_name, HALF_PREFIX)) {
+            (void)remove_tree(path, &ignored);
         }
-        err_clear(err);
-        loop_turn(server->settings.loop, POLL_MS);
     }
-    return 0;
+    if (folder) {
+        closedir(folder);
+    }
 }
 
-/* Into a folder beside, so that one that was interrupted is never taken for complete. */
+/* Into a folder beside, so that one that was interrupted is never taken for complete; of its own, since what a killed one has started
+ * may write for a moment. */
 static int init_database(struct postgres_server *server, const char *password_path, struct err *err)
 {
     CLEANUP_FREE char *initdb = xasprintf("%s/initdb", server->programs);
-    CLEANUP_FREE char *half = xasprintf("%s.new", server->data);
+    char name[HALF_NAME_BYTES * 2 + 1];
+    random_hex(name, HALF_NAME_BYTES);
+    CLEANUP_FREE char *half = xasprintf("%s/" HALF_PREFIX "%s", server->folder, name);
     CLEANUP_FREE char *data = xasprintf("--pgdata=%s", half),
                       *password = xasprintf("--pwfile=%s", password_path);
     char user[] = "--username=" SUPERUSER, local[] = "--auth-local=trust",
          host[] = "--auth-host=scram-sha-256", encoding[] = "--encoding=UTF8", locale[] = "--locale=C.UTF-8",
          no_sync[] = "--no-sync";
     char *const argv[] = {initdb, data, user, password, local, host, encoding, locale, no_sync, NULL};
-    if (remove_half(server, half, err) < 0 || write_password(server, password_path, err) < 0 ||
+    remove_halves(server);
+    if (write_password(server, password_path, err) < 0 ||
         run(server, argv, "initdb", INITDB_TIMEOUT_MS, err) < 0) {
         return -1;
     }
