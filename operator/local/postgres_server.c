@@ -20,6 +20,7 @@
 #include "operator/local/process.h"
 #include "operator/local/state_folder.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/strbuf.h"
 #include "runtime/base/text.h"
@@ -346,10 +347,10 @@ static void remove_halves(const struct postgres_server *server)
 {
     DIR *folder = opendir(server->folder);
     for (const struct dirent *entry; folder && (entry = readdir(folder)) != NULL;) {
-        struct err ignored = ERR_INIT;
+        struct err err = ERR_INIT;
         CLEANUP_FREE char *path = xasprintf("%s/%s", server->folder, entry->d_name);
-        if (str_starts_with(entry->d_name, HALF_PREFIX)) {
-            (void)remove_tree(path, &ignored);
+        if (str_starts_with(entry->d_name, HALF_PREFIX) && remove_tree(path, &err) < 0) {
+            log_debug("%s, ignoring", err.msg);
         }
     }
     if (folder) {
