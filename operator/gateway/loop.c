@@ -125,9 +125,10 @@ int loop_watch_detach(struct loop *loop, struct loop_watch *watch)
 
 void loop_watch_close(struct loop *loop, struct loop_watch *watch)
 {
-    (void)loop;
     if (watch->fd >= 0) {
-        close(watch->fd); /* the only descriptor of its file: closing takes it out of epoll */
+        /* Closing alone would not do: a child on its way to exec may have a copy, and its events would meet freed memory. */
+        loop_watch_set(loop, watch, 0);
+        close(watch->fd);
         watch->fd = -1;
     }
 }

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <uthash.h>
 
+#include "operator/local/file_version.h"
 #include "operator/local/manifest.h"
 #include "operator/local/manifest_paths.h"
 #include "operator/local/watcher.h"
@@ -37,12 +38,6 @@ struct catalog {
 
 /* ---- files ---- */
 
-static bool is_same_version(const struct stat *a, const struct stat *b)
-{
-    return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
-           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
 static void say_problems(const struct catalog *catalog, const struct manifest_file *file)
 {
     for (size_t i = 0; i < file->problem_count; i++) {
@@ -72,17 +67,25 @@ static void free_source(struct source *source)
     free(source->path);
 }
 
-/* The objects of the version before stay if this one is wrong. True: something changed. */
+/* The objects of the version before stay if this one is wrong, or not complete: its end will be a change, too. True: something
+ * changed. */
 static bool read_source(struct catalog *catalog, struct source *source)
 {
     struct stat now;
     bool is_stdin = strcmp(source->path, MANIFEST_STDIN) == 0;
     if (is_stdin ? source->file != NULL
-                 : stat(source->path, &now) < 0 || is_same_version(&now, &source->status)) {
+                 : stat(source->path, &now) < 0 || file_version_equal(&now, &source->status)) {
         return false;
     }
-    source->status = is_stdin ? (struct stat){0} : now;
     struct manifest_file *file = manifest_file_read(catalog->reader, source->path);
+    if (!is_stdin && catalog->fleet && !file_version_is_complete(source->path, &now)) {
+        manifest_file_free(file);
+        return false;
+    }
+    if (!is_stdin) {
+        file_version_keep(&now);
+        source->status = now;
+    }
     if (catalog->fleet) {
         say_problems(catalog, file);
         if (file->error_count > 0) {

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "operator/local/file_version.h"
 #include "runtime/base/mem.h"
 
 #define FOLDER_MODE 0755
@@ -64,12 +64,6 @@ struct handler_copy *handler_copy_ref(struct handler_copy *copy)
     return copy;
 }
 
-static bool is_same_file(const struct stat *a, const struct stat *b)
-{
-    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
-           a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
 /* Makes the folders of root/file, or removes them: from the outermost on, or from the innermost. */
 static void remove_folders(const char *root, const char *file)
 {
@@ -108,29 +102,15 @@ static int copy_bytes(int from, int to, off_t size, const char *name, struct err
     return 0;
 }
 
-/* Nobody is granted a lease on a file that somebody has open for writing. A file of another user, or a file system without leases: we
- * don't know. Who opens it in the moment between is not kept waiting: the signal, which is ignored, is all that comes of it. */
-static bool is_being_written(int fd)
-{
-    if (fcntl(fd, F_SETSIG, SIGURG) < 0) {
-        return false;
-    }
-    if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0) {
-        return errno == EAGAIN;
-    }
-    (void)fcntl(fd, F_SETLEASE, F_UNLCK);
-    return false;
-}
-
 /* The copy counts only if the source did not change meanwhile. */
 static int copy_file(const char *source, const char *target, struct stat *ret_source, struct err *err)
 {
-    CLEANUP_FD int from = open(source, O_RDONLY | O_CLOEXEC);
+    CLEANUP_FD int from = open(source, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would keep us waiting */
     if (from < 0) {
         return errno == ENOENT ? err_set(err, ERR_NOT_FOUND, "%s: there is no such file", source)
                                : err_set_errno(err, errno, "%s", source);
     }
-    if (is_being_written(from)) {
+    if (file_is_being_written(from)) {
         return err_set(err, ERR_CONFLICT, "%s: is being written", source);
     }
     struct stat before, after;
@@ -148,10 +128,11 @@ static int copy_file(const char *source, const char *target, struct stat *ret_so
     if (copy_bytes(from, to, before.st_size, source, err) < 0) {
         return -1;
     }
-    if (fstat(from, &after) < 0 || !is_same_file(&before, &after)) {
+    if (fstat(from, &after) < 0 || !file_version_equal(&before, &after) || file_is_being_written(from)) {
         return err_set(err, ERR_CONFLICT, "%s: is being written", source);
     }
     *ret_source = after;
+    file_version_keep(ret_source);
     return 0;
 }
 
@@ -192,7 +173,7 @@ int handler_store_take(struct handler_store *store, const char *file, struct han
     if (stat(source, &now) == 0) {
         LIST_FOREACH(copy, &store->copies, link)
         {
-            if (strcmp(copy->file, file) == 0 && is_same_file(&copy->source, &now)) {
+            if (strcmp(copy->file, file) == 0 && file_version_equal(&copy->source, &now)) {
                 *ret_copy = handler_copy_ref(copy);
                 return 0;
             }

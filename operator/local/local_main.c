@@ -101,20 +101,17 @@ static int watch_signals(struct program *program, const sigset_t *signals, struc
 static char *search_runtime(void)
 {
     char self[PATH_MAX];
-    ssize_t len = readlink("/proc/self/exe", self, sizeof self - 1);
-    CLEANUP_FREE char *beside =
-        len > 0 ? xasprintf("%.*s/" RUNTIME, (int)((char *)memrchr(self, '/', (size_t)len) - self), self)
-                : NULL;
-    if (beside && access(beside, X_OK) == 0) {
-        return steal_ptr(&beside);
-    }
-    for (const char *path = getenv("PATH"); path && *path;) {
-        size_t part = strcspn(path, ":");
-        CLEANUP_FREE char *found = xasprintf("%.*s/" RUNTIME, (int)part, path);
+    ssize_t len = readlink("/proc/self/exe", self, sizeof self);
+    const char *name = len > 0 ? memrchr(self, '/', (size_t)len) : NULL;
+    CLEANUP_FREE char *folders =
+        xasprintf("%.*s:%s", name ? (int)(name - self) : 0, self, getenv("PATH") ? getenv("PATH") : "");
+    for (const char *at = folders; *at; at += *at == ':' ? 1 : 0) {
+        size_t part = strcspn(at, ":");
+        CLEANUP_FREE char *found = xasprintf("%.*s/" RUNTIME, (int)part, at);
         if (part > 0 && access(found, X_OK) == 0) {
             return steal_ptr(&found);
         }
-        path += part + (path[part] == ':' ? 1 : 0);
+        at += part;
     }
     return NULL;
 }

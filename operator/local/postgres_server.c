@@ -3,7 +3,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <pwd.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "operator/local/postgres_command.h"
+#include "operator/local/postgres_folder.h"
 #include "operator/local/postgres_programs.h"
 #include "operator/local/process.h"
 #include "operator/local/state_folder.h"
@@ -29,13 +29,14 @@
 #define INIT_FILE_TIMEOUT_MS 600000
 #define STOP_TIMEOUT_MS      10000
 #define RESTART_MS           500
+#define RESTART_DOUBLINGS    4
+#define STABLE_MS            10000 /* a start that lasted so long was fine */
+#define HALF_NAME_BYTES      8
 #define PASSWORD_BYTES       16
 #define PID_FILE_MAX_BYTES   4096
 #define PID_FILE_STATUS_LINE 8 /* "ready" once it takes connections */
-#define FOLDER_MODE          0700
 #define ROLE                 "cicada"
 #define DATABASE             "cicada"
-#define FALLBACK_FOLDER      "/var/tmp/cicada-postgres-"
 #define SUPERUSER            "postgres"
 #define SOCKET_FILE          "/.s.PGSQL.65535" /* the longest name of one */
 #define MAX_CONNECTIONS      "max_connections=200"
@@ -50,6 +51,8 @@ struct postgres_server {
     int port;
     struct process *process;
     bool is_up, has_ended, stopping;
+    int64_t started_ms;
+    int failures; /* starts in a row that did not last */
     struct loop_timer restart;
     struct line_tail tail;
 };
@@ -69,51 +72,6 @@ static int find_user(struct postgres_server *server, struct err *err)
     server->user.uid = user->pw_uid;
     server->user.gid = user->pw_gid;
     server->user.is_another = true;
-    return 0;
-}
-
-/* ---- the folder ---- */
-
-/* The first folder on the way that is closed to the server's user; NULL: it gets there. */
-static char *closed_folder(const struct postgres_server *server)
-{
-    CLEANUP_FREE char *path = xstrdup(server->settings.folder);
-    for (char *slash; server->user.is_another && (slash = strrchr(path, '/')) != NULL && slash > path;) {
-        struct stat status;
-        *slash = '\0';
-        if (stat(path, &status) == 0 && (status.st_mode & S_IXOTH) == 0 &&
-            status.st_uid != server->user.uid) {
-            return steal_ptr(&path);
-        }
-    }
-    return NULL;
-}
-
-/* As root the server is another user, who may not get to the state folder (below /root, say): then its files are elsewhere, in a folder
- * that belongs to this state folder. */
-static void choose_folder(struct postgres_server *server)
-{
-    const char *folder = server->settings.folder;
-    CLEANUP_FREE char *closed = closed_folder(server);
-    if (!closed) {
-        server->folder = xstrdup(folder);
-        return;
-    }
-    server->folder =
-        xasprintf(FALLBACK_FOLDER "%016" PRIx64, hash_fnv1a(HASH_FNV1A_START, folder, strlen(folder)));
-    console_say(server->settings.console, "%s is closed to the user %s: PostgreSQL's files are in %s", closed,
-                SUPERUSER, server->folder);
-}
-
-static int make_folder(const struct postgres_server *server, struct err *err)
-{
-    const char *folder = server->folder;
-    if (mkdir(folder, FOLDER_MODE) < 0 && errno != EEXIST) {
-        return err_set_errno(err, errno, "%s", folder);
-    }
-    if (server->user.is_another && chown(folder, server->user.uid, server->user.gid) < 0) {
-        return err_set_errno(err, errno, "%s", folder);
-    }
     return 0;
 }
 
@@ -144,25 +102,18 @@ static bool is_ready(const struct postgres_server *server)
            number == process_pid(server->process);
 }
 
-/* One whose parent was killed may still be about to end. */
+/* One whose parent was killed may still be about to end. Without one its pid file means nothing, which a server does not know. */
 static int wait_for_predecessor(const struct postgres_server *server, struct err *err)
 {
     int64_t deadline_ms = clock_monotonic_ms() + STOP_TIMEOUT_MS;
-    for (;;) {
-        CLEANUP_FREE char *pid = pid_file_line(server, 1);
-        int64_t number;
-        if (!pid || !parse_int64(pid, 1, INT32_MAX, &number) ||
-            (kill((pid_t)number, 0) < 0 && errno == ESRCH)) {
-            return 0;
-        }
-        if (deadline_left_ms(deadline_ms) == 0) {
-            return err_set(err, ERR_CONFLICT, "%s: another PostgreSQL uses it (process %lld)", server->data,
-                           (long long)number);
-        }
-        if (postgres_turn(&server->context, deadline_ms, server->data, err) < 0) {
-            return -1;
+    while (postgres_folder_in_use(server->data)) {
+        if (postgres_turn(&server->context, deadline_ms, "another PostgreSQL uses the data", err) < 0) {
+            return err_wrap(err, "%s", server->data);
         }
     }
+    CLEANUP_FREE char *pid_file = xasprintf("%s/postmaster.pid", server->data);
+    (void)unlink(pid_file);
+    return 0;
 }
 
 /* ---- initdb ---- */
@@ -197,18 +148,22 @@ static int read_password(struct postgres_server *server, const char *path, struc
     return len == PASSWORD_BYTES * 2 ? 0 : err_set(err, ERR_INVALID, "%s: is no password of ours", path);
 }
 
-/* Into a folder beside, so that one that was interrupted is never taken for complete. */
+/* Into a folder beside, so that one that was interrupted is never taken for complete; of its own, since what a killed one has started
+ * may write for a moment. */
 static int init_database(struct postgres_server *server, const char *password_path, struct err *err)
 {
     CLEANUP_FREE char *initdb = xasprintf("%s/initdb", server->programs);
-    CLEANUP_FREE char *half = xasprintf("%s.new", server->data);
+    char name[HALF_NAME_BYTES * 2 + 1];
+    random_hex(name, HALF_NAME_BYTES);
+    CLEANUP_FREE char *half = xasprintf("%s/" POSTGRES_HALF_PREFIX "%s", server->folder, name);
     CLEANUP_FREE char *data = xasprintf("--pgdata=%s", half),
                       *password = xasprintf("--pwfile=%s", password_path);
     char user[] = "--username=" SUPERUSER, local[] = "--auth-local=trust",
          host[] = "--auth-host=scram-sha-256", encoding[] = "--encoding=UTF8", locale[] = "--locale=C.UTF-8",
          no_sync[] = "--no-sync";
     char *const argv[] = {initdb, data, user, password, local, host, encoding, locale, no_sync, NULL};
-    if (remove_tree(half, err) < 0 || write_password(server, password_path, err) < 0 ||
+    postgres_folder_remove_halves(server->folder);
+    if (write_password(server, password_path, err) < 0 ||
         postgres_command_run(&server->context, &server->user, argv, "initdb", INITDB_TIMEOUT_MS, err) < 0) {
         return -1;
     }
@@ -232,6 +187,15 @@ static void server_line(void *arg, const char *text, size_t len)
     }
 }
 
+/* With growing delays if it does not last. */
+static void set_restart(struct postgres_server *server)
+{
+    int64_t now_ms = clock_monotonic_ms();
+    server->failures = now_ms - server->started_ms >= STABLE_MS ? 0 : server->failures;
+    loop_timer_set(server->context.loop, &server->restart, now_ms + (RESTART_MS << server->failures));
+    server->failures += server->failures < RESTART_DOUBLINGS ? 1 : 0;
+}
+
 static void server_ended(void *arg, int wait_status)
 {
     struct postgres_server *server = arg;
@@ -245,7 +209,7 @@ static void server_ended(void *arg, int wait_status)
         console_say(server->settings.console, "PostgreSQL ended by itself: %s%s", how, text.buf);
     }
     if (server->is_up && !server->stopping) {
-        loop_timer_set(server->context.loop, &server->restart, clock_monotonic_ms() + RESTART_MS);
+        set_restart(server);
     }
 }
 
@@ -259,8 +223,9 @@ static void restart_server(struct loop_timer *timer)
     process_free(server->process);
     server->process = NULL;
     if (launch_server(server, &err) < 0) {
-        console_say(server->settings.console, "PostgreSQL is not started again: %s", err.msg);
+        console_say(server->settings.console, "PostgreSQL is not started again yet: %s", err.msg);
         server->has_ended = true;
+        set_restart(server);
     }
 }
 
@@ -305,6 +270,7 @@ static int launch_server(struct postgres_server *server, struct err *err)
         .arg = server,
     };
     server->has_ended = false;
+    server->started_ms = clock_monotonic_ms();
     return process_start(server->context.loop, &settings, &server->process, err);
 }
 
@@ -395,12 +361,13 @@ static int prepare(struct postgres_server *server, struct err *err)
         find_user(server, err) < 0) {
         return -1;
     }
-    choose_folder(server);
+    server->folder = postgres_folder_choose(server->settings.folder, &server->user, server->settings.console);
     struct sockaddr_un address;
     server->by_socket = strlen(server->folder) + strlen(SOCKET_FILE) < sizeof address.sun_path;
     server->user.folder = server->folder;
     server->data = xasprintf("%s/data", server->folder);
-    if (make_folder(server, err) < 0 || wait_for_predecessor(server, err) < 0) {
+    if (postgres_folder_make(server->folder, &server->user, err) < 0 ||
+        wait_for_predecessor(server, err) < 0) {
         return -1;
     }
     CLEANUP_FREE char *password_path = xasprintf("%s/password", server->folder);

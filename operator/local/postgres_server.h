@@ -5,7 +5,7 @@
  * as root: then it, and its folder, are those of the user postgres, and where that user can't get to the state folder, the folder is
  * /var/tmp/cicada-postgres-<hash of the state folder's path>.
  *
- * One that ends by itself is explained and started again.
+ * One that ends by itself is explained and started again, with growing delays if it does not last.
  *
  * Threads: the loop's. Starting runs turns of the loop until it is done.
  */

@@ -192,6 +192,33 @@ static void count_call(struct loop_watch *watch, uint32_t events)
 }
 
 /* Who wants nothing hears nothing, not even that the peer has gone: the loop must not spin. */
+static void must_not_be_called(struct loop_watch *watch, uint32_t events)
+{
+    (void)watch;
+    (void)events;
+    fail_msg("a closed watch is called");
+}
+
+/* Somebody else has a copy of the descriptor for a moment, as a child has before it execs. */
+static void test_a_closed_watch_whose_file_is_still_open(void **state)
+{
+    (void)state;
+    struct loop *loop = make_loop();
+    struct err err = ERR_INIT;
+    struct loop_watch watch;
+    int ends[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+    int copy = dup(ends[0]);
+    assert_int_equal(loop_watch_open(loop, &watch, ends[0], EPOLLIN, must_not_be_called, &err), 0);
+    loop_watch_close(loop, &watch);
+    watch.fd = copy; /* its memory is another watch's by now */
+    assert_int_equal(write(ends[1], "x", 1), 1);
+    loop_turn(loop, 50);
+    close(copy);
+    close(ends[1]);
+    loop_free(loop);
+}
+
 static void test_a_silenced_watch(void **state)
 {
     (void)state;
@@ -239,6 +266,7 @@ int main(void)
         cmocka_unit_test(test_timers),
         cmocka_unit_test(test_posts_from_many_threads),
         cmocka_unit_test(test_a_watch_closed_in_the_same_turn_is_not_called),
+        cmocka_unit_test(test_a_closed_watch_whose_file_is_still_open),
         cmocka_unit_test(test_a_silenced_watch),
         cmocka_unit_test(test_stop_from_another_thread),
     };

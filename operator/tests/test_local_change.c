@@ -21,6 +21,8 @@
 #define EDITS_DEFAULT   25
 #define EDITS_MAX       1000000
 #define WARM_UP_EDITS   20
+#define BURST_MS        320 /* longer than a burst is waited for */
+#define BURSTS_END      110
 #define LOADERS         2
 #define GAP_MS          3
 #define GROWTH_KIB      4096
@@ -173,6 +175,28 @@ static void test_rejected_sql(void **state)
                      1); /* beside the processes' own lines */
     local_sql(local, "f", "SELECT 'two' AS v", NULL);
     expect_within(local, "/fn/default/f/", "\"two\"", 3000);
+    load_stop();
+    assert_int_equal(local_stop(local, SIGTERM), 0);
+}
+
+/* Written again and again, faster than anybody reads: the last one counts, however alike the files' times are. */
+static void test_burst_of_edits(void **state)
+{
+    struct local *local = *state;
+    local_sql(local, "f", "SELECT 'version 000' AS v", NULL);
+    local_start(local, NULL);
+    local_expect(local, "/fn/default/f/", 200, "version 000");
+    load_start(local, "/fn/default/f/", "/fn/default/f/");
+    for (int number = 100; number < BURSTS_END; number++) {
+        CLEANUP_FREE char *last = xasprintf("version %d", number);
+        int64_t until_ms = clock_monotonic_ms() + BURST_MS;
+        while (deadline_left_ms(until_ms) > 0) {
+            local_sql(local, "f", "SELECT 'version 000' AS v", NULL);
+        }
+        CLEANUP_FREE char *sql = xasprintf("SELECT '%s' AS v", last);
+        local_sql(local, "f", sql, NULL);
+        expect_within(local, "/fn/default/f/", last, 4000);
+    }
     load_stop();
     assert_int_equal(local_stop(local, SIGTERM), 0);
 }
@@ -421,10 +445,10 @@ int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_sql_changes),         CASE(test_broken_edit),        CASE(test_rejected_sql),
-        CASE(test_files_come_and_go),   CASE(test_function_moves),     CASE(test_folder_is_replaced),
-        CASE(test_data_changes),        CASE(test_handler_is_rebuilt), CASE(test_half_written_handler),
-        CASE(test_handler_comes_later), CASE(test_many_edits),
+        CASE(test_sql_changes),          CASE(test_broken_edit),         CASE(test_rejected_sql),
+        CASE(test_burst_of_edits),       CASE(test_files_come_and_go),   CASE(test_function_moves),
+        CASE(test_folder_is_replaced),   CASE(test_data_changes),        CASE(test_handler_is_rebuilt),
+        CASE(test_half_written_handler), CASE(test_handler_comes_later), CASE(test_many_edits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,6 +1,7 @@
 /* test_local_scaling.c - from zero, up with the load, and back to zero, by the shared scaler. */
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "operator/tests/support_local.h"
@@ -76,14 +77,14 @@ static void test_idle_goes_to_zero_and_back(void **state)
 struct loader {
     pthread_t thread;
     const struct local *local;
-    volatile bool stop;
+    atomic_bool stop;
     int answered, failed;
 };
 
 static void *keep_asking(void *arg)
 {
     struct loader *loader = arg;
-    while (!loader->stop) {
+    while (!atomic_load(&loader->stop)) {
         struct http_answer answer = http_ask(loader->local->port, "GET", "/fn/default/slow/", "", NULL);
         *(answer.status == 200 ? &loader->answered : &loader->failed) += 1;
         http_answer_release(&answer);
@@ -106,7 +107,7 @@ static void test_load_means_more_replicas(void **state)
     poll(NULL, 0, 1500);
     assert_int_equal(local_child_count(local, RUNTIME), 3); /* maxReplicas */
     for (size_t i = 0; i < LOAD; i++) {
-        loaders[i].stop = true;
+        atomic_store(&loaders[i].stop, true);
     }
     for (size_t i = 0; i < LOAD; i++) {
         pthread_join(loaders[i].thread, NULL);

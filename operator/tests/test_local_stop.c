@@ -198,6 +198,27 @@ static void test_kill_leaves_nothing(void **state)
     local_expect_nothing_left(local, &processes);
 }
 
+/* Nobody is there to kill a process that can't finish: it ends all the same. */
+static void test_kill_with_a_stuck_handler(void **state)
+{
+    struct local *local = *state;
+    struct local_processes processes;
+    struct http_call call;
+    CLEANUP_FREE char *copy = xasprintf("cp '%s/test-functions/probe.so' '%s/functions/'",
+                                        getenv("CICADA_TEST_BUILD"), local->folder);
+    shell_expect(copy, "");
+    local_handler(local, "stuck", "probe.so:probe", "  timeoutSeconds: 60\n  drainSeconds: 1\n");
+    local_start(local, NULL);
+    http_call_start(&call, local->port, "GET", "/fn/default/stuck/?do=sleep&ms=60000", NULL);
+    local_await_children(local, "cicada-runtime", 1);
+    poll(NULL, 0, 500);
+    local_processes(local, &processes);
+    assert_int_equal(local_stop(local, SIGKILL), 128 + SIGKILL);
+    local_await_over(&processes, 10000);
+    http_call_join(&call);
+    http_answer_release(&call.answer);
+}
+
 /* ---- --exec ---- */
 
 static void test_exec_status(void **state)
@@ -293,6 +314,7 @@ int main(void)
         CASE(test_second_signal_ends_at_once),
         CASE(test_held_request_is_served),
         CASE(test_kill_leaves_nothing),
+        CASE(test_kill_with_a_stuck_handler),
         CASE(test_exec_status),
         CASE(test_exec_is_ended),
         CASE(test_exec_that_ignores_signals),
