@@ -50,6 +50,7 @@ struct scaler *scaler_new(const struct scaler_platform *platform, struct metrics
 
 static void forget(struct scaler *scaler, struct memory *memory)
 {
+    /* What is freed is in the table no more. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
     HASH_DEL(scaler->memories, memory);
     autoscaler_history_release(&memory->history);
     free(memory);

@@ -192,6 +192,14 @@ static void take_function(void *visitor, const struct manifest_object *object)
     }
 }
 
+static void forget(struct catalog *catalog, struct known *known)
+{
+    /* What is freed is in the table no more. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+    HASH_DEL(catalog->known, known);
+    function_spec_unref(known->spec);
+    free(known);
+}
+
 static void forget_gone(struct catalog *catalog)
 {
     struct known *known, *next;
@@ -199,9 +207,7 @@ static void forget_gone(struct catalog *catalog)
     {
         if (!known->is_there) {
             fleet_remove_function(catalog->fleet, known->spec->namespace, known->spec->name);
-            HASH_DEL(catalog->known, known);
-            function_spec_unref(known->spec);
-            free(known);
+            forget(catalog, known);
         } else {
             known->is_there = false;
         }
@@ -262,7 +268,8 @@ static void files_changed(void *arg)
 /* What all files say together; ERR_INVALID if something is wrong anywhere. */
 static int check_all(const struct catalog *catalog, struct err *err)
 {
-    CLEANUP_FREE struct manifest_file **files = xcalloc(catalog->source_count + 1, sizeof *files);
+    CLEANUP_FREE struct manifest_file **files =
+        xcalloc(catalog->source_count + 1, sizeof(struct manifest_file *));
     size_t errors = 0;
     for (size_t i = 0; i < catalog->source_count; i++) {
         files[i] = catalog->sources[i].file;
@@ -378,10 +385,7 @@ void catalog_free(struct catalog *catalog)
     }
     free(catalog->sources);
     while (catalog->known) {
-        struct known *known = catalog->known;
-        HASH_DEL(catalog->known, known);
-        function_spec_unref(known->spec);
-        free(known);
+        forget(catalog, catalog->known);
     }
     free(catalog->problem);
     free(catalog);

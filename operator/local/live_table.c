@@ -55,22 +55,22 @@ static void append_header(struct strbuf *out, int columns)
     append_cut(out, &row, columns);
 }
 
-void live_table_row(const struct fleet_row *shown, const struct gateway_function_figures *figures, int port,
+void live_table_row(const struct fleet_row *row, const struct gateway_function_figures *figures, int port,
                     int columns, struct strbuf *out)
 {
-    CLEANUP_STRBUF struct strbuf row;
-    strbuf_init(&row, CONSOLE_LINE_MAX_BYTES);
-    CLEANUP_FREE char *key = xasprintf("%s/%s", shown->namespace, shown->name);
+    CLEANUP_STRBUF struct strbuf text;
+    strbuf_init(&text, CONSOLE_LINE_MAX_BYTES);
+    CLEANUP_FREE char *key = xasprintf("%s/%s", row->namespace, row->name);
     char p50[CELL_SIZE], p99[CELL_SIZE], cold[CELL_SIZE];
     format_ms(p50, figures ? figures->p50_ms : NAN);
     format_ms(p99, figures ? figures->p99_ms : NAN);
     format_ms(cold, figures ? figures->cold_ms : NAN);
-    strbuf_appendf(&row, "%-28s %-17s %8d %9" PRId64 " %9s %9s %9s", key, shown->state, shown->replicas,
+    strbuf_appendf(&text, "%-28s %-17s %8d %9" PRId64 " %9s %9s %9s", key, row->state, row->replicas,
                    figures ? figures->requests : 0, p50, p99, cold);
-    if (shown->is_public) {
-        strbuf_appendf(&row, "  http://127.0.0.1:%d/fn/%s/", port, key);
+    if (row->is_public) {
+        strbuf_appendf(&text, "  http://127.0.0.1:%d/fn/%s/", port, key);
     }
-    append_cut(out, &row, columns);
+    append_cut(out, &text, columns);
 }
 
 static void append_rows(const struct live_table *table, int columns, size_t most, struct strbuf *out)

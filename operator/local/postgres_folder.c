@@ -88,17 +88,17 @@ bool postgres_folder_in_use(const char *data)
     return found;
 }
 
-void postgres_folder_remove_halves(const char *path)
+void postgres_folder_remove_halves(const char *folder)
 {
-    DIR *folder = opendir(path);
-    for (const struct dirent *entry; folder && (entry = readdir(folder)) != NULL;) {
+    DIR *entries = opendir(folder);
+    for (const struct dirent *entry; entries && (entry = readdir(entries)) != NULL;) {
         struct err err = ERR_INIT;
-        CLEANUP_FREE char *half = xasprintf("%s/%s", path, entry->d_name);
+        CLEANUP_FREE char *half = xasprintf("%s/%s", folder, entry->d_name);
         if (str_starts_with(entry->d_name, POSTGRES_HALF_PREFIX) && remove_tree(half, &err) < 0) {
             log_debug("%s, ignoring", err.msg);
         }
     }
-    if (folder) {
-        closedir(folder);
+    if (entries) {
+        closedir(entries);
     }
 }

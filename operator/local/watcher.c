@@ -122,20 +122,20 @@ int watcher_new(struct loop *loop, void (*changed)(void *arg), void *arg, struct
     return 0;
 }
 
-int watcher_add(struct watcher *watcher, const char *path, struct err *err)
+int watcher_add(struct watcher *watcher, const char *folder, struct err *err)
 {
     for (size_t i = 0; i < watcher->count; i++) {
-        if (strcmp(watcher->folders[i].path, path) == 0) {
+        if (strcmp(watcher->folders[i].path, folder) == 0) {
             return 0;
         }
     }
     if (watcher->count == WATCHER_FOLDERS_MAX) {
-        return err_set(err, ERR_TOO_LARGE, "%s: more than %d folders to watch", path, WATCHER_FOLDERS_MAX);
+        return err_set(err, ERR_TOO_LARGE, "%s: more than %d folders to watch", folder, WATCHER_FOLDERS_MAX);
     }
     watcher->folders = xreallocarray(watcher->folders, watcher->count + 1, sizeof *watcher->folders);
-    struct folder *folder = &watcher->folders[watcher->count++];
-    *folder = (struct folder){.path = xstrdup(path)};
-    begin_to_watch(watcher, folder);
+    struct folder *added = &watcher->folders[watcher->count++];
+    *added = (struct folder){.path = xstrdup(folder)};
+    begin_to_watch(watcher, added);
     return 0;
 }
 
