@@ -272,6 +272,7 @@ static int start_command(struct program *program, struct err *err)
         .envp = variables,
         .death_signal = SIGTERM,
         .is_foreground = true,
+        .signals_group = true,
         .ended = command_ended,
         .arg = program,
     };

@@ -9,7 +9,7 @@
 #include "runtime/base/mem.h"
 
 #define POLL_MS         5
-#define KILL_TIMEOUT_MS 10000
+#define KILL_TIMEOUT_MS 5000
 #define TAIL_TEXT_SIZE  400
 
 struct command {
@@ -72,15 +72,19 @@ int postgres_turn_until(const struct postgres_context *context, const bool *over
     return 0;
 }
 
-/* It gets no time to end by itself: what it did is done again from the start. */
+/* It gets no time to end by itself: what it did is done again from the start. What it has started is waited for, since it writes. */
 static void kill_command(const struct postgres_context *context, struct process *process, const bool *over)
 {
     struct err err = ERR_INIT;
     const struct postgres_context patient = {.loop = context->loop};
+    pid_t group = process_pid(process);
+    int64_t deadline_ms = clock_monotonic_ms() + KILL_TIMEOUT_MS;
     process_signal(process, SIGKILL);
-    if (postgres_turn_until(&patient, over, clock_monotonic_ms() + KILL_TIMEOUT_MS, "a killed program",
-                            &err) < 0) {
-        log_warn("%s", err.msg);
+    while (!*over || !process_group_is_over(group)) {
+        if (postgres_turn(&patient, deadline_ms, "a killed program", &err) < 0) {
+            log_warn("%s", err.msg);
+            return;
+        }
     }
 }
 
@@ -99,6 +103,7 @@ int postgres_command_run(const struct postgres_context *context, const struct po
         .gid = user->gid,
         .set_user = user->is_another,
         .death_signal = SIGKILL,
+        .signals_group = true,
         .line = command_line,
         .ended = command_ended,
         .arg = &command,

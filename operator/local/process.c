@@ -1,5 +1,6 @@
 #include "operator/local/process.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -14,9 +15,11 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/base/strbuf.h"
+#include "runtime/base/text.h"
 
 #define FIRST_OTHER_FD  3
 #define EXEC_FAILED     127
+#define STAT_MAX_BYTES  4096
 #define READ_SIZE_BYTES 4096
 
 struct process {
@@ -257,9 +260,38 @@ pid_t process_pid(const struct process *process)
 void process_signal(struct process *process, int signal_number)
 {
     if (process && process->pid > 0) {
-        /* What a command has started hears it, too; a server of ours tells its own processes. */
-        kill(process->settings.is_foreground ? -process->pid : process->pid, signal_number);
+        kill(process->settings.signals_group ? -process->pid : process->pid, signal_number);
     }
+}
+
+/* /proc/PID/stat is "PID (NAME) STATE PARENT GROUP ...", and the name may be anything. One that is over and not yet reaped counts
+ * as over: whoever is to reap it may take its time. */
+static bool is_at_work_in(const char *pid_text, pid_t group)
+{
+    struct err err = ERR_INIT;
+    CLEANUP_FREE char *path = xasprintf("/proc/%s/stat", pid_text), *text = NULL;
+    if (file_read(path, STAT_MAX_BYTES, &text, NULL, &err) < 0) {
+        return false;
+    }
+    const char *state = strrchr(text, ')');
+    const char *parent = state && strlen(state) > 3 ? strchr(state + 3, ' ') : NULL;
+    const char *field = parent ? strchr(parent + 1, ' ') : NULL;
+    int64_t number;
+    return field && state[2] != 'Z' && state[2] != 'X' &&
+           parse_int64_n(field + 1, strcspn(field + 1, " "), 0, INT32_MAX, &number) && number == group;
+}
+
+bool process_group_is_over(pid_t pid)
+{
+    DIR *processes = opendir("/proc");
+    bool found = false;
+    for (const struct dirent *entry; processes && !found && (entry = readdir(processes)) != NULL;) {
+        found = entry->d_name[0] >= '1' && entry->d_name[0] <= '9' && is_at_work_in(entry->d_name, pid);
+    }
+    if (processes) {
+        closedir(processes);
+    }
+    return !found;
 }
 
 static void free_now(struct loop_post *post)

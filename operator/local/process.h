@@ -28,7 +28,8 @@ struct process_settings {
     bool set_user;
     int death_signal; /* when we are gone */
     bool
-        is_foreground; /* has our standard streams, and the terminal if we have it; line is not called, signals are for all its group */
+        signals_group; /* what it has started hears our signals, too; a server of ours tells its own processes */
+    bool is_foreground; /* has our standard streams, and the terminal if we have it; line is not called */
     /* One line of its output and errors, without its end; borrowed. */
     void (*line)(void *arg, const char *text, size_t len);
     /* It has ended, and its last line was given: wait_status as of waitpid(). The process is still the owner's to free. */
@@ -40,6 +41,8 @@ int process_start(struct loop *loop, const struct process_settings *settings, st
                   struct err *err) MUST_CHECK;
 pid_t process_pid(const struct process *process);
 void process_signal(struct process *process, int signal_number); /* nothing if it has ended, or is NULL */
+/* Nothing is left of it and of what it has started, as far as that stayed in its group. pid: as it was before it ended. */
+bool process_group_is_over(pid_t pid);
 /* It must have ended. NULL is fine. */
 void process_free(struct process *process);
 

@@ -194,6 +194,25 @@ static void test_end_texts(void **state)
 }
 
 /* Blocked and ignored signals of ours are not the child's. */
+/* One that it left behind counts until it is over, reaped or not. */
+static void test_group(void **state)
+{
+    (void)state;
+    struct child child;
+    begin(&child, "sleep 30 >/dev/null 2>&1 & echo started");
+    pid_t pid = process_pid(child.process);
+    assert_false(process_group_is_over(pid));
+    await_end(&child);
+    assert_false(process_group_is_over(pid));
+    assert_int_equal(kill(-pid, SIGKILL), 0);
+    int64_t until_ms = clock_monotonic_ms() + WAIT_MS;
+    while (!process_group_is_over(pid) && deadline_left_ms(until_ms) > 0) {
+        loop_turn(child.loop, 10);
+    }
+    assert_true(process_group_is_over(pid));
+    end(&child);
+}
+
 static void test_signals_are_usual(void **state)
 {
     (void)state;
@@ -305,7 +324,7 @@ int main(void)
 
         cmocka_unit_test(test_end_texts),  cmocka_unit_test(test_signals_are_usual),
         cmocka_unit_test(test_other_user), cmocka_unit_test(test_death_signal),
-        cmocka_unit_test(test_line_tail),
+        cmocka_unit_test(test_line_tail),  cmocka_unit_test(test_group),
     };
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* orphans are ours to wait for */
     return cmocka_run_group_tests(tests, NULL, NULL);
