@@ -145,6 +145,11 @@ def pods(selector, namespace):
     return tree['items'] if tree else []
 
 
+def ended_pods():
+    """Pods of any namespace that were deleted, and whose objects are still there."""
+    return [p['metadata']['name'] for p in api.get('/api/v1/pods')['items'] if p['metadata'].get('deletionTimestamp')]
+
+
 def function_pods(name, namespace=SHOP):
     return pods(f'cicada.dev/function={name}', namespace)
 
