@@ -100,8 +100,9 @@ def test_a_settled_system_writes_nothing():
     for name in ('create-order', 'settle-payment'):
         harness.patch_function(name, {'scaling': {'idleSeconds': 1}})
         harness.wait_asleep(name)
-    # The kubelet deletes the objects of pods that have ended when its own bookkeeping comes to it (see case_chart): its writes, not ours.
-    until('pods that have ended are gone', 150, lambda: not harness.ended_pods(), 1)
+    # The others fall asleep in their own time, and the kubelet deletes the objects of pods that have ended when its bookkeeping comes to it
+    # (see case_chart): neither is what a settled system does.
+    until('every function sleeps, and its pods are gone', 240, lambda: not harness.all_pods(SHOP) and not harness.ended_pods(), 1)
     time.sleep(15)
     before = writes()
     time.sleep(60)

@@ -138,7 +138,8 @@ static void say_line(struct console *console, const char *source, const char *te
     write_above_table(console, line.buf);
 }
 
-static void say_formatted(struct console *console, const char *source, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void say_formatted(struct console *console, const char *source,
+                                                                const char *format, va_list args)
 {
     CLEANUP_STRBUF struct strbuf text;
     strbuf_init(&text, CONSOLE_LINE_MAX_BYTES);
