@@ -281,7 +281,7 @@ static bool is_at_work_in(const char *pid_text, pid_t group)
            parse_int64_n(field + 1, strcspn(field + 1, " "), 0, INT32_MAX, &number) && number == group;
 }
 
-bool process_group_is_over(pid_t pid)
+static bool sees_group(pid_t pid)
 {
     DIR *processes = opendir("/proc");
     bool found = false;
@@ -291,7 +291,14 @@ bool process_group_is_over(pid_t pid)
     if (processes) {
         closedir(processes);
     }
-    return !found;
+    return found;
+}
+
+/* A list of processes is no snapshot: one that starts another and ends while it is read hides both. Its child is there at the next
+ * reading. */
+bool process_group_is_over(pid_t pid)
+{
+    return !sees_group(pid) && !sees_group(pid);
 }
 
 static void free_now(struct loop_post *post)
