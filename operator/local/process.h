@@ -2,7 +2,7 @@
  *
  * A child gets an environment of its own, /dev/null as standard input, a process group of its own (a terminal's Ctrl-C is for us, who
  * tell it; one in the foreground has it until its end), and a signal when the thread that started it is gone (PR_SET_PDEATHSIG): nothing outlives us, not even SIGKILL.
- * It is started with vfork(): the cost does not grow with our memory.
+ * It is started as by vfork(): the cost does not grow with our memory.
  *
  * Threads: the loop's, which must be the thread that lives longest. Ownership: settings are copied where they outlive the call.
  */

@@ -151,7 +151,6 @@ static void test_pipe_that_stays_open(void **state)
     end(&child);
 }
 
-#ifndef __SANITIZE_THREAD__ /* which makes fork() of vfork(): the parent is not told */
 static void test_exec_fails(void **state)
 {
     (void)state;
@@ -178,7 +177,6 @@ static void test_exec_fails(void **state)
     assert_int_equal(before, after); /* no descriptor is left */
     loop_free(loop);
 }
-#endif
 
 static void test_end_texts(void **state)
 {
@@ -209,7 +207,7 @@ static void expect_group_lives(void)
     struct child child;
     begin(&child, "echo started; sleep 30 >/dev/null 2>&1 &");
     pid_t pid = process_pid(child.process);
-    await_line(&child); /* where vfork() is fork(), its group is its own only from now on */
+    await_line(&child);
     do {
         assert_false(process_group_is_over(pid));
         loop_turn(child.loop, 0);
@@ -337,15 +335,17 @@ static void test_line_tail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_lines),      cmocka_unit_test(test_many_lines),
-        cmocka_unit_test(test_long_line),  cmocka_unit_test(test_pipe_that_stays_open),
-#ifndef __SANITIZE_THREAD__
+        cmocka_unit_test(test_lines),
+        cmocka_unit_test(test_many_lines),
+        cmocka_unit_test(test_long_line),
+        cmocka_unit_test(test_pipe_that_stays_open),
         cmocka_unit_test(test_exec_fails),
-#endif
-
-        cmocka_unit_test(test_end_texts),  cmocka_unit_test(test_signals_are_usual),
-        cmocka_unit_test(test_other_user), cmocka_unit_test(test_death_signal),
-        cmocka_unit_test(test_line_tail),  cmocka_unit_test(test_group),
+        cmocka_unit_test(test_end_texts),
+        cmocka_unit_test(test_signals_are_usual),
+        cmocka_unit_test(test_other_user),
+        cmocka_unit_test(test_death_signal),
+        cmocka_unit_test(test_line_tail),
+        cmocka_unit_test(test_group),
     };
     prctl(PR_SET_CHILD_SUBREAPER, 1); /* orphans are ours to wait for */
     return cmocka_run_group_tests(tests, NULL, NULL);
