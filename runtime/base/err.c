@@ -62,11 +62,6 @@ int err_wrap(struct err *err, const char *format, ...)
     return -1;
 }
 
-void err_clear(struct err *err)
-{
-    *err = (struct err)ERR_INIT;
-}
-
 const char *err_code_name(enum err_code code)
 {
     switch (code) {

@@ -52,7 +52,14 @@ int err_set_errno(struct err *err, int sys_errno, const char *format, ...)
 /* Puts "<text>: " before the message; the code stays. Returns -1. */
 int err_wrap(struct err *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-void err_clear(struct err *err);
+/* For one that is declared where each request comes by: ERR_INIT would clear all of the message's room, too. */
+static inline void err_clear(struct err *err)
+{
+    err->code = ERR_NONE;
+    err->sys_errno = 0;
+    err->retry_after_ms = 0;
+    err->msg[0] = '\0';
+}
 
 /* "NotFound", "Conflict", ... ; never NULL. */
 const char *err_code_name(enum err_code code);

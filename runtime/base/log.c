@@ -19,10 +19,10 @@ static const char *current_component;
 static log_sink *current_sink;
 static void *current_sink_arg;
 
-/* Longer names are cut: the scope is for people who search the log. */
-static _Thread_local char scope_object[256];
-static _Thread_local char scope_request_id[128];
-static _Thread_local char scope_trace_id[40];
+/* Borrowed; NULL: none. */
+static _Thread_local const char *scope_object, *scope_request_id, *scope_trace_id;
+
+#define SCOPE_MAX_BYTES 255 /* longer names are cut: the scope is for people who search the log */
 
 void log_set_level(enum log_level level)
 {
@@ -61,32 +61,21 @@ void log_set_component(const char *component)
     current_component = component;
 }
 
-static void copy_cut(char *out, size_t size, const char *text)
-{
-    size_t len = text ? strnlen(text, size - 1) : 0;
-    if (len > 0) {
-        memcpy(out, text, len);
-    }
-    out[len] = '\0';
-}
-
 void log_scope_set(const char *object, const char *request_id)
 {
-    copy_cut(scope_object, sizeof(scope_object), object);
-    copy_cut(scope_request_id, sizeof(scope_request_id), request_id);
-    scope_trace_id[0] = '\0';
+    scope_object = object;
+    scope_request_id = request_id;
+    scope_trace_id = NULL;
 }
 
 void log_scope_set_trace(const char *trace_id)
 {
-    copy_cut(scope_trace_id, sizeof(scope_trace_id), trace_id);
+    scope_trace_id = trace_id;
 }
 
 void log_scope_clear(void)
 {
-    scope_object[0] = '\0';
-    scope_request_id[0] = '\0';
-    scope_trace_id[0] = '\0';
+    log_scope_set(NULL, NULL);
 }
 
 /* Without printf: a line has a dozen of them. */
@@ -101,7 +90,7 @@ static void append_member(struct strbuf *line, const char *name, const char *val
 {
     if (value && *value) {
         append_name(line, name);
-        strbuf_append_json_string(line, value, strlen(value));
+        strbuf_append_json_string(line, value, strnlen(value, SCOPE_MAX_BYTES));
     }
 }
 
@@ -150,7 +139,7 @@ void log_write(enum log_level level, const char *format, ...)
     }
     if (current_sink) {
         message[message_len] = '\0';
-        current_sink(current_sink_arg, level, scope_object, message);
+        current_sink(current_sink_arg, level, scope_object ? scope_object : "", message);
         errno = saved_errno;
         return;
     }

@@ -32,9 +32,9 @@ typedef void log_sink(void *arg, enum log_level level, const char *object, const
 void log_set_sink(log_sink *sink, void *arg);
 const char *log_level_name(enum log_level level);
 
-/* What the calling thread is working on; NULL leaves a part out. Both are copied. */
+/* What the calling thread is working on; NULL leaves a part out. The texts are borrowed until the scope is set anew or cleared. */
 void log_scope_set(const char *object, const char *request_id);
-void log_scope_set_trace(const char *trace_id); /* until the scope is set anew or cleared */
+void log_scope_set_trace(const char *trace_id);
 void log_scope_clear(void);
 
 void log_write(enum log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -34,6 +34,18 @@ void *xcalloc(size_t count, size_t size)
     return ptr;
 }
 
+void *xcalloc_aligned(size_t count, size_t size, size_t alignment)
+{
+    size_t bytes;
+    void *ptr = __builtin_mul_overflow(count, size, &bytes)
+                    ? NULL
+                    : aligned_alloc(alignment, bytes ? bytes : alignment);
+    if (!ptr) {
+        out_of_memory();
+    }
+    return memset(ptr, 0, bytes);
+}
+
 void *xrealloc(void *ptr, size_t size)
 {
     void *moved = realloc(ptr, size ? size : 1);

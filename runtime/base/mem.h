@@ -11,6 +11,8 @@
 
 void *xmalloc(size_t size) __attribute__((malloc, returns_nonnull));
 void *xcalloc(size_t count, size_t size) __attribute__((malloc, returns_nonnull));
+/* Of things whose size is a multiple of their alignment, as sizeof() gives it. */
+void *xcalloc_aligned(size_t count, size_t size, size_t alignment) __attribute__((malloc, returns_nonnull));
 void *xrealloc(void *ptr, size_t size) __attribute__((returns_nonnull));
 void *xreallocarray(void *ptr, size_t count, size_t size) __attribute__((returns_nonnull));
 char *xstrdup(const char *text) __attribute__((malloc, returns_nonnull));

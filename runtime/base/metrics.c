@@ -296,6 +296,16 @@ void metric_observe(struct metric *metric, double value)
     metric_add(metric, value);
 }
 
+void metric_observe_counts(struct metric *metric, const uint64_t *bucket_counts, double sum)
+{
+    const struct metric_family *family = metric->family;
+    assert(family->type == METRIC_HISTOGRAM);
+    for (size_t i = 0; i <= family->bound_count; i++) {
+        atomic_fetch_add_explicit(&metric->bucket_counts[i], bucket_counts[i], memory_order_relaxed);
+    }
+    metric_add(metric, sum);
+}
+
 double metric_value(struct metric *metric)
 {
     const struct metric_family *family = metric->family;

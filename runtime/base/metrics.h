@@ -11,6 +11,7 @@
 #define CICADA_BASE_METRICS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "runtime/base/strbuf.h"
 
@@ -45,7 +46,10 @@ void metric_family_remove(struct metric_family *family, const char *const *label
 void metric_add(struct metric *metric, double value);     /* counter (>= 0) or gauge */
 void metric_set(struct metric *metric, double value);     /* gauge */
 void metric_observe(struct metric *metric, double value); /* histogram */
-double metric_value(struct metric *metric);               /* counter or gauge; histogram: count */
+/* Observations that were counted elsewhere: how many for each bound (values up to it, and above the one before), one more for those
+ * above all, and the sum of their values. */
+void metric_observe_counts(struct metric *metric, const uint64_t *bucket_counts, double sum);
+double metric_value(struct metric *metric); /* counter or gauge; histogram: count */
 /* The value below which that share (0 to 1) of a histogram's observations lies, even within its bucket (as Prometheus'
  * histogram_quantile()); the highest bound if it lies above that. NaN: there are no observations. */
 double metric_quantile(struct metric *metric, double share);

@@ -24,16 +24,22 @@ void strbuf_init(struct strbuf *sb, size_t cap_bytes)
     *sb = (struct strbuf){.buf = shared_empty, .cap = cap_bytes};
 }
 
+void strbuf_init_with(struct strbuf *sb, char *storage, size_t size, size_t cap_bytes)
+{
+    assert(size > 0 && cap_bytes < SIZE_MAX / 2);
+    storage[0] = '\0';
+    size_t usable = size <= cap_bytes ? size : cap_bytes + 1;
+    *sb = (struct strbuf){.buf = storage, .alloc = usable, .cap = cap_bytes, .is_lent = true};
+}
+
 void strbuf_init_fixed(struct strbuf *sb, char *storage, size_t size)
 {
-    assert(size > 0);
-    storage[0] = '\0';
-    *sb = (struct strbuf){.buf = storage, .alloc = size, .cap = size - 1};
+    strbuf_init_with(sb, storage, size, size - 1);
 }
 
 void strbuf_release(struct strbuf *sb)
 {
-    if (sb->alloc > 0) {
+    if (sb->alloc > 0 && !sb->is_lent) {
         free(sb->buf);
     }
     *sb = (struct strbuf){.buf = shared_empty, .cap = sb->cap};
@@ -61,8 +67,14 @@ char *strbuf_reserve(struct strbuf *sb, size_t len)
         if (grown < need) {
             grown = need;
         }
-        sb->buf = xrealloc(sb->alloc ? sb->buf : NULL, grown);
+        bool is_ours = sb->alloc > 0 && !sb->is_lent;
+        char *moved = xrealloc(is_ours ? sb->buf : NULL, grown);
+        if (!is_ours) {
+            memcpy(moved, sb->buf, sb->len);
+        }
+        sb->buf = moved;
         sb->alloc = grown;
+        sb->is_lent = false;
         sb->buf[sb->len] = '\0';
     }
     return sb->buf + sb->len;
@@ -137,31 +149,32 @@ int strbuf_vappendf(struct strbuf *sb, const char *format, va_list args)
     return result;
 }
 
-static bool is_plain_json(unsigned char c)
+/* How many bytes at the start of the text stand for themselves in a JSON string. */
+static size_t plain_json_len(const char *text, size_t len)
 {
-    return c >= 0x20 && c < 0x7F && c != '"' && c != '\\';
+    static const bool plain[256] = {[' ' ... '!'] = true, ['#' ... '['] = true, [']' ... '~'] = true};
+    size_t i = 0;
+    while (i < len && plain[(unsigned char)text[i]]) {
+        i++;
+    }
+    return i;
 }
 
 int strbuf_append_json_string(struct strbuf *sb, const char *text, size_t len)
 {
-    size_t start_len = sb->len;
+    size_t start_len = sb->len, done = plain_json_len(text, len);
     strbuf_append_char(sb, '"');
-    for (size_t i = 0; i < len;) {
-        size_t run = i;
-        while (run < len && is_plain_json((unsigned char)text[run])) {
-            run++;
-        }
-        if (run > i) {
-            strbuf_append(sb, text + i, run - i);
-            i = run;
-            continue;
-        }
+    strbuf_append(sb, text, done);
+    while (done < len) {
         char escaped[TEXT_JSON_ESCAPE_SIZE];
         size_t escaped_len;
-        i += text_json_escape(text + i, len - i, escaped, &escaped_len);
+        done += text_json_escape(text + done, len - done, escaped, &escaped_len);
         if (strbuf_append(sb, escaped, escaped_len) < 0) {
             break;
         }
+        size_t run = plain_json_len(text + done, len - done);
+        strbuf_append(sb, text + done, run);
+        done += run;
     }
     if (strbuf_append_char(sb, '"') < 0) {
         strbuf_truncate(sb, start_len);
@@ -247,7 +260,7 @@ void strbuf_truncate(struct strbuf *sb, size_t len)
 char *strbuf_detach(struct strbuf *sb, size_t *ret_len)
 {
     check(sb);
-    char *text = sb->alloc > 0 ? sb->buf : xstrdup("");
+    char *text = sb->alloc > 0 && !sb->is_lent ? sb->buf : xmemdup(sb->buf, sb->len + 1);
     if (ret_len) {
         *ret_len = sb->len;
     }

@@ -19,10 +19,13 @@ struct strbuf {
     size_t alloc; /* 0: buf points to a shared empty string */
     size_t cap;   /* bytes, without the final NUL */
     bool overflow;
+    bool is_lent; /* buf is the caller's storage */
 };
 
 void strbuf_init(struct strbuf *sb, size_t cap_bytes);
-/* Uses the caller's storage and never allocates. Such a buffer is neither released nor detached. */
+/* Begins with the caller's storage, which outlives the buffer or its first growth, and allocates when that is full. */
+void strbuf_init_with(struct strbuf *sb, char *storage, size_t size, size_t cap_bytes);
+/* Uses the caller's storage and never allocates. Such a buffer need not be released. */
 void strbuf_init_fixed(struct strbuf *sb, char *storage, size_t size);
 void strbuf_release(struct strbuf *sb); /* frees; the struct may be used again after strbuf_init() */
 void strbuf_clear(struct strbuf *sb);   /* len 0, memory kept, overflow reset */

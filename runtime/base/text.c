@@ -1,5 +1,6 @@
 #include "runtime/base/text.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -277,14 +278,36 @@ void random_bytes(void *out, size_t count)
     memset(stock + left, 0, count); /* nobody gets them twice */
 }
 
-static void write_hex(char *out, const unsigned char *bytes, size_t count)
+/* The digits of four bytes, all at once: each byte is spread to two of 4 bits, and those above 9 go on at 'a'. */
+static uint64_t hex_of(uint32_t bytes)
 {
-    static const char hex[] = "0123456789abcdef";
-    for (size_t i = 0; i < count; i++) {
-        out[2 * i] = hex[bytes[i] >> 4];
-        out[2 * i + 1] = hex[bytes[i] & 15];
+    const uint64_t ones = 0x0101010101010101;
+    uint64_t x = le32toh(bytes);
+    x = (x | (x << 16)) & 0x0000FFFF0000FFFF;
+    x = (x | (x << 8)) & 0x00FF00FF00FF00FF;
+    x = ((x >> 4) | (x << 8)) & (0x0F * ones);
+    uint64_t letters = ((x + 6 * ones) >> 4) & ones;
+    return htole64(x + '0' * ones + letters * ('a' - '0' - 10));
+}
+
+void hex_encode(char *out, const void *data, size_t byte_count)
+{
+    const unsigned char *bytes = data;
+    uint32_t some;
+    uint64_t digits;
+    for (; byte_count >= sizeof(some); byte_count -= sizeof(some)) {
+        memcpy(&some, bytes, sizeof(some));
+        digits = hex_of(some);
+        memcpy(out, &digits, sizeof(digits));
+        bytes += sizeof(some);
+        out += sizeof(digits);
     }
-    out[2 * count] = '\0';
+    if (byte_count > 0) {
+        some = 0;
+        memcpy(&some, bytes, byte_count);
+        digits = hex_of(some);
+        memcpy(out, &digits, 2 * byte_count);
+    }
 }
 
 void random_hex(char *out, size_t byte_count)
@@ -293,7 +316,7 @@ void random_hex(char *out, size_t byte_count)
     while (byte_count > 0) {
         size_t step = byte_count < sizeof(bytes) ? byte_count : sizeof(bytes);
         random_bytes(bytes, step);
-        write_hex(out, bytes, step);
+        hex_encode(out, bytes, step);
         out += 2 * step;
         byte_count -= step;
     }
@@ -313,8 +336,8 @@ void random_uuid(char out[UUID_TEXT_SIZE])
     random_bytes(bytes, sizeof(bytes));
     bytes[6] = (unsigned char)((bytes[6] & 0x0F) | 0x40);
     bytes[8] = (unsigned char)((bytes[8] & 0x3F) | 0x80);
-    char hex[33];
-    write_hex(hex, bytes, sizeof(bytes));
+    char hex[2 * sizeof(bytes)];
+    hex_encode(hex, bytes, sizeof(bytes));
     snprintf(out, UUID_TEXT_SIZE, "%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12, hex + 16, hex + 20);
 }
 

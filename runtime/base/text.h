@@ -46,6 +46,9 @@ void format_rfc3339(int64_t wall_ms, char out[RFC3339_SIZE]);
 void format_rfc3339_micro(int64_t wall_us, char out[RFC3339_SIZE]);
 bool parse_rfc3339(const char *text, int64_t *ret_wall_ms);
 
+/* Two digits for each byte, lower case, without a NUL. */
+void hex_encode(char *out, const void *data, size_t byte_count);
+
 /* Kernel randomness. hex: writes 2*count characters and NUL. */
 void random_bytes(void *out, size_t count);
 void random_hex(char *out, size_t byte_count);

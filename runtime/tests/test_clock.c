@@ -27,11 +27,24 @@ static void what_is_left_fits_poll(void **state)
     assert_int_equal(deadline_left_ms(DEADLINE_NONE - 1), INT_MAX);
 }
 
+static void coarse_time_is_a_little_behind(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 1000; i++) {
+        int64_t before_ms = clock_monotonic_ms(), coarse_ms = clock_coarse_ms();
+        assert_in_range(coarse_ms, before_ms - 50, clock_monotonic_ms());
+    }
+    assert_int_equal(deadline_left_at_ms(100, 40), 60);
+    assert_int_equal(deadline_left_at_ms(100, 100), 0);
+    assert_int_equal(deadline_left_at_ms(DEADLINE_NONE, 40), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(time_moves_on),
         cmocka_unit_test(what_is_left_fits_poll),
+        cmocka_unit_test(coarse_time_is_a_little_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

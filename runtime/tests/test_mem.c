@@ -41,6 +41,18 @@ static void zero_sizes_are_fine(void **state)
     free(d);
 }
 
+static void aligned_memory_is_clear(void **state)
+{
+    (void)state;
+    CLEANUP_FREE unsigned char *memory = xcalloc_aligned(3, 64, 64);
+    CLEANUP_FREE void *nothing = xcalloc_aligned(0, 64, 64);
+    assert_int_equal((uintptr_t)memory % 64, 0);
+    assert_int_equal((uintptr_t)nothing % 64, 0);
+    for (size_t i = 0; i < 192; i++) {
+        assert_int_equal(memory[i], 0);
+    }
+}
+
 static char *make(int wanted)
 {
     CLEANUP_FREE char *text = xstrdup("mine");
@@ -97,6 +109,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(copies),
         cmocka_unit_test(zero_sizes_are_fine),
+        cmocka_unit_test(aligned_memory_is_clear),
         cmocka_unit_test(stealing_leaves_null),
         cmocka_unit_test(descriptors_close_at_the_end_of_scope),
         cmocka_unit_test(multiplication_that_overflows_aborts),

@@ -65,6 +65,9 @@ static void renders_histograms(void **state)
         metric_observe(metric, values[i]);
     }
     assert_true(metric_value(metric) == 5);
+    struct metric *collected = metric_family_get(family, (const char *const[]){"/c"});
+    metric_observe_counts(collected, (const uint64_t[]){2, 0, 1, 4}, 402.75);
+    assert_true(metric_value(collected) == 7);
     metrics_histogram(metrics, "cicada_plain", "Plain.", NULL, bounds, 1);
     CLEANUP_FREE char *text = rendered(metrics);
     assert_string_equal(text, "# HELP cicada_seconds Time.\n"
@@ -75,6 +78,12 @@ static void renders_histograms(void **state)
                               "cicada_seconds_bucket{path=\"/\",le=\"+Inf\"} 5\n"
                               "cicada_seconds_sum{path=\"/\"} 103.5\n"
                               "cicada_seconds_count{path=\"/\"} 5\n"
+                              "cicada_seconds_bucket{path=\"/c\",le=\"0.5\"} 2\n"
+                              "cicada_seconds_bucket{path=\"/c\",le=\"1\"} 2\n"
+                              "cicada_seconds_bucket{path=\"/c\",le=\"2.5\"} 3\n"
+                              "cicada_seconds_bucket{path=\"/c\",le=\"+Inf\"} 7\n"
+                              "cicada_seconds_sum{path=\"/c\"} 402.75\n"
+                              "cicada_seconds_count{path=\"/c\"} 7\n"
                               "# HELP cicada_plain Plain.\n"
                               "# TYPE cicada_plain histogram\n"
                               "cicada_plain_bucket{le=\"0.5\"} 0\n"

@@ -206,6 +206,30 @@ static void fixed_storage_never_allocates(void **state)
     assert_sane(&sb);
 }
 
+static void lent_storage_is_left_when_it_is_full(void **state)
+{
+    (void)state;
+    static const size_t caps[] = {0, 5, 9, 10, 11, 100};
+    for (size_t i = 0; i < ARRAY_SIZE(caps); i++) {
+        char storage[10];
+        size_t appended = 0;
+        CLEANUP_STRBUF struct strbuf sb;
+        strbuf_init_with(&sb, storage, sizeof(storage), caps[i]);
+        assert_sane(&sb);
+        while (strbuf_append_char(&sb, 'x') == 0) {
+            appended++;
+            assert_sane(&sb);
+            assert_true((sb.buf == storage) == (appended < sizeof(storage)));
+        }
+        assert_int_equal(appended, caps[i]);
+        size_t len;
+        CLEANUP_FREE char *text = strbuf_detach(&sb, &len); /* its own memory, whoever had it */
+        assert_true(text != storage);
+        assert_int_equal(len, caps[i]);
+        assert_int_equal(strspn(text, "x"), caps[i]);
+    }
+}
+
 static void detaching_hands_over(void **state)
 {
     (void)state;
@@ -237,6 +261,7 @@ int main(void)
         cmocka_unit_test(composite_appends_are_whole_or_nothing),
         cmocka_unit_test(percent_encodes),
         cmocka_unit_test(fixed_storage_never_allocates),
+        cmocka_unit_test(lent_storage_is_left_when_it_is_full),
         cmocka_unit_test(detaching_hands_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

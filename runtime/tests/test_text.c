@@ -241,6 +241,25 @@ static void formats_doubles(void **state)
     }
 }
 
+static void writes_hexadecimal_digits(void **state)
+{
+    (void)state;
+    unsigned char bytes[256];
+    char digits[2 * sizeof(bytes) + 1], expected[3];
+    for (size_t i = 0; i < sizeof(bytes); i++) {
+        bytes[i] = (unsigned char)i;
+    }
+    for (size_t count = 0; count <= sizeof(bytes); count += count < 12 ? 1 : 61) {
+        memset(digits, '!', sizeof(digits));
+        hex_encode(digits, bytes, count);
+        for (size_t i = 0; i < count; i++) {
+            (void)snprintf(expected, sizeof(expected), "%02x", bytes[i]);
+            assert_memory_equal(digits + 2 * i, expected, 2);
+        }
+        assert_int_equal(digits[2 * count], '!');
+    }
+}
+
 static void random_values_differ_and_have_their_form(void **state)
 {
     (void)state;
@@ -314,6 +333,7 @@ int main(void)
         cmocka_unit_test(writes_and_reads_times),
         cmocka_unit_test(reads_other_forms_of_time),
         cmocka_unit_test(formats_doubles),
+        cmocka_unit_test(writes_hexadecimal_digits),
         cmocka_unit_test(random_values_differ_and_have_their_form),
         cmocka_unit_test(hashes_as_published),
         cmocka_unit_test(reads_files_up_to_a_limit),
