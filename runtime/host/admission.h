@@ -7,6 +7,7 @@
 #ifndef CICADA_HOST_ADMISSION_H
 #define CICADA_HOST_ADMISSION_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct admission;
@@ -20,10 +21,12 @@ enum admission_result {
 struct admission *admission_new(int limit);
 void admission_free(struct admission *admission); /* nobody may be inside or waiting; NULL is fine */
 
+/* True: entered, without waiting. */
+bool admission_try_enter(struct admission *admission);
 enum admission_result admission_enter(struct admission *admission, int64_t deadline_ms);
 void admission_leave(struct admission *admission);
 
-int admission_working(struct admission *admission);
-int admission_waiting(struct admission *admission);
+int admission_working(const struct admission *admission);
+int admission_waiting(const struct admission *admission);
 
 #endif

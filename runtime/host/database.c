@@ -8,10 +8,11 @@
 
 void database_init(struct database *database, struct pg_pool *pool, struct arena *arena, int64_t deadline_ms)
 {
-    memset(database, 0, sizeof(*database));
+    memset(database, 0, offsetof(struct database, error));
     database->arena = arena;
     database->pool = pool;
     database->deadline_ms = deadline_ms;
+    pg_error_clear(&database->error);
     pthread_mutex_init(&database->mutex, NULL);
     pthread_cond_init(&database->cancelled, NULL);
 }
@@ -22,7 +23,7 @@ void database_begin(struct database *database, bool read_only)
     database->read_only = read_only;
     atomic_store(&database->committed, false);
     database->runs = 0;
-    database->error = (struct pg_error){.failure = PG_FAILURE_NONE};
+    pg_error_clear(&database->error);
     if (database->pool == NULL)
         return;
     pthread_mutex_lock(&database->mutex);
@@ -41,6 +42,8 @@ static struct pg_transaction *take_transaction(struct database *database)
 {
     struct pg_transaction *transaction;
 
+    if (database->pool == NULL)
+        return NULL;
     pthread_mutex_lock(&database->mutex);
     while (database->cancelling)
         pthread_cond_wait(&database->cancelled, &database->mutex);
@@ -231,9 +234,10 @@ int database_run(struct database *database, const char *sql, int param_count, co
 int database_execute(struct database *database, const struct pg_command *command, bool commit,
                      struct pg_result **ret_result)
 {
-    struct pg_error error = {0};
+    struct pg_error error;
     int rc;
 
+    pg_error_clear(&error);
     if (database->failed)
         return -1;
     database->runs++;

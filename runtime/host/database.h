@@ -27,14 +27,14 @@ struct database {
     bool called_late;   /* after that */
     bool reading;       /* inside database_query_each() */
     bool read_only;
-    struct pg_error error; /* of the first failure */
     atomic_bool committed; /* before the handler returned; any thread may read it */
     int runs;              /* of database_execute(), in this transaction */
+    struct pg_transaction
+        *transaction;      /* guarded by mutex for others than the owner; NULL: no database, or none begun */
+    bool cancelling;       /* guarded by mutex: another thread is inside pg_transaction_cancel() */
+    struct pg_error error; /* of the first failure */
     pthread_mutex_t mutex;
     pthread_cond_t cancelled;
-    struct pg_transaction
-        *transaction; /* guarded by mutex for others than the owner; NULL: no database, or none begun */
-    bool cancelling;  /* guarded by mutex: another thread is inside pg_transaction_cancel() */
 };
 
 struct cicada_result {

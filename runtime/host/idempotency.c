@@ -51,15 +51,11 @@ bool idempotency_read_key(struct invocation *invocation)
 
 static void append_hex(struct strbuf *out, const char *data, size_t len)
 {
-    static const char digits[] = "0123456789abcdef";
     char *hex = strbuf_reserve(out, 2 * len);
 
     if (hex == NULL) /* cannot be: all parts have limits */
         return;
-    for (size_t i = 0; i < len; i++) {
-        hex[2 * i] = digits[(unsigned char)data[i] >> 4];
-        hex[2 * i + 1] = digits[(unsigned char)data[i] & 15];
-    }
+    hex_encode(hex, data, len);
     strbuf_advance(out, 2 * len);
 }
 

@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/text.h"
 
 #define HEADER "Idempotency-Key"
 
@@ -80,19 +81,13 @@ int idempotency_key_find(const struct cicada_request *request, const char **ret_
 {
     *ret_value = NULL;
     for (size_t i = 0; i < request->headers.count; i++) {
-        if (strcasecmp(request->headers.fields[i].name, HEADER) != 0)
+        if (!http_name_is(request->headers.fields[i].name, HEADER))
             continue;
         if (*ret_value != NULL)
             return err_set(err, ERR_INVALID, HEADER ": is there more than once");
         *ret_value = request->headers.fields[i].value;
     }
     return 0;
-}
-
-static void print_hex(const unsigned char *bytes, size_t count, char *out)
-{
-    for (size_t i = 0; i < count; i++)
-        snprintf(out + 2 * i, 3, "%02x", bytes[i]);
 }
 
 int idempotency_fingerprint(const struct cicada_request *request,
@@ -119,6 +114,7 @@ int idempotency_fingerprint(const struct cicada_request *request,
         return err_set(err, ERR_UNAVAILABLE, "SHA-256 failed");
     ret_fingerprint[0] = '\\';
     ret_fingerprint[1] = 'x';
-    print_hex(whole, sizeof(whole), ret_fingerprint + 2);
+    hex_encode(ret_fingerprint + 2, whole, sizeof(whole));
+    ret_fingerprint[IDEMPOTENCY_FINGERPRINT_SIZE - 1] = '\0';
     return 0;
 }

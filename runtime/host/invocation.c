@@ -17,9 +17,9 @@
 
 /* The database gives up a little before the invocation does: then its own answer (503, 504) can still be given, which
  * says more than that the function is late. */
-static int64_t database_deadline_ms(int64_t deadline_ms)
+static int64_t database_deadline_ms(int64_t deadline_ms, int64_t timeout_ms)
 {
-    int64_t margin_ms = (deadline_ms - clock_monotonic_ms()) / 20;
+    int64_t margin_ms = timeout_ms / 20;
 
     return deadline_ms - (margin_ms < DATABASE_MARGIN_MAX_MS ? margin_ms : DATABASE_MARGIN_MAX_MS);
 }
@@ -42,11 +42,15 @@ static void init_context(struct invocation *invocation)
 }
 
 void invocation_init(struct invocation *invocation, const struct invocation_target *target,
-                     struct http_request *http, const char *request_id, int64_t deadline_ms)
+                     struct http_request *http, const char *request_id, int64_t start_us, int64_t timeout_ms)
 {
+    int64_t deadline_ms = start_us / 1000 + timeout_ms;
+    size_t id_len = request_id != NULL ? request_id_len(request_id) : 0;
+
     invocation->target = target;
     invocation->http = http;
-    invocation->start_us = clock_monotonic_us();
+    invocation->lane = 0;
+    invocation->start_us = start_us;
     invocation->deadline_ms = deadline_ms;
     invocation->waited_us = 0;
     invocation->idempotency_key = invocation->fingerprint = NULL;
@@ -55,14 +59,15 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
     invocation->stream_failure = NULL;
     atomic_init(&invocation->due_ms, deadline_ms);
     invocation->retries = 0;
-    invocation->request = (struct cicada_request){0};
+    request_clear(&invocation->request);
     atomic_init(&invocation->state, INVOCATION_RUNNING);
     arena_init_with(&invocation->arena, invocation->storage, sizeof(invocation->storage));
-    if (request_id != NULL && request_id_is_valid(request_id))
-        snprintf(invocation->request_id, sizeof(invocation->request_id), "%s", request_id);
+    if (id_len > 0)
+        memcpy(invocation->request_id, request_id, id_len + 1);
     else
         random_hex(invocation->request_id, 16);
-    database_init(&invocation->database, target->pool, &invocation->arena, database_deadline_ms(deadline_ms));
+    database_init(&invocation->database, target->pool, &invocation->arena,
+                  database_deadline_ms(deadline_ms, timeout_ms));
     response_init(&invocation->response, &sdk_calls, &invocation->arena, invocation->request_id,
                   target->success_status, target->response_max_bytes);
     init_context(invocation);
@@ -107,8 +112,9 @@ static void answer_database_error(struct invocation *invocation)
 static bool settle(struct invocation *invocation, int handler_result)
 {
     struct cicada_response *response = &invocation->response;
-    struct err err = ERR_INIT;
+    struct err err;
 
+    err_clear(&err);
     if (invocation->answered)
         return false;
     if (invocation->request.json_malformed) {
@@ -169,8 +175,9 @@ static int invoke(struct invocation *invocation)
 {
     const struct invocation_target *target = invocation->target;
     bool read_only = target->ops->reads_only(target->invoker, invocation);
-    struct err err = ERR_INIT;
+    struct err err;
 
+    err_clear(&err);
     if (request_parse_declared_json(&invocation->request, &err) != 0)
         return CICADA_FAIL; /* settle() tells the caller */
     database_begin(&invocation->database, read_only);

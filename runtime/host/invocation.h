@@ -32,7 +32,7 @@
 #include "runtime/host/trace_context.h"
 
 #define INVOCATION_ATTEMPTS_MAX  5
-#define INVOCATION_STORAGE_BYTES 1024 /* headers of a usual request, and a bit more */
+#define INVOCATION_STORAGE_BYTES 2048 /* headers of a usual request, a small answer, and a bit more */
 
 enum invocation_state {
     INVOCATION_RUNNING,
@@ -73,6 +73,7 @@ struct invocation_target {
 struct invocation {
     const struct invocation_target *target;
     struct arena arena;
+    unsigned lane; /* of its thread (http_server.h); 0 unless its maker says so */
     int64_t start_us, deadline_ms;
     int64_t waited_us; /* for a place */
     char request_id[REQUEST_ID_MAX + 1];
@@ -92,15 +93,15 @@ struct invocation {
     int retries;
     _Atomic enum invocation_state state;
     struct http_request *http; /* where the answer goes; borrowed */
-    /* The watchdog's, guarded by its mutex. */
+    /* The watchdog's, guarded by its lane's mutex. */
     enum { WATCH_SILENT, WATCH_ANSWERING, WATCH_ANSWERED } watch;
     struct invocation *previous, *next;
     alignas(max_align_t) unsigned char storage[INVOCATION_STORAGE_BYTES]; /* of the arena */
 };
 
-/* request_id NULL or not well-formed: a new one is made. `http` is not looked at. */
+/* request_id NULL or not well-formed: a new one is made. `http` is not looked at. start_us: monotonic, when it has begun. */
 void invocation_init(struct invocation *invocation, const struct invocation_target *target,
-                     struct http_request *http, const char *request_id, int64_t deadline_ms);
+                     struct http_request *http, const char *request_id, int64_t start_us, int64_t timeout_ms);
 /* Which trace it belongs to; before it runs. parent: the caller's traceparent, or NULL. */
 void invocation_trace(struct invocation *invocation, struct trace_ids *ids, const char *parent);
 /* Rolls back what is left. */

@@ -7,10 +7,17 @@
 #include "runtime/base/text.h"
 #include "runtime/host/url.h"
 
-bool request_id_is_valid(const char *id)
+size_t request_id_len(const char *id)
 {
-    size_t len = strspn(id, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-");
-    return len >= 1 && len <= REQUEST_ID_MAX && id[len] == '\0';
+    static const bool allowed[256] = {
+        ['A' ... 'Z'] = true, ['a' ... 'z'] = true, ['0' ... '9'] = true,
+        ['.'] = true,         ['_'] = true,         ['-'] = true,
+    };
+    size_t len = 0;
+
+    while (allowed[(unsigned char)id[len]])
+        len++;
+    return len <= REQUEST_ID_MAX && id[len] == '\0' ? len : 0;
 }
 
 static char first_visible(const char *body, size_t len)
@@ -54,7 +61,7 @@ static const char *field_find(const struct field_list *list, const char *name, b
 {
     for (size_t i = 0; i < list->count; i++) {
         const char *candidate = list->fields[i].name;
-        if (any_case ? strcasecmp(candidate, name) == 0 : strcmp(candidate, name) == 0)
+        if (any_case ? http_name_is(candidate, name) : strcmp(candidate, name) == 0)
             return list->fields[i].value;
     }
     return NULL;
@@ -83,10 +90,16 @@ static void list_headers(struct cicada_request *request, struct arena *arena,
     request->headers.count = source->header_count;
 }
 
+void request_clear(struct cicada_request *request)
+{
+    memset(request, 0, offsetof(struct cicada_request, json_error));
+}
+
 int request_init(struct cicada_request *request, const struct cicada_calls *calls, struct arena *arena,
                  const struct request_source *source, struct err *err)
 {
-    *request = (struct cicada_request){.calls = calls};
+    request_clear(request);
+    request->calls = calls;
     request->method = strcmp(source->method, "HEAD") == 0 ? "GET" : source->method;
     request->raw_path = source->raw_path;
     request->raw_query = source->query ? source->query : "";
@@ -104,7 +117,7 @@ void request_drop_header(struct cicada_request *request, const char *name)
     size_t kept = 0;
 
     for (size_t i = 0; i < headers->count; i++)
-        if (strcasecmp(headers->fields[i].name, name) != 0)
+        if (!http_name_is(headers->fields[i].name, name))
             headers->fields[kept++] = headers->fields[i];
     headers->count = kept;
 }

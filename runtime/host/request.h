@@ -34,7 +34,7 @@ struct cicada_request {
     enum body_kind body_kind;
     struct json_doc *json; /* NULL: not parsed, or no JSON */
     bool json_malformed;   /* and its type says JSON, or the handler asked for it */
-    struct err json_error; /* why */
+    struct err json_error; /* why; last, because it is not to be cleared with each request */
 };
 
 /* What the connection received; borrowed for as long as the request is used. A NUL follows the body. */
@@ -46,6 +46,8 @@ struct request_source {
     size_t body_len;
 };
 
+/* Empty, as before request_init(). */
+void request_clear(struct cicada_request *request);
 /* Decodes the query; copies nothing else. ERR_INVALID: the query is malformed (*request may be released). */
 int request_init(struct cicada_request *request, const struct cicada_calls *calls, struct arena *arena,
                  const struct request_source *source, struct err *err) MUST_CHECK;
@@ -56,8 +58,8 @@ void request_drop_header(struct cicada_request *request, const char *name);
 /* Parses the body if its type says that it is JSON. ERR_INVALID: it is not. */
 int request_parse_declared_json(struct cicada_request *request, struct err *err) MUST_CHECK;
 
-/* 1 to 128 characters of [A-Za-z0-9._-]. */
-bool request_id_is_valid(const char *id);
+/* 1 to 128 characters of [A-Za-z0-9._-]: how many; 0: it is something else. */
+size_t request_id_len(const char *id);
 enum body_kind request_body_kind(const char *content_type, const char *body, size_t len);
 
 /* The calls of the SDK. */

@@ -8,8 +8,10 @@
 #include "runtime/base/mem.h"
 
 /* A small handler answers within 100 us, a waiting one at the deadline. */
-static const double duration_bounds[] = {0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
-                                         0.1,    0.25,    0.5,    1,     2.5,    5,     10,   30,    60};
+static const int64_t duration_bounds_us[] = {100,     250,     500,     1000,     2500,     5000,
+                                             10000,   25000,   50000,   100000,   250000,   500000,
+                                             1000000, 2500000, 5000000, 10000000, 30000000, 60000000};
+_Static_assert(ARRAY_SIZE(duration_bounds_us) + 1 == REQUEST_DURATIONS, "and one for longer ones");
 
 struct request_metrics {
     struct metric_family *by_code;
@@ -38,13 +40,16 @@ struct request_metrics *request_metrics_new(struct metrics *metrics)
     static const char *const code_labels[] = {"code", NULL};
     static const int own_statuses[] = {200, 400, 404, 408, 413, 500, 503, 504};
     struct request_metrics *requests = xcalloc(1, sizeof(*requests));
+    double bounds[ARRAY_SIZE(duration_bounds_us)];
     struct metric_family *family;
 
+    for (size_t i = 0; i < ARRAY_SIZE(bounds); i++)
+        bounds[i] = (double)duration_bounds_us[i] / 1e6;
     requests->by_code = metrics_counter(metrics, "cicada_runtime_requests_total",
                                         "Requests that the function answered, by status.", code_labels);
     family = metrics_histogram(metrics, "cicada_runtime_request_duration_seconds",
-                               "From the request's head to the answer sent, waiting included.", NULL,
-                               duration_bounds, ARRAY_SIZE(duration_bounds));
+                               "From the request's head to the answer sent, waiting included.", NULL, bounds,
+                               ARRAY_SIZE(bounds));
     requests->duration = metric_family_get(family, NULL);
     family = metrics_counter(
         metrics, "cicada_runtime_retries_total",
@@ -70,6 +75,31 @@ void request_metrics_answered(struct request_metrics *requests, int status, int6
     assert(status >= REQUEST_STATUS_MIN && status <= REQUEST_STATUS_MAX);
     metric_add(code_metric(requests, status), 1);
     metric_observe(requests->duration, (double)took_us / 1e6);
+}
+
+void request_tally_add(struct request_tally *tally, int64_t took_us)
+{
+    size_t bucket = 0;
+
+    while (bucket < ARRAY_SIZE(duration_bounds_us) && took_us > duration_bounds_us[bucket])
+        bucket++;
+    atomic_fetch_add_explicit(&tally->durations[bucket], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&tally->took_us, (uint64_t)took_us, memory_order_relaxed);
+}
+
+void request_metrics_collect(struct request_metrics *requests, struct request_tally *tally, int status)
+{
+    uint64_t counts[REQUEST_DURATIONS], total = 0;
+    uint64_t took_us = atomic_exchange_explicit(&tally->took_us, 0, memory_order_relaxed);
+
+    for (size_t i = 0; i < REQUEST_DURATIONS; i++) {
+        counts[i] = atomic_exchange_explicit(&tally->durations[i], 0, memory_order_relaxed);
+        total += counts[i];
+    }
+    if (total == 0 && took_us == 0)
+        return;
+    metric_add(code_metric(requests, status), (double)total);
+    metric_observe_counts(requests->duration, counts, (double)took_us / 1e6);
 }
 
 void request_metrics_retried(struct request_metrics *requests, int retries)

@@ -7,6 +7,8 @@
 
 #include "runtime/base/mem.h"
 
+#define BODY_USUAL_BYTES 512 /* needs no memory but the arena's */
+
 void response_init(struct cicada_response *response, const struct cicada_calls *calls, struct arena *arena,
                    const char *request_id, int success_status, size_t max_bytes)
 {
@@ -19,7 +21,8 @@ void response_init(struct cicada_response *response, const struct cicada_calls *
     response->status = success_status;
     response->max_bytes = max_bytes;
     /* Room for an error body under any limit; response_check() looks at the limit itself. */
-    strbuf_init(&response->body, max_bytes > PROBLEM_MAX_BYTES ? max_bytes : PROBLEM_MAX_BYTES);
+    strbuf_init_with(&response->body, arena_alloc(arena, BODY_USUAL_BYTES), BODY_USUAL_BYTES,
+                     max_bytes > PROBLEM_MAX_BYTES ? max_bytes : PROBLEM_MAX_BYTES);
 }
 
 void response_reset(struct cicada_response *response, int success_status)
@@ -104,7 +107,7 @@ static bool is_ours(const char *name)
     static const char *const names[] = {"Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive",
                                         "Upgrade",        "Trailer",           "Date",       "X-Request-Id"};
     for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-        if (strcasecmp(name, names[i]) == 0)
+        if (http_name_is(name, names[i]))
             return true;
     return false;
 }
@@ -112,7 +115,7 @@ static bool is_ours(const char *name)
 static void add_header(struct cicada_response *response, const char *name, const char *value)
 {
     response->head_bytes += strlen(name) + strlen(value);
-    if (strcasecmp(name, "Content-Type") == 0)
+    if (http_name_is(name, "Content-Type"))
         response->content_type = arena_strdup(response->arena, value);
     else if (response->header_count == RESPONSE_HEADERS_MAX)
         response_mistake(response, "more than %d headers", RESPONSE_HEADERS_MAX);

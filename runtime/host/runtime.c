@@ -173,8 +173,10 @@ static int load_function(struct runtime *runtime, struct err *err)
 
 static int start_service(struct runtime *runtime, struct err *err)
 {
+    const int threads = 2 * runtime->spec.concurrency + 8;
     const struct service_settings service = {
         .spec = &runtime->spec,
+        .lanes = threads,
         .target =
             {
                 .ops = runtime->spec.sql ? &sql_function_ops : &c_function_ops,
@@ -195,7 +197,7 @@ static int start_service(struct runtime *runtime, struct err *err)
     };
     struct http_server_settings server = {
         .listen = runtime->options->listen,
-        .threads = 2 * runtime->spec.concurrency + 8,
+        .threads = threads,
         .max_body_bytes = runtime->spec.body_max_bytes,
         .component = "runtime",
         .header_timeout_ms = HEADER_TIMEOUT_MS,

@@ -1,5 +1,6 @@
 #include "runtime/host/service.h"
 
+#include <stdalign.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,13 +17,19 @@
 
 #define RETRY_AFTER_S 1
 
+/* What each request changes, by the thread that serves it (http_server.h). */
+struct lane {
+    alignas(HTTP_LANE_BYTES) struct trace_ids trace_ids;
+    _Atomic int64_t busy_us;
+    struct request_tally tally;
+};
+
 struct service {
     struct service_settings settings;
     char *object; /* "namespace/name", for the log */
     struct admission *admission;
     struct watchdog *watchdog;
-    struct trace_ids trace_ids;
-    _Atomic int64_t busy_us;
+    struct lane *lanes; /* settings.lanes */
     atomic_uint stored; /* answers with an Idempotency-Key */
 };
 
@@ -37,6 +44,7 @@ int service_new(const struct service_settings *settings, struct service **ret_se
         .grace_ms = settings->stuck_grace_ms,
         .answer = answer_late,
         .answer_arg = service,
+        .lanes = settings->lanes,
     };
 
     service->settings = *settings;
@@ -46,7 +54,9 @@ int service_new(const struct service_settings *settings, struct service **ret_se
     }
     service->object = xasprintf("%s/%s", settings->target.namespace, settings->target.name);
     service->admission = admission_new(settings->spec->concurrency);
-    trace_ids_init(&service->trace_ids);
+    service->lanes = xcalloc_aligned((size_t)settings->lanes, sizeof(struct lane), alignof(struct lane));
+    for (int i = 0; i < settings->lanes; i++)
+        trace_ids_init(&service->lanes[i].trace_ids);
     request_metrics_expect(settings->metrics, settings->spec->success_status);
     *ret_service = service;
     return 0;
@@ -58,6 +68,7 @@ void service_free(struct service *service)
         return;
     watchdog_free(service->watchdog);
     admission_free(service->admission);
+    free(service->lanes);
     free(service->object);
     free(service);
 }
@@ -92,10 +103,11 @@ static bool read_request(struct service *service, struct invocation *invocation,
 {
     struct cicada_request *request = &invocation->request;
     struct request_source source;
-    struct err err = ERR_INIT;
+    struct err err;
     const char *template = service->settings.spec->path_template;
     bool matched = true;
 
+    err_clear(&err);
     if (read_source(invocation, http, &source, &err) != 0) {
         if (err.code == ERR_TOO_LARGE)
             set_problem(invocation, 413, "body_too_large", err.msg);
@@ -121,8 +133,13 @@ static bool read_request(struct service *service, struct invocation *invocation,
     return idempotency_read_key(invocation);
 }
 
-/* False: the response says why not. */
-static bool admit(struct service *service, struct invocation *invocation)
+static struct lane *lane_of(const struct service *service, const struct invocation *invocation)
+{
+    return &service->lanes[invocation->lane];
+}
+
+/* For a place. False: the response says why there is none. */
+static bool wait_for_place(struct service *service, struct invocation *invocation)
 {
     int64_t begin_us = clock_monotonic_us();
     enum admission_result result = admission_enter(service->admission, invocation->deadline_ms);
@@ -142,10 +159,17 @@ static bool admit(struct service *service, struct invocation *invocation)
     }
 }
 
+static bool admit(struct service *service, struct invocation *invocation)
+{
+    return admission_try_enter(service->admission) || wait_for_place(service, invocation);
+}
+
 /* False: the watchdog has answered. Who gets the answer finds the place free; one that is streamed is complete, or cut. */
 static bool run(struct service *service, struct invocation *invocation)
 {
-    int64_t begin_us = clock_monotonic_us();
+    /* Without a body to read and a place to wait for, it has only just begun. */
+    bool is_late = invocation->request.body_len > 0 || invocation->waited_us > 0;
+    int64_t begin_us = is_late ? clock_monotonic_us() : invocation->start_us;
     bool answered;
 
     watchdog_add(service->watchdog, invocation);
@@ -155,7 +179,8 @@ static bool run(struct service *service, struct invocation *invocation)
     if (invocation->retries > 0)
         request_metrics_retried(service->settings.metrics, invocation->retries);
     answered = watchdog_remove(service->watchdog, invocation);
-    atomic_fetch_add(&service->busy_us, clock_monotonic_us() - begin_us);
+    atomic_fetch_add_explicit(&lane_of(service, invocation)->busy_us, clock_monotonic_us() - begin_us,
+                              memory_order_relaxed);
     admission_leave(service->admission);
     return !answered || invocation->streamed;
 }
@@ -165,7 +190,10 @@ static void record(struct service *service, int status, const struct invocation 
 {
     int64_t took_us = clock_monotonic_us() - invocation->start_us;
 
-    request_metrics_answered(service->settings.metrics, status, took_us);
+    if (status == service->settings.target.success_status)
+        request_tally_add(&lane_of(service, invocation)->tally, took_us);
+    else
+        request_metrics_answered(service->settings.metrics, status, took_us);
     if (access_log_wants(&service->settings.access_log, status, invocation->trace.span_id))
         access_log_write(invocation->http, status, took_us, invocation->waited_us);
 }
@@ -226,12 +254,13 @@ void service_handle(void *arg, struct http_request *http)
 {
     struct service *service = arg;
     struct invocation invocation;
-    int64_t deadline_ms = clock_monotonic_ms() + service->settings.spec->timeout_ms;
-    struct err err = ERR_INIT;
+    struct err err;
 
+    err_clear(&err);
     invocation_init(&invocation, &service->settings.target, http, http_request_header(http, "X-Request-Id"),
-                    deadline_ms);
-    invocation_trace(&invocation, &service->trace_ids,
+                    clock_monotonic_us(), service->settings.spec->timeout_ms);
+    invocation.lane = http_request_lane(http);
+    invocation_trace(&invocation, &lane_of(service, &invocation)->trace_ids,
                      trace_context_parent(http_request_headers(http), http_request_header_count(http)));
     set_log_scope(service, &invocation);
     if (!read_request(service, &invocation, http) || !admit(service, &invocation) ||
@@ -248,10 +277,18 @@ void service_handle(void *arg, struct http_request *http)
 
 void service_figures(struct service *service, struct service_figures *ret_figures)
 {
+    int64_t busy_us = 0;
+
+    for (int i = 0; i < service->settings.lanes; i++) {
+        struct lane *lane = &service->lanes[i];
+        busy_us += atomic_load_explicit(&lane->busy_us, memory_order_relaxed);
+        request_metrics_collect(service->settings.metrics, &lane->tally,
+                                service->settings.target.success_status);
+    }
     ret_figures->in_flight = admission_working(service->admission);
     ret_figures->waiting = admission_waiting(service->admission);
     ret_figures->served = request_metrics_served(service->settings.metrics);
-    ret_figures->busy_ms = atomic_load(&service->busy_us) / 1000;
+    ret_figures->busy_ms = busy_us / 1000;
 }
 
 bool service_stuck(struct service *service, char ret_request_id[REQUEST_ID_MAX + 1])

@@ -22,6 +22,7 @@ struct service;
 
 struct service_settings {
     const struct function_spec *spec; /* borrowed, as all below */
+    int lanes;                        /* threads of the server whose requests it handles */
     struct invocation_target target;
     struct crash_board *board; /* NULL: none */
     int64_t stuck_grace_ms;    /* how late a handler may be before service_stuck() names it */
@@ -43,6 +44,7 @@ void service_free(struct service *service); /* no request may be left on a conne
 /* For struct http_server_settings; arg is the service. */
 void service_handle(void *arg, struct http_request *http);
 
+/* Brings the metrics up to date, too. */
 void service_figures(struct service *service, struct service_figures *ret_figures);
 /* True if a handler is later than its deadline and the grace; ret_request_id names its request. */
 bool service_stuck(struct service *service, char ret_request_id[REQUEST_ID_MAX + 1]);

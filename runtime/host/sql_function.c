@@ -178,7 +178,7 @@ static bool wants_csv(const struct sql_function *function, const struct cicada_r
     if (function->spec->sql_result != SQL_RESULT_ROWS)
         return false;
     for (size_t i = 0; i < request->headers.count; i++)
-        if (strcasecmp(request->headers.fields[i].name, "Accept") == 0)
+        if (http_name_is(request->headers.fields[i].name, "Accept"))
             accept_read(&view, request->headers.fields[i].value);
     return accept_wants_csv(&view);
 }

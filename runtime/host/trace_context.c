@@ -1,5 +1,6 @@
 #include "runtime/host/trace_context.h"
 
+#include <endian.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <strings.h>
@@ -43,7 +44,7 @@ const char *trace_context_parent(const struct http_header *headers, size_t count
     const char *parent = NULL;
 
     for (size_t i = 0; i < count; i++) {
-        if (strcasecmp(headers[i].name, "traceparent") != 0)
+        if (!http_name_is(headers[i].name, "traceparent"))
             continue;
         if (parent != NULL)
             return NULL;
@@ -88,12 +89,9 @@ static bool is_valid(const char *parent, const char **ret_at)
 /* 16 digits, no NUL. */
 static void write_hex(char *out, uint64_t value)
 {
-    static const char digits[] = "0123456789abcdef";
+    uint64_t big_endian = htobe64(value);
 
-    for (int i = 15; i >= 0; i--) {
-        out[i] = digits[value & 15];
-        value >>= 4;
-    }
+    hex_encode(out, &big_endian, sizeof(big_endian));
 }
 
 void trace_context_begin(struct trace_context *context, struct trace_ids *ids, const char *parent)

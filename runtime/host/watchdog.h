@@ -18,6 +18,7 @@
 struct watchdog;
 
 struct watchdog_settings {
+    int lanes;          /* of the invocations: numbers below this */
     int64_t timeout_ms; /* its thread looks at least this often; no stream may be silent for less */
     int64_t grace_ms;   /* for the end of a transaction, and for watchdog_stuck() */
     /* Answers in the handler's place, without waiting; on the watchdog's thread. The invocation's state tells why. */

@@ -11,7 +11,7 @@
 #include "runtime/http/problem.h"
 
 #define RESPONSE_HEAD_MAX_BYTES 65536
-#define HEAD_USUAL_BYTES        512 /* room that is made at once */
+#define ANSWER_USUAL_BYTES      2048 /* head and body; needs no memory but the stack */
 /* Up to here head and body, or a chunk, go out by one write. */
 #define ONE_WRITE_MAX_BYTES 65536
 #define WRITE_STEP_BYTES    (1u << 20)
@@ -21,7 +21,7 @@ int http_answer_write(struct http_request *req, const void *data, size_t len, st
     const char *at = data;
     while (len > 0) {
         size_t step = len < WRITE_STEP_BYTES ? len : WRITE_STEP_BYTES;
-        http_guard_begin(clock_monotonic_ms() + (req->from_elsewhere ? 0 : req->write_timeout_ms));
+        http_guard_begin(clock_coarse_ms() + (req->from_elsewhere ? 0 : req->write_timeout_ms));
         int sent = mg_write(req->connection, at, step);
         http_guard_end();
         if (sent != (int)step) {
@@ -68,11 +68,9 @@ int http_request_respond(struct http_request *req, int status, const struct http
     if (req->answer != ANSWER_NONE) {
         return err_set(err, ERR_INTERNAL, "a second answer to one request");
     }
+    char storage[ANSWER_USUAL_BYTES];
     CLEANUP_STRBUF struct strbuf out;
-    strbuf_init(&out, RESPONSE_HEAD_MAX_BYTES + ONE_WRITE_MAX_BYTES);
-    if (body_len <= ONE_WRITE_MAX_BYTES) {
-        (void)strbuf_reserve(&out, HEAD_USUAL_BYTES + body_len);
-    }
+    strbuf_init_with(&out, storage, sizeof(storage), RESPONSE_HEAD_MAX_BYTES + ONE_WRITE_MAX_BYTES);
     bool has_body = http_status_has_body(status);
     if (append_head(req, &out, status, has_body ? HTTP_FRAMING_LENGTH : HTTP_FRAMING_NONE, body_len, headers,
                     header_count, err) < 0) {

@@ -3,7 +3,7 @@
  * CivetWeb restarts its timeout with every byte and looks at its stop flag every 2 s only. Its waits all go through
  * poll(), which http_guard.c defines for the whole program: on a thread where a guard is active, poll() of one socket
  * ends at the guard's deadline (not at the caller's timeout) and as soon as the server stops. On all other threads,
- * and while a handler runs, poll() is the usual one.
+ * and while a handler runs, poll() is the usual one. Deadlines are monotonic and kept to some ms (clock_coarse_ms()).
  *
  * Threads: the guard belongs to the calling thread.
  */

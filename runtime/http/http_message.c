@@ -3,8 +3,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
-#include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
@@ -85,7 +85,7 @@ static const char *date_now(void)
 {
     static _Thread_local char text[DATE_SIZE];
     static _Thread_local time_t formatted = -1;
-    time_t now = (time_t)(clock_wall_ms() / 1000);
+    time_t now = time(NULL);
     if (now != formatted) {
         struct tm parts;
         gmtime_r(&now, &parts);

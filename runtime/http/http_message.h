@@ -31,8 +31,6 @@ int http_response_head_append(struct strbuf *out, const struct http_response_hea
                               const struct http_header *headers, size_t header_count,
                               struct err *err) MUST_CHECK;
 
-/* Case ignored; quick for names that differ at once. */
-bool http_name_is(const char *name, const char *expected);
 /* 204 and 304 never have one. */
 bool http_status_has_body(int status);
 /* True if the comma-separated list has the token, case ignored. */

@@ -25,12 +25,13 @@
 #define UNSENT_STEP_MS   5 /* no event tells what the client has taken */
 
 static void http_request_init(struct http_request *req, struct http_server *server,
-                              struct mg_connection *connection)
+                              struct mg_connection *connection, unsigned lane)
 {
     /* Field by field: zeroing all headers would cost more than the rest. */
     req->server = server;
     req->connection = connection;
     req->info = mg_get_request_info(connection);
+    req->lane = lane;
     req->header_count = 0;
     req->version_1_1 = strcmp(req->info->http_version, "1.1") == 0;
     req->is_head = strcmp(req->info->request_method, "HEAD") == 0;
@@ -92,6 +93,11 @@ const char *http_request_remote_ip(const struct http_request *req)
 bool http_request_is_reused(const struct http_request *req)
 {
     return req->reused;
+}
+
+unsigned http_request_lane(const struct http_request *req)
+{
+    return req->lane;
 }
 
 size_t http_request_received_bytes(const struct http_request *req)
@@ -303,7 +309,8 @@ static int take_headers(struct http_request *req, struct err *err)
 static void serve(struct http_request *req)
 {
     struct http_server *server = req->server;
-    struct err err = ERR_INIT;
+    struct err err;
+    err_clear(&err);
     if (take_headers(req, &err) < 0 ||
         http_request_headers_check(req->headers, req->header_count, req->version_1_1, &req->framing, &err) <
             0) {
@@ -330,10 +337,10 @@ static void serve(struct http_request *req)
     }
 }
 
-void http_request_serve(struct http_server *server, struct mg_connection *connection)
+void http_request_serve(struct http_server *server, struct mg_connection *connection, unsigned lane)
 {
     struct http_request req;
-    http_request_init(&req, server, connection);
+    http_request_init(&req, server, connection, lane);
     serve(&req);
     mg_set_user_connection_data(connection, server); /* tells the next request that it is not the first */
     if (req.close) {

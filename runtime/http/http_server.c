@@ -27,14 +27,13 @@ static struct http_server *server_of(const struct mg_connection *connection)
 static int on_begin_request(struct mg_connection *connection)
 {
     struct http_server *server = server_of(connection);
+    struct http_lane *lane = mg_get_thread_pointer(connection);
     http_guard_end();
-    atomic_fetch_add(&server->in_flight, 1);
-    atomic_store(&server->last_activity_ms, clock_monotonic_ms());
-
-    http_request_serve(server, connection);
-    int64_t now = clock_monotonic_ms();
-    atomic_store(&server->last_activity_ms, now);
-    atomic_fetch_sub(&server->in_flight, 1);
+    atomic_fetch_add(&lane->in_flight, 1);
+    http_request_serve(server, connection, (unsigned)(lane - server->lanes));
+    int64_t now = clock_coarse_ms();
+    atomic_store_explicit(&lane->last_activity_ms, now, memory_order_relaxed);
+    atomic_fetch_sub(&lane->in_flight, 1);
     http_guard_begin_idle(now + server->settings.keep_alive_timeout_ms, server->settings.header_timeout_ms);
     return 200; /* handled; the number is for an access log that we do not keep */
 }
@@ -71,7 +70,10 @@ static void *on_thread(const struct mg_context *context, int thread_type)
     if (thread_type == 0) {
         http_guard_begin(DEADLINE_NONE); /* the thread that accepts */
     }
-    return NULL;
+    if (thread_type != 1) {
+        return NULL;
+    }
+    return &server->lanes[atomic_fetch_add(&server->lanes_taken, 1) % (unsigned)server->settings.threads];
 }
 
 static int on_log(const struct mg_connection *connection, const char *message)
@@ -182,13 +184,16 @@ int http_server_start(const struct http_server_settings *settings, struct http_s
     pthread_once(&library_once, init_library);
     struct http_server *server = xcalloc(1, sizeof(*server));
     server->settings = *settings;
-    atomic_store(&server->last_activity_ms, clock_monotonic_ms());
+    server->lanes =
+        xcalloc_aligned((size_t)settings->threads, sizeof(*server->lanes), alignof(struct http_lane));
+    server->start_ms = clock_coarse_ms();
     stop_init(&server->stop);
     http_crowd_init(&server->crowd, settings->threads);
     server->civetweb = start_civetweb(server, err);
     if (!server->civetweb) {
         stop_release(&server->stop);
         http_crowd_release(&server->crowd);
+        free(server->lanes);
         free(server);
         return -1;
     }
@@ -207,7 +212,11 @@ int http_server_port(const struct http_server *server)
 
 int http_server_in_flight(const struct http_server *server)
 {
-    return atomic_load(&server->in_flight);
+    int in_flight = 0;
+    for (int i = 0; i < server->settings.threads; i++) {
+        in_flight += atomic_load(&server->lanes[i].in_flight);
+    }
+    return in_flight;
 }
 
 int http_server_connections(const struct http_server *server)
@@ -222,11 +231,16 @@ int64_t http_server_refused(const struct http_server *server)
 
 int64_t http_server_idle_ms(const struct http_server *server)
 {
-    int64_t last_ms = atomic_load(&server->last_activity_ms);
-    if (atomic_load(&server->in_flight) > 0) {
-        return 0;
+    int64_t last_ms = server->start_ms;
+    for (int i = 0; i < server->settings.threads; i++) {
+        /* In this order: one that ends meanwhile has been active just now. */
+        if (atomic_load(&server->lanes[i].in_flight) > 0) {
+            return 0;
+        }
+        int64_t lane_ms = atomic_load(&server->lanes[i].last_activity_ms);
+        last_ms = lane_ms > last_ms ? lane_ms : last_ms;
     }
-    int64_t idle_ms = clock_monotonic_ms() - last_ms;
+    int64_t idle_ms = clock_coarse_ms() - last_ms;
     return idle_ms > 0 ? idle_ms : 0;
 }
 
@@ -244,5 +258,6 @@ void http_server_stop(struct http_server *server)
     mg_stop(server->civetweb);
     stop_release(&server->stop);
     http_crowd_release(&server->crowd);
+    free(server->lanes);
     free(server);
 }

@@ -42,6 +42,10 @@ size_t http_request_header_count(const struct http_request *req);
 const struct http_header *http_request_headers(const struct http_request *req);
 const char *http_request_remote_ip(const struct http_request *req);
 bool http_request_is_reused(const struct http_request *req); /* not the first of its connection */
+/* The thread that serves it, as a number below settings.threads: figures that are kept by lane cost no other thread its line of cache.
+ * Nearly always a lane is one thread's; it may be that of several. */
+#define HTTP_LANE_BYTES 64
+unsigned http_request_lane(const struct http_request *req);
 /* Reads the body to its end or `deadline_ms` (monotonic). ERR_TOO_LARGE, ERR_TIMEOUT, ERR_IO (peer gone), ERR_INVALID.
  * The bytes belong to the request. May be called once more: gives the same bytes. */
 int http_request_body(struct http_request *req, int64_t deadline_ms, const char **ret_body, size_t *ret_len,
@@ -102,6 +106,8 @@ void http_server_drain(struct http_server *server);
  * takes some 10 ms. */
 void http_server_stop(struct http_server *server);
 
+/* Case ignored; quick for names that differ at once. */
+bool http_name_is(const char *name, const char *expected);
 /* A name and a value as HTTP allows them: nothing in them ends the header. */
 bool http_header_is_valid(const char *name, const char *value);
 /* Reason phrase of RFC 9110, "Unknown" for others. */

@@ -4,6 +4,7 @@
 #define CICADA_HTTP_HTTP_SERVER_INTERNAL_H
 
 #include <civetweb.h>
+#include <stdalign.h>
 #include <stdatomic.h>
 
 #include "runtime/base/stop.h"
@@ -15,16 +16,23 @@
 /* Request line and headers together. */
 #define HTTP_REQUEST_HEAD_MAX_BYTES 32768
 
+/* What each thread of CivetWeb writes with each request: in a line of cache of its own. All of them together tell the server's. */
+struct http_lane {
+    alignas(HTTP_LANE_BYTES) atomic_int in_flight;
+    _Atomic int64_t last_activity_ms; /* clock_coarse_ms(); 0: none yet */
+};
+
 struct http_server {
     struct http_server_settings settings;
+    struct http_lane *lanes; /* settings.threads */
+    atomic_uint lanes_taken;
     struct mg_context *civetweb;
     struct stop stop; /* wakes every thread of this server out of poll() */
     int port;
-    atomic_int in_flight;
     struct http_crowd crowd;
     _Atomic int64_t refused; /* requests that the handler never saw */
     atomic_bool draining;
-    _Atomic int64_t last_activity_ms;
+    int64_t start_ms;
     atomic_bool started;
     char start_error[256]; /* what CivetWeb logged; written by http_server_start()'s thread only */
 };
@@ -36,6 +44,7 @@ struct http_request {
     struct http_server *server;
     struct mg_connection *connection;
     const struct mg_request_info *info;
+    unsigned lane;
     struct http_header headers[HTTP_HEADERS_MAX];
     size_t header_count;
     bool version_1_1, is_head;
@@ -57,8 +66,8 @@ struct http_request {
     int64_t write_timeout_ms;   /* for each write of the answer */
 };
 
-/* Checks the request, has the handler serve it, and leaves the connection as the answer said. */
-void http_request_serve(struct http_server *server, struct mg_connection *connection);
+/* Checks the request, has the handler serve it, and leaves the connection as the answer said. lane: the calling thread's. */
+void http_request_serve(struct http_server *server, struct mg_connection *connection, unsigned lane);
 /* Answers a request that CivetWeb could not read; CivetWeb closes the connection then. */
 void http_connection_refuse(struct http_server *server, struct mg_connection *connection, int status,
                             const char *detail);

@@ -108,7 +108,7 @@ static void make(struct invocation *invocation, struct plan *plan, struct invoca
                                          .namespace = "n",
                                          .success_status = 200,
                                          .response_max_bytes = 1000};
-    invocation_init(invocation, target, /* http= */ NULL, "id-1", clock_monotonic_ms() + timeout_ms);
+    invocation_init(invocation, target, /* http= */ NULL, "id-1", clock_monotonic_us(), timeout_ms);
 }
 
 static void expect_outcome(struct plan *plan, int status, const char *text)
@@ -171,7 +171,7 @@ static void test_unknown_kinds_of_parameters_are_refused(void **state)
 
     (void)state;
     assert_int_equal(pg_pool_new(&settings, &target.pool, &err), 0);
-    invocation_init(&invocation, &target, /* http= */ NULL, "id-1", clock_monotonic_ms() + 100);
+    invocation_init(&invocation, &target, /* http= */ NULL, "id-1", clock_monotonic_us(), 100);
     invocation_run(&invocation);
     assert_int_equal(invocation.response.status, 500);
     assert_non_null(strstr(invocation.response.body.buf, "\"code\":\"statement_refused\""));
@@ -203,7 +203,7 @@ static void answer(void *arg, struct invocation *invocation)
 static struct watchdog *new_watchdog(struct answers *answers, int64_t timeout_ms, int64_t grace_ms)
 {
     const struct watchdog_settings settings = {
-        .timeout_ms = timeout_ms, .grace_ms = grace_ms, .answer = answer, .answer_arg = answers};
+        .lanes = 1, .timeout_ms = timeout_ms, .grace_ms = grace_ms, .answer = answer, .answer_arg = answers};
     struct watchdog *watchdog = NULL;
     struct err err = ERR_INIT;
 
