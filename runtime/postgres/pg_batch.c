@@ -4,9 +4,16 @@
 
 #include "runtime/base/mem.h"
 
+void pg_batch_clear(struct pg_batch *batch)
+{
+    memset(batch, 0, offsetof(struct pg_batch, steps));
+}
+
 void pg_batch_init(struct pg_batch *batch, struct pg_connection *connection, int64_t deadline_ms)
 {
-    *batch = (struct pg_batch){.connection = connection, .result_max_bytes = PG_RESULT_MAX_BYTES};
+    pg_batch_clear(batch);
+    batch->connection = connection;
+    batch->result_max_bytes = PG_RESULT_MAX_BYTES;
     pg_flight_begin(&batch->flight, connection->conn, deadline_ms);
 }
 
@@ -86,10 +93,7 @@ void pg_batch_control(struct pg_batch *batch, enum pg_control control, const cha
         pg_batch_command(batch, PG_BATCH_CONTROL, sql, 0, NULL);
         return;
     }
-    if (control == PG_CONTROL_TIMEOUT)
-        pg_statement_name('t', connection->timeouts_prepared, name);
-    else
-        pg_statement_name('b', control, name);
+    pg_statement_name('b', control, name);
     if (!(connection->prepared_controls & (1u << control))) {
         pg_flight_prepare(&batch->flight, name, sql, 0, NULL);
         add_step(batch, PG_BATCH_CONTROL, 0);

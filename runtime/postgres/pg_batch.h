@@ -27,10 +27,6 @@ enum pg_batch_role {
 struct pg_batch {
     struct pg_connection *connection;
     struct pg_flight flight;
-    struct {
-        enum pg_batch_role role;
-        unsigned prepares; /* number of the statement that this step prepares, or 0 */
-    } steps[PG_BATCH_STEPS_MAX];
     int count;
     size_t result_max_bytes;
     pg_row_fn *each; /* STATEMENT's rows go there instead of into `result`; or NULL */
@@ -44,8 +40,15 @@ struct pg_batch {
     PGresult *description;       /* of DESCRIBE, if it succeeded */
     PGresult *error;             /* the first that the server raised */
     enum pg_batch_role error_role;
+    /* Last, because it is not to be cleared: `count` says how many there are. */
+    struct {
+        enum pg_batch_role role;
+        unsigned prepares; /* number of the statement that this step prepares, or 0 */
+    } steps[PG_BATCH_STEPS_MAX];
 };
 
+/* Nothing to release; before it is known whether there will be a connection. */
+void pg_batch_clear(struct pg_batch *batch);
 void pg_batch_init(struct pg_batch *batch, struct pg_connection *connection, int64_t deadline_ms);
 void pg_batch_release(struct pg_batch *batch);
 #define CLEANUP_PG_BATCH CLEANUP(pg_batch_release)

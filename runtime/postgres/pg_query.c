@@ -45,26 +45,34 @@ static int64_t server_limit_ms(const struct pg_transaction *tx)
     return left - margin > 1 ? left - margin : 1;
 }
 
-/* Most transactions have about the same time before them: one SET is kept prepared for these, with a limit that is up to a
- * fiftieth less. It is made for the longest so far. */
+/* The session's own statement_timeout is near enough to what is left: most transactions have about the same time before them. */
+static bool session_fits(const struct pg_transaction *tx, int64_t limit)
+{
+    int64_t session = tx->connection->session_timeout_ms;
+    return session > 0 && session <= limit && session >= limit - limit / 50;
+}
+
+/* For the session, and a little less than what is left: so it fits the next ones, too. If this transaction is not committed, the
+ * server takes it back. */
+static void add_session_timeout(struct pg_transaction *tx, struct pg_batch *batch, int64_t limit)
+{
+    char command[64];
+    tx->session_timeout_ms = tx->statement_timeout_ms = limit - limit / 100;
+    (void)snprintf(command, sizeof(command), "SET statement_timeout = %lld",
+                   (long long)tx->session_timeout_ms);
+    pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
+}
+
 static void add_statement_timeout(struct pg_transaction *tx, struct pg_batch *batch, int64_t limit)
 {
-    struct pg_connection *connection = tx->connection;
-    if (connection->prepared_timeout_ms < limit - limit / 50) {
-        connection->prepared_timeout_ms = limit - limit / 100;
-        connection->prepared_controls &= ~(1u << PG_CONTROL_TIMEOUT);
-        connection->timeouts_prepared++;
-    }
-    tx->statement_timeout_ms =
-        limit < connection->prepared_timeout_ms ? limit : connection->prepared_timeout_ms;
-    if (tx->statement_timeout_ms != connection->prepared_timeout_ms) {
+    if (session_fits(tx, limit)) {
+        tx->statement_timeout_ms = tx->connection->session_timeout_ms;
+    } else if (tx->pool->pooler) {
+        tx->statement_timeout_ms = limit;
         add_setting(batch, "statement_timeout", limit);
-        return;
+    } else {
+        add_session_timeout(tx, batch, limit);
     }
-    char command[64];
-    (void)snprintf(command, sizeof(command), "SET LOCAL statement_timeout = %lld",
-                   (long long)connection->prepared_timeout_ms);
-    pg_batch_control(batch, PG_CONTROL_TIMEOUT, command);
 }
 
 /* What a connection without a pooler sets once. */
@@ -91,39 +99,26 @@ static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
     if (tx->pool->pooler)
         add_session_settings(batch);
     int64_t limit = server_limit_ms(tx), left = pg_transaction_left_ms(tx);
+    if (limit > 0)
+        add_statement_timeout(tx, batch, limit); /* SET takes no snapshot, unlike a SELECT of set_config() */
+    else if (tx->connection->session_timeout_ms > 0)
+        add_setting(batch, "statement_timeout", 0);
     if (limit == 0)
         return;
-    add_statement_timeout(tx, batch, limit); /* SET takes no snapshot, unlike a SELECT of set_config() */
     if (left > PG_IDLE_IN_TRANSACTION_MS / 2)
         add_setting(batch, "idle_in_transaction_session_timeout", left + PG_IDLE_IN_TRANSACTION_MS / 2);
-}
-
-/* The session's own statement_timeout, near enough to what is left: set for the longest so far, as in add_statement_timeout(). False:
- * less is left than that. */
-static bool add_lone_timeout(struct pg_transaction *tx, struct pg_batch *batch)
-{
-    struct pg_connection *connection = tx->connection;
-    int64_t limit = server_limit_ms(tx);
-    if (limit == 0 || limit < connection->lone_timeout_ms)
-        return false;
-    if (connection->lone_timeout_ms >= limit - limit / 50)
-        return true;
-    char command[64];
-    connection->lone_timeout_ms = limit - limit / 100;
-    (void)snprintf(command, sizeof(command), "SET statement_timeout = %lld",
-                   (long long)connection->lone_timeout_ms);
-    pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
-    return true;
 }
 
 /* A query that is the whole of a READ ONLY transaction needs no BEGIN and COMMIT, which are most of the server's work for a small one: the
  * session's default is READ ONLY. One statement has one snapshot at every level; Serializable is more than that. */
 static bool add_lone(struct pg_transaction *tx, struct pg_batch *batch, const struct statement *statement)
 {
-    if (!statement->last || !statement->is_query || !tx->read_only || tx->isolation == PG_SERIALIZABLE ||
-        tx->unsent_count > 0 || !tx->connection->guards_reading || tx->connection->session_changed ||
-        !add_lone_timeout(tx, batch))
+    int64_t limit = server_limit_ms(tx);
+    if (limit == 0 || !statement->last || !statement->is_query || !tx->read_only ||
+        tx->isolation == PG_SERIALIZABLE || tx->unsent_count > 0 || !tx->connection->guards_reading ||
+        tx->connection->session_changed)
         return false;
+    add_statement_timeout(tx, batch, limit);
     pg_batch_statement(batch, PG_BATCH_STATEMENT, statement->command, statement->preparable);
     batch->is_lone = true;
     return true;
@@ -205,10 +200,7 @@ static enum pg_flight_outcome begin_and_run(struct pg_transaction *tx, const str
         add_begin(tx, batch);
         add_statement(tx, batch, statement);
     }
-    enum pg_flight_outcome outcome = pg_batch_run(batch);
-    if (batch->is_lone && (outcome != PG_FLIGHT_OK || batch->error))
-        tx->connection->lone_timeout_ms = 0; /* a SET in the same flight was taken back */
-    return outcome;
+    return pg_batch_run(batch);
 }
 
 /* The first statement, with BEGIN. Nothing was done yet if it fails, so that a stale one is prepared anew and run again. */
@@ -313,7 +305,7 @@ static int run(struct pg_transaction *tx, const struct statement *statement, str
 static int send(struct pg_transaction *tx, struct statement *statement, struct pg_batch *batch,
                 struct pg_error *error)
 {
-    *batch = (struct pg_batch){0};
+    pg_batch_clear(batch);
     if (pg_transaction_check(tx, error) < 0)
         return -1;
     struct sql_guard_report report;

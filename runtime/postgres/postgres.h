@@ -70,6 +70,15 @@ struct pg_error {
     bool stale;          /* a prepared statement was out of date, after DDL or DISCARD by others */
 };
 
+/* None. Without clearing the room for texts. */
+static inline void pg_error_clear(struct pg_error *error)
+{
+    error->failure = PG_FAILURE_NONE;
+    error->sqlstate[0] = error->message[0] = error->constraint[0] = '\0';
+    error->position = error->parameter = 0;
+    error->stale = false;
+}
+
 int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_pool, struct err *err)
     __attribute__((warn_unused_result));  /* ERR_INVALID: the URL; does not connect yet */
 void pg_pool_start(struct pg_pool *pool); /* begins to load libpq and open the first connection in a thread */

@@ -427,17 +427,18 @@ static void test_more_statements_than_are_kept(void **state)
             pgtest_value(tx, "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'c%'"), "64");
         assert_string_equal(
             pgtest_value(tx, "SELECT count(*) FROM pg_prepared_statements WHERE name NOT LIKE 'c%'"),
-            "2"); /* BEGIN and SET */
+            "1"); /* BEGIN */
         pgtest_commit(tx);
         pg_transaction_free(tx);
     }
     pg_pool_free(pool);
 }
 
-/* One prepared SET serves most transactions; none gets more time than it has left, nor much less. */
-static void test_prepared_limits(void **state)
+/* The session keeps a limit for transactions with about the same time; none gets more than it has left, nor much less. */
+static void test_session_limits(void **state)
 {
     static const int left_ms[] = {10000, 9990, 500, 10000, 30000, 29900, 2000, 30000};
+    char session_limit[32] = "";
     (void)state;
     struct pg_pool *pool = pgtest_pool(NULL, 1);
     for (size_t i = 0; i < ARRAY_SIZE(left_ms); i++) {
@@ -445,13 +446,22 @@ static void test_prepared_limits(void **state)
         long limit_ms = strtol(
             pgtest_value(tx, "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"), NULL, 10);
         assert_in_range(limit_ms, left_ms[i] / 2, left_ms[i] - left_ms[i] / 100);
+        (void)snprintf(session_limit, sizeof(session_limit), "%s",
+                       pgtest_value(tx, "SELECT current_setting('statement_timeout')"));
         pgtest_commit(tx);
         pg_transaction_free(tx);
     }
-    struct pg_transaction *tx = pg_transaction_new(pool, false, pgtest_deadline(10000));
-    /* READ WRITE and READ ONLY, and a SET for each of the two that were the longest so far. */
-    assert_string_equal(
-        pgtest_value(tx, "SELECT count(*) FROM pg_prepared_statements WHERE name NOT LIKE 'c%'"), "4");
+    /* One that is taken back takes its limit along, and one without a deadline has none. */
+    struct pg_transaction *tx = pg_transaction_new(pool, false, pgtest_deadline(60000));
+    (void)pgtest_value(tx, "SELECT 1");
+    pg_transaction_free(tx);
+    tx = pg_transaction_new(pool, false, pgtest_deadline(30000));
+    assert_string_equal(pgtest_value(tx, "SELECT current_setting('statement_timeout')"), session_limit);
+    pgtest_commit(tx);
+    pg_transaction_free(tx);
+    tx = pg_transaction_new(pool, false, DEADLINE_NONE);
+    assert_string_equal(pgtest_value(tx, "SELECT current_setting('statement_timeout')"), "0");
+    pgtest_commit(tx);
     pg_transaction_free(tx);
     pg_pool_free(pool);
 }
@@ -686,7 +696,7 @@ int main(void)
         cmocka_unit_test(test_serialization_failure),
         cmocka_unit_test(test_nothing_used),
         cmocka_unit_test(test_more_statements_than_are_kept),
-        cmocka_unit_test(test_prepared_limits),
+        cmocka_unit_test(test_session_limits),
         cmocka_unit_test(test_making_room_keeps_the_isolation),
         cmocka_unit_test(test_failed_prepare_is_forgotten),
         cmocka_unit_test(test_stale_plan_is_made_anew),
