@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "runtime/base/stop.h"
+#include "runtime/postgres/pg_flight.h"
 #include "runtime/postgres/pg_statements.h"
 #include "runtime/postgres/pg_url.h"
 #include "runtime/postgres/pq_api.h"
@@ -46,7 +47,9 @@ struct pg_connection {
     int64_t
         lone_timeout_ms;   /* statement_timeout of the session, for statements outside of BEGIN; 0: not set */
     uint64_t session_hash; /* of the parameters that the server reports */
-    char server_run[PG_SERVER_RUN_SIZE]; /* as it was when the session began; empty: not known */
+    bool run_asked;        /* pg_connection_learn_run() was called */
+    char server_run
+        [PG_SERVER_RUN_SIZE]; /* all through the session, which no crash survives; empty: not known */
     int64_t idle_since_ms;
     int64_t expires_ms; /* set by the pool */
     struct pg_statements statements;
@@ -67,6 +70,11 @@ struct pg_connection *pg_connection_open(const struct pg_url *url, const char *a
                                          int64_t timeout_ms, const struct stop *stop,
                                          struct pg_outage *ret_outage);
 void pg_connection_close(struct pg_connection *connection); /* NULL is fine; no round trip */
+
+/* Asks once for the server's run, in a round trip, outside of a transaction; behind a pooler never. Where the server does not tell, the
+ * outcome of a COMMIT whose answer is lost is known less often. */
+enum pg_flight_outcome pg_connection_learn_run(struct pg_connection *connection,
+                                               int64_t deadline_ms) MUST_CHECK;
 
 /* Without a round trip: false if the server has closed it or said something that needs a new one. */
 bool pg_connection_is_alive(struct pg_connection *connection);

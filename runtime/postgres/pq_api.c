@@ -20,8 +20,9 @@ static int load_function(void *library, const char *name, void *ret_function, si
 
 static void load(void)
 {
-    /* Never closed: connections of any pool may use it until the process ends. */
-    void *library = dlopen(PQ_API_LIBRARY, RTLD_NOW | RTLD_LOCAL);
+    /* Never closed: connections of any pool may use it until the process ends. Lazy, because it is most of a start: of its 20 libraries
+     * some are not linked to bind all at once. */
+    void *library = dlopen(PQ_API_LIBRARY, RTLD_LAZY | RTLD_LOCAL);
     if (!library) {
         const char *reason = dlerror();
         (void)err_set(&load_err, ERR_UNAVAILABLE, "%s", reason ? reason : PQ_API_LIBRARY);
