@@ -202,12 +202,7 @@ struct pg_connection *pg_connection_open(const struct pg_url *url, const char *a
                                          int64_t timeout_ms, const struct stop *stop,
                                          struct pg_outage *ret_outage)
 {
-    struct err err = ERR_INIT;
     *ret_outage = (struct pg_outage){"stopped", false};
-    if (pq_api_load(&err) < 0) {
-        *ret_outage = (struct pg_outage){"libpq_missing", false};
-        return NULL;
-    }
     for (size_t i = 0; i < pg_url_host_count(url) && !stop_is_set(stop); i++) {
         struct pg_url_params params;
         pg_url_params(url, i, application_name, &params);

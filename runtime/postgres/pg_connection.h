@@ -65,7 +65,7 @@ struct pg_outage {
     bool authentication;
 };
 
-/* Tries the hosts in order, each for at most timeout_ms. NULL: *ret_outage says why. `stop` ends it early. */
+/* After pq_api_load(). Tries the hosts in order, each for at most timeout_ms. NULL: *ret_outage says why. `stop` ends it early. */
 struct pg_connection *pg_connection_open(const struct pg_url *url, const char *application_name, bool pooler,
                                          int64_t timeout_ms, const struct stop *stop,
                                          struct pg_outage *ret_outage);
