@@ -1,11 +1,14 @@
 #include "runtime/postgres/pq_api.h"
 
 #include <dlfcn.h>
+#include <limits.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
-/* Beside the folder of the program: in a build, an installation and an image alike. */
-#define WITHOUT_LDAP "$ORIGIN/../lib/cicada/without-ldap.so"
+/* From the folder of the program: in a build, an installation and an image alike. */
+#define WITHOUT_LDAP "../lib/cicada/without-ldap.so"
 
 struct pq_api pq;
 
@@ -29,11 +32,24 @@ static void *open_libpq(void)
     return dlopen(PQ_API_LIBRARY, RTLD_LAZY | RTLD_LOCAL);
 }
 
+/* Not by $ORIGIN, which to a sanitizer's dlopen() is the folder of the sanitizer. */
+static void *open_stand_in(void)
+{
+    char program[PATH_MAX], path[PATH_MAX];
+    ssize_t len = readlink("/proc/self/exe", program, sizeof(program));
+    while (len > 0 && program[len - 1] != '/')
+        len--;
+    if (len <= 0)
+        return NULL;
+    int needed = snprintf(path, sizeof(path), "%.*s" WITHOUT_LDAP, (int)len, program);
+    return (size_t)needed < sizeof(path) ? dlopen(path, RTLD_LAZY | RTLD_LOCAL) : NULL;
+}
+
 /* Half of the time to load libpq is libldap with GnuTLS and ten more, which libpq calls only for a service file that names an LDAP server.
  * The loader takes the stand-in for libldap, because it bears its name. NULL: it could not be done so. */
 static void *open_without_ldap(void)
 {
-    void *stand_in = dlopen(WITHOUT_LDAP, RTLD_LAZY | RTLD_LOCAL);
+    void *stand_in = open_stand_in();
     void *library = stand_in ? open_libpq() : NULL;
     if (stand_in && !library)
         (void)dlclose(stand_in);
