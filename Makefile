@@ -129,6 +129,14 @@ $(B)/fuzz/$(patsubst %.c,%,$(notdir $(1))): $(call obj,$(1)) $(if $(filter opera
 endef
 $(foreach t,$(fuzz_src),$(eval $(call fuzz_rule,$(t))))
 
+# What is loaded instead of libldap, with libpq, beside SQL functions.
+without_ldap := $(B)/lib/cicada/without-ldap.so
+$(without_ldap): runtime/postgres/without_ldap.sh $(flags)
+	$(call say,SO,$@)
+	@mkdir -p $(@D)
+	$(Q)$< $(CC) $@
+$(B)/bin/cicada-runtime: | $(without_ldap)
+
 # The SDK's test double includes the SDK as users do.
 $(B)/obj/runtime/tests/test_sdk_double.o: CPPFLAGS += -Iruntime/sdk
 
@@ -216,6 +224,7 @@ PREFIX ?= /usr/local
 install: all ## programs, SDK headers, pkg-config file, schema and testing.sh under PREFIX
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include/cicada $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	install -m 755 $(programs) $(DESTDIR)$(PREFIX)/bin
+	install -D -m 644 $(without_ldap) $(DESTDIR)$(PREFIX)/lib/cicada/without-ldap.so
 	install -m 644 $(wildcard runtime/sdk/cicada/*.h) $(DESTDIR)$(PREFIX)/include/cicada
 	install -D -m 644 runtime/schema/cicada.sql $(DESTDIR)$(PREFIX)/share/cicada/cicada.sql
 	install -m 644 functions/testing.sh $(DESTDIR)$(PREFIX)/share/cicada

@@ -103,6 +103,7 @@ static int make_pool(struct runtime *runtime, struct err *err)
         .size = runtime->spec.pool_size,
         .isolation = runtime->spec.isolation,
         .pooler = runtime->spec.pooler_transaction,
+        .without_ldap = runtime->spec.sql != NULL, /* a handler may bring any library */
         .connect_timeout_ms = CONNECT_TIMEOUT_MS,
         .slow_statement_ms = runtime->options->slow_statement_ms,
         .on_slow_statement = runtime->options->slow_statement_ms > 0 ? slow_log_write : NULL,

@@ -12,20 +12,21 @@
 /* The first with pg_current_xact_id_if_assigned() and pg_xact_status(). */
 #define SERVER_VERSION_MIN 130000
 
-/* Set once per connection. What the server refuses is done without, but for `needed`. */
+/* Set once per connection. What the server refuses is done without, together with its group, but for a group that is needed. */
 static const struct session_setting {
-    const char *name, *value;
-    bool needed;
+    const char *command;
+    bool ends_group;
+    bool needed; /* the group that ends here */
 } session_settings[] = {
-    {"standard_conforming_strings", "on", true},   /* the lexer relies on it */
-    {"datestyle", "ISO", true},                    /* the form JSON wants */
-    {"default_transaction_read_only", "on", true}, /* who wants to write says so: BEGIN READ WRITE */
-    {"idle_in_transaction_session_timeout", "60000", false},
-    {"tcp_keepalives_idle", "30", false},
-    {"tcp_keepalives_interval", "10", false},
-    {"tcp_keepalives_count", "3", false},
-    {"tcp_user_timeout", "30000", false},
-    {"client_connection_check_interval", "5000", false}, /* PostgreSQL 14, on systems that can tell */
+    {"SET standard_conforming_strings = on", false, false}, /* the lexer relies on it */
+    {"SET datestyle = ISO", false, false},                  /* the form JSON wants */
+    {"SET default_transaction_read_only = on", true, true}, /* who wants to write says so: BEGIN READ WRITE */
+    {"SET idle_in_transaction_session_timeout = 60000", false, false},
+    {"SET tcp_keepalives_idle = 30", false, false},
+    {"SET tcp_keepalives_interval = 10", false, false},
+    {"SET tcp_keepalives_count = 3", false, false},
+    {"SET tcp_user_timeout = 30000", true, false},
+    {"SET client_connection_check_interval = 5000", true, false}, /* PostgreSQL 14, where it can tell */
 };
 
 /* Parameters that the server reports by itself when they change, and that a later invocation would notice. */
@@ -152,39 +153,30 @@ static PGconn *connect_host(const struct pg_url_params *params, int64_t deadline
     return NULL;
 }
 
-/* Where the server does not tell, the outcome of a COMMIT whose answer is lost is known less often. */
-static bool take_server_run(struct pg_connection *connection, struct pg_flight *flight)
-{
-    CLEANUP_PGRESULT PGresult *result = NULL;
-    if (pg_flight_next(flight, &result) != PG_FLIGHT_OK || pg_flight_end(flight) != PG_FLIGHT_OK)
-        return false;
-    if (pq.PQresultStatus(result) == PGRES_TUPLES_OK && pq.PQntuples(result) == 1)
-        (void)snprintf(connection->server_run, sizeof(connection->server_run), "%s",
-                       pq.PQgetvalue(result, 0, 0));
-    return true;
-}
-
-/* All settings travel together, each with its own Sync, so that a refused one does not take the others along; and a question. */
-static bool set_up_session(struct pg_connection *connection, int64_t deadline_ms)
+/* All settings travel together, each group with its own Sync, so that a refused one does not take other groups along. They are SET
+ * commands, because a server whose session is new looks up much before its first function and nothing before a SET. */
+static bool set_up_session(PGconn *conn, int64_t deadline_ms)
 {
     struct pg_flight flight;
-    pg_flight_begin(&flight, connection->conn, deadline_ms);
+    bool refused = false; /* one of the group */
+    pg_flight_begin(&flight, conn, deadline_ms);
     for (size_t i = 0; i < ARRAY_SIZE(session_settings); i++) {
-        const char *params[] = {session_settings[i].name, session_settings[i].value};
-        pg_flight_query(&flight, "SELECT pg_catalog.set_config($1, $2, false)", ARRAY_SIZE(params), NULL,
-                        params);
-        pg_flight_sync(&flight);
+        pg_flight_query(&flight, session_settings[i].command, 0, NULL, NULL);
+        if (session_settings[i].ends_group)
+            pg_flight_sync(&flight);
     }
-    pg_flight_query(&flight, "SELECT " PG_SERVER_RUN_SQL, 0, NULL, NULL);
-    pg_flight_sync(&flight);
     for (size_t i = 0; i < ARRAY_SIZE(session_settings); i++) {
         CLEANUP_PGRESULT PGresult *result = NULL;
-        if (pg_flight_next(&flight, &result) != PG_FLIGHT_OK || pg_flight_end(&flight) != PG_FLIGHT_OK)
+        if (pg_flight_next(&flight, &result) != PG_FLIGHT_OK)
             return false;
-        if (session_settings[i].needed && pq.PQresultStatus(result) != PGRES_TUPLES_OK)
+        refused = refused || pq.PQresultStatus(result) != PGRES_COMMAND_OK;
+        if (!session_settings[i].ends_group)
+            continue;
+        if ((refused && session_settings[i].needed) || pg_flight_end(&flight) != PG_FLIGHT_OK)
             return false;
+        refused = false;
     }
-    return take_server_run(connection, &flight);
+    return true;
 }
 
 static struct pg_connection *connection_new(PGconn *conn, bool pooler, int64_t deadline_ms)
@@ -194,7 +186,7 @@ static struct pg_connection *connection_new(PGconn *conn, bool pooler, int64_t d
     struct pg_connection *connection = xcalloc(1, sizeof(*connection));
     connection->conn = conn;
     connection->pooler = pooler;
-    if (!pooler && !set_up_session(connection, deadline_ms)) {
+    if (!pooler && !set_up_session(conn, deadline_ms)) {
         free(connection);
         return NULL;
     }
@@ -210,12 +202,7 @@ struct pg_connection *pg_connection_open(const struct pg_url *url, const char *a
                                          int64_t timeout_ms, const struct stop *stop,
                                          struct pg_outage *ret_outage)
 {
-    struct err err = ERR_INIT;
     *ret_outage = (struct pg_outage){"stopped", false};
-    if (pq_api_load(&err) < 0) {
-        *ret_outage = (struct pg_outage){"libpq_missing", false};
-        return NULL;
-    }
     for (size_t i = 0; i < pg_url_host_count(url) && !stop_is_set(stop); i++) {
         struct pg_url_params params;
         pg_url_params(url, i, application_name, &params);
@@ -241,6 +228,25 @@ void pg_connection_close(struct pg_connection *connection)
     pq.PQfinish(connection->conn);
     pg_statements_clear(&connection->statements);
     free(connection);
+}
+
+enum pg_flight_outcome pg_connection_learn_run(struct pg_connection *connection, int64_t deadline_ms)
+{
+    struct pg_flight flight;
+    CLEANUP_PGRESULT PGresult *result = NULL;
+    if (connection->pooler || connection->run_asked)
+        return PG_FLIGHT_OK;
+    pg_flight_begin(&flight, connection->conn, deadline_ms);
+    pg_flight_query(&flight, "SELECT " PG_SERVER_RUN_SQL, 0, NULL, NULL);
+    pg_flight_sync(&flight);
+    enum pg_flight_outcome outcome = pg_flight_next(&flight, &result);
+    if (outcome == PG_FLIGHT_OK)
+        outcome = pg_flight_end(&flight);
+    connection->run_asked = true;
+    if (outcome == PG_FLIGHT_OK && pq.PQresultStatus(result) == PGRES_TUPLES_OK && pq.PQntuples(result) == 1)
+        (void)snprintf(connection->server_run, sizeof(connection->server_run), "%s",
+                       pq.PQgetvalue(result, 0, 0));
+    return outcome;
 }
 
 bool pg_connection_is_alive(struct pg_connection *connection)

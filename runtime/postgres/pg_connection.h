@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "runtime/base/stop.h"
+#include "runtime/postgres/pg_flight.h"
 #include "runtime/postgres/pg_statements.h"
 #include "runtime/postgres/pg_url.h"
 #include "runtime/postgres/pq_api.h"
@@ -42,9 +43,11 @@ struct pg_connection {
     bool pooler; /* each transaction may meet another session: nothing is set, prepared or compared */
     bool
         guards_reading; /* outside of BEGIN a statement can't write, and the server would tell if that were changed */
-    int64_t session_timeout_ms;          /* statement_timeout of the session; 0: not set */
-    uint64_t session_hash;               /* of the parameters that the server reports */
-    char server_run[PG_SERVER_RUN_SIZE]; /* as it was when the session began; empty: not known */
+    int64_t session_timeout_ms; /* statement_timeout of the session; 0: not set */
+    uint64_t session_hash;      /* of the parameters that the server reports */
+    bool run_asked;             /* pg_connection_learn_run() was called */
+    char server_run
+        [PG_SERVER_RUN_SIZE]; /* all through the session, which no crash survives; empty: not known */
     int64_t idle_since_ms;
     int64_t expires_ms; /* set by the pool */
     struct pg_statements statements;
@@ -58,11 +61,16 @@ struct pg_outage {
     bool authentication;
 };
 
-/* Tries the hosts in order, each for at most timeout_ms. NULL: *ret_outage says why. `stop` ends it early. */
+/* After pq_api_load(). Tries the hosts in order, each for at most timeout_ms. NULL: *ret_outage says why. `stop` ends it early. */
 struct pg_connection *pg_connection_open(const struct pg_url *url, const char *application_name, bool pooler,
                                          int64_t timeout_ms, const struct stop *stop,
                                          struct pg_outage *ret_outage);
 void pg_connection_close(struct pg_connection *connection); /* NULL is fine; no round trip */
+
+/* Asks once for the server's run, in a round trip, outside of a transaction; behind a pooler never. Where the server does not tell, the
+ * outcome of a COMMIT whose answer is lost is known less often. */
+enum pg_flight_outcome pg_connection_learn_run(struct pg_connection *connection,
+                                               int64_t deadline_ms) MUST_CHECK;
 
 /* Without a round trip: false if the server has closed it or said something that needs a new one. */
 bool pg_connection_is_alive(struct pg_connection *connection);

@@ -29,9 +29,12 @@ static int64_t backoff_ms(int failures)
 static bool open_one(struct pg_pool *pool)
 {
     (void)pthread_mutex_unlock(&pool->lock);
-    struct pg_outage outage = {0};
-    struct pg_connection *connection = pg_connection_open(pool->url, pool->application_name, pool->pooler,
-                                                          pool->connect_timeout_ms, &pool->stop, &outage);
+    struct err err = ERR_INIT;
+    struct pg_outage outage = {"libpq_missing", false};
+    struct pg_connection *connection = NULL;
+    if (pq_api_load(pool->without_ldap, &err) == 0)
+        connection = pg_connection_open(pool->url, pool->application_name, pool->pooler,
+                                        pool->connect_timeout_ms, &pool->stop, &outage);
     (void)pthread_mutex_lock(&pool->lock);
     if (connection) {
         int64_t age_ms = pool->housekeeping.max_age_ms;

@@ -24,6 +24,7 @@ int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_po
     pool->size = settings->size;
     pool->isolation = settings->isolation;
     pool->pooler = settings->pooler;
+    pool->without_ldap = settings->without_ldap;
     pool->connect_timeout_ms = pg_url_connect_timeout_ms(url, settings->connect_timeout_ms);
     pool->slow_statement_us = settings->slow_statement_ms * 1000;
     pool->on_slow_statement = settings->on_slow_statement;

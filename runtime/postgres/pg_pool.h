@@ -56,6 +56,7 @@ struct pg_pool {
     int size;
     enum pg_isolation isolation;
     bool pooler;
+    bool without_ldap;
     int64_t connect_timeout_ms;
     int64_t slow_statement_us;
     pg_slow_statement_fn *on_slow_statement;

@@ -301,6 +301,16 @@ static int run(struct pg_transaction *tx, const struct statement *statement, str
     return 0;
 }
 
+static int take_connection(struct pg_transaction *tx, struct pg_error *error)
+{
+    if (pg_transaction_take_connection(tx, error) < 0)
+        return pg_transaction_fail(tx, error);
+    if (tx->read_only) /* only who writes needs the run: the start and readers do not wait for it */
+        return 0;
+    enum pg_flight_outcome outcome = pg_connection_learn_run(tx->connection, tx->deadline_ms);
+    return outcome == PG_FLIGHT_OK ? 0 : pg_query_fail(tx, &(struct pg_batch){0}, outcome, error);
+}
+
 /* The batch is to be released, whatever comes. */
 static int send(struct pg_transaction *tx, struct statement *statement, struct pg_batch *batch,
                 struct pg_error *error)
@@ -318,8 +328,8 @@ static int send(struct pg_transaction *tx, struct statement *statement, struct p
             "it leaves something in the session, which the pooler gives to others");
     if (statement->command->param_count < 0 || statement->command->param_count > PARAMS_MAX)
         return pg_transaction_fail_with(tx, error, PG_FAILURE_REFUSED, "too many parameters");
-    if (!tx->used && pg_transaction_take_connection(tx, error) < 0)
-        return pg_transaction_fail(tx, error);
+    if (!tx->used && take_connection(tx, error) < 0)
+        return -1;
     statement->preparable = report.preparable;
     statement->is_query = report.is_query;
     if (report.changes_session && !statement->describe)

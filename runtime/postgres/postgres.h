@@ -41,6 +41,8 @@ struct pg_pool_settings {
     enum pg_isolation isolation;
     bool
         pooler; /* PgBouncer in transaction mode is in between: nothing is left in a session, nothing relied on */
+    /* libldap may be left out when libpq is loaded, which halves that: no other code of this process loads a library that needs it. */
+    bool without_ldap;
     int64_t connect_timeout_ms;
     const char *application_name;            /* "cicada shop/create-order" */
     int64_t slow_statement_ms;               /* what takes as long is told to: */

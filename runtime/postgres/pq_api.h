@@ -9,6 +9,7 @@
 #define CICADA_POSTGRES_PQ_API_H
 
 #include <postgresql/libpq-fe.h>
+#include <stdbool.h>
 
 #include "runtime/base/err.h"
 
@@ -68,7 +69,7 @@ struct pq_api {
 /* Valid after pq_api_load(). */
 extern struct pq_api pq;
 
-/* ERR_UNAVAILABLE: the library or one of its functions is missing. */
-int pq_api_load(struct err *err) MUST_CHECK;
+/* without_ldap: as in pg_pool_settings; the first call decides. ERR_UNAVAILABLE: the library or one of its functions is missing. */
+int pq_api_load(bool without_ldap, struct err *err) MUST_CHECK;
 
 #endif
