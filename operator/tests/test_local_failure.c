@@ -204,7 +204,8 @@ static void test_exit_code_and_last_lines(void **state)
     assert_int_equal(local_stop(local, SIGTERM), 0);
 }
 
-/* Nothing listens at the URL: why is said, requests are held, and served as soon as the database is there. */
+/* Nothing listens at the URL: why is said, also to who waited in vain, requests are held, and served as soon as the database is
+ * there. */
 static void test_database_unreachable(void **state)
 {
     struct local *local = *state;
@@ -218,9 +219,10 @@ static void test_database_unreachable(void **state)
     local_sql(local, "f", "SELECT 'fine' AS v", "  holdSeconds: 30\n");
     local_sql(local, "hasty", "SELECT 'fine' AS v", "  holdSeconds: 1\n");
     local_start(local, args);
-    local_await_outcome(local, "/fn/default/hasty/", 503, "");
+    local_await_outcome(local, "/fn/default/hasty/", 503, "within holdSeconds: DatabaseUnreachable.");
     http_call_start(&call, local->port, "GET", "/fn/default/f/", NULL);
     local_await_log(local, "the database can't be reached");
+    local_await_log(local, "reason=DatabaseUnreachable");
     pg_cluster_recover(&cluster);
     http_call_join(&call);
     if (call.answer.status != 200) {
