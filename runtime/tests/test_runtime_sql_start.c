@@ -86,6 +86,8 @@ static void test_rejected_by_the_server(void **state)
     rejects("SELECT :long_parameter_name::int +\\n :b::text", "",
             "line 1, column 34: operator does not exist: integer + text (42883)");
     rejects("SELECT 1 +", "", "line 1, column 11: syntax error at end of input (42601)");
+    rejects("\\n INSERRT INTO runtime_sql_start.t VALUES (:a)", "",
+            "line 2, column 2: syntax error at or near \\\"INSERRT\\\" (42601)");
     rejects("SELECT (:a b c)", "", "line 1, column 12: syntax error at or near \\\"b\\\" (42601)");
     rejects("SELECT ARRAY[:a]", "",
             "line 1, column 14: syntax error at or near \\\":\\\"; within brackets a parameter is written "
