@@ -88,19 +88,10 @@ static void load_stop(void)
     assert_true(atomic_load(&load.answered) > 0);
 }
 
-static int setup(void **state)
-{
-    static struct local local;
-    local_init(&local);
-    *state = &local;
-    return 0;
-}
-
 static int teardown(void **state)
 {
     load_end();
-    local_release(*state);
-    return 0;
+    return local_teardown(state);
 }
 
 static void expect_within(const struct local *local, const char *target, const char *text, int64_t limit_ms)
@@ -495,7 +486,7 @@ static void test_many_edits(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, local_setup, teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_sql_changes),         CASE(test_broken_edit),        CASE(test_rejected_sql),
         CASE(test_burst_of_edits),      CASE(test_files_come_and_go),  CASE(test_function_moves),

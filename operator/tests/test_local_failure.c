@@ -16,14 +16,6 @@
 
 #define RUNTIME "cicada-runtime"
 
-static int setup(void **state)
-{
-    static struct local local;
-    local_init(&local);
-    *state = &local;
-    return 0;
-}
-
 /* A crash is to be the kernel's, not a sanitizer's report. */
 static void leave_crashes_alone(void)
 {
@@ -32,12 +24,6 @@ static void leave_crashes_alone(void)
                       *more_of_threads = xasprintf("%s:handle_segv=0", thread_options ? thread_options : "");
     setenv("ASAN_OPTIONS", more, 1);
     setenv("TSAN_OPTIONS", more_of_threads, 1);
-}
-
-static int teardown(void **state)
-{
-    local_release(*state);
-    return 0;
 }
 
 /* A 503 with the reason, and not after a wait. */
@@ -235,7 +221,7 @@ static void test_database_unreachable(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, local_setup, local_teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_sql_rejected),
         CASE(test_handler_load_failed),

@@ -30,20 +30,13 @@ static const char *const with_schema[] = {"--init-sql=schema.sql", NULL};
 
 static int setup(void **state)
 {
-    static struct local local;
-    local_init(&local);
-    local.no_database = true;
-    local_write(&local, "manifests/../schema.sql", SCHEMA);
-    local_sql(&local, "count", COUNT_SQL, "  result: Row\n  scaling: {idleSeconds: 60}\n");
-    local_sql(&local, "seed", "SELECT count AS seed FROM public.visits WHERE name = 'seed'",
+    (void)local_setup(state);
+    struct local *local = *state;
+    local->no_database = true;
+    local_write(local, "manifests/../schema.sql", SCHEMA);
+    local_sql(local, "count", COUNT_SQL, "  result: Row\n  scaling: {idleSeconds: 60}\n");
+    local_sql(local, "seed", "SELECT count AS seed FROM public.visits WHERE name = 'seed'",
               "  result: Row\n");
-    *state = &local;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    local_release(*state);
     return 0;
 }
 
@@ -387,7 +380,7 @@ static void test_no_server_programs(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, local_teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_data_is_kept_unless_fresh),
         CASE(test_command_has_the_database),

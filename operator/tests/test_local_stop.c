@@ -18,20 +18,6 @@
 
 #define SLOW_SQL "SELECT 'slept' AS answer, pg_sleep(1)::text AS s"
 
-static int setup(void **state)
-{
-    static struct local local;
-    local_init(&local);
-    *state = &local;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    local_release(*state);
-    return 0;
-}
-
 /* ---- what can't start ---- */
 
 static void test_no_manifest(void **state)
@@ -301,7 +287,7 @@ static void test_runtime_in_path(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, local_setup, local_teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_no_manifest),
         CASE(test_invalid_manifests),
