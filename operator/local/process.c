@@ -68,11 +68,11 @@ static int be_born(void *arg)
     const struct process_settings *settings = birth->settings;
     signal(SIGPIPE, SIG_DFL);
     bool has_terminal = settings->is_foreground && tcgetpgrp(STDIN_FILENO) == getpgrp();
-    (void)setpgid(0, 0);
+    bool has_group = setpgid(0, settings->group) == 0;
     if (has_terminal) {
         (void)tcsetpgrp(STDIN_FILENO, getpid()); /* SIGTTOU is blocked */
     }
-    if (has_streams(birth) && (!settings->folder || chdir(settings->folder) == 0) &&
+    if (has_group && has_streams(birth) && (!settings->folder || chdir(settings->folder) == 0) &&
         (!settings->set_user || become_user(settings)) &&
         prctl(PR_SET_PDEATHSIG, settings->death_signal) == 0) {
         if (getppid() != birth->parent) {
@@ -232,7 +232,8 @@ int process_start(struct loop *loop, const struct process_settings *settings, st
     process->end.fd = process->output.fd = -1;
     strbuf_init(&process->line, PROCESS_LINE_MAX_BYTES);
     if (!settings->is_foreground) {
-        input = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        input = settings->input_fd > 0 ? fcntl(settings->input_fd, F_DUPFD_CLOEXEC, FIRST_OTHER_FD)
+                                       : open("/dev/null", O_RDONLY | O_CLOEXEC);
         if (open_pipe(ends, err) < 0) {
             goto fail;
         }
