@@ -102,7 +102,7 @@ def test_a_settled_system_writes_nothing():
         harness.wait_asleep(name)
     # The others fall asleep in their own time, and the kubelet deletes the objects of pods that have ended when its bookkeeping comes to it
     # (see case_chart): neither is what a settled system does.
-    until('every function sleeps, and its pods are gone', 240, lambda: not harness.all_pods(SHOP) and not harness.ended_pods(), 1)
+    until('every function sleeps, and its pods are gone', 240, lambda: not harness.pods('', SHOP) and not harness.ended_pods(), 1)
     time.sleep(15)
     before = writes()
     time.sleep(60)

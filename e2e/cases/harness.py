@@ -145,10 +145,6 @@ def pods(selector, namespace):
     return tree['items'] if tree else []
 
 
-def all_pods(namespace):
-    return [p['metadata']['name'] for p in api.get(f'/api/v1/namespaces/{namespace}/pods')['items']]
-
-
 def ended_pods():
     """Pods of any namespace that were deleted, and whose objects are still there."""
     return [p['metadata']['name'] for p in api.get('/api/v1/pods')['items'] if p['metadata'].get('deletionTimestamp')]

@@ -37,14 +37,12 @@ void schema_problems_add(struct schema_problems *problems, enum schema_problem_k
     if (!problems->items) {
         problems->items = xcalloc(SCHEMA_PROBLEMS_MAX, sizeof problems->items[0]);
     }
-    struct strbuf message;
-    strbuf_init(&message, MESSAGE_MAX_BYTES);
     va_list args;
     va_start(args, format);
-    (void)strbuf_vappendf(&message, format, args);
+    char *message = format_text(MESSAGE_MAX_BYTES, format, args);
     va_end(args);
-    problems->items[problems->count++] = (struct schema_problem){
-        .kind = kind, .path = xstrdup(path), .message = strbuf_detach(&message, NULL), .node = node};
+    problems->items[problems->count++] =
+        (struct schema_problem){.kind = kind, .path = xstrdup(path), .message = message, .node = node};
 }
 
 void schema_problems_release(struct schema_problems *problems)
@@ -89,12 +87,9 @@ static void invalid(struct check *check, const char *message)
 
 static void __attribute__((format(printf, 2, 3))) invalidf(struct check *check, const char *format, ...)
 {
-    char message[MESSAGE_MAX_BYTES];
-    struct strbuf text;
-    strbuf_init_fixed(&text, message, sizeof message);
     va_list args;
     va_start(args, format);
-    (void)strbuf_vappendf(&text, format, args);
+    CLEANUP_FREE char *message = format_text(MESSAGE_MAX_BYTES, format, args);
     va_end(args);
     invalid(check, message);
 }

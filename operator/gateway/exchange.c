@@ -311,10 +311,12 @@ static void ask_again(struct exchange *exchange)
 
 static void reject_hold_timeout(struct exchange *exchange)
 {
-    struct gateway_problem problem = {.status = 503,
-                                      .code = "hold_timeout",
-                                      .detail = "No replica could take the request within holdSeconds.",
-                                      .retry_after_seconds = RETRY_AFTER_LATER_S};
+    char delay[GATEWAY_CODE_SIZE];
+    function_delay(exchange->function, delay);
+    CLEANUP_FREE char *detail =
+        xasprintf("No replica could take the request within holdSeconds%s%s.", delay[0] ? ": " : "", delay);
+    struct gateway_problem problem = {
+        .status = 503, .code = "hold_timeout", .detail = detail, .retry_after_seconds = RETRY_AFTER_LATER_S};
     exchange_reject(exchange, &problem);
 }
 

@@ -59,6 +59,7 @@ void function_set_usable(struct function_state *function, struct pod *pod, bool 
         assert(pod->has_address);
         swap_pods(function, pod->index, function->usable_count++);
         pod->usable_us = clock_monotonic_us();
+        pod->delay_code[0] = '\0';
     } else {
         swap_pods(function, pod->index, --function->usable_count);
     }
@@ -182,6 +183,7 @@ bool function_update_pod(struct function_state *function, struct pod *pod, const
     pthread_mutex_lock(&function->mu);
     bool moved = news->has_address && set_address(function, pod, &news->address);
     code_copy(pod->failure_code, news->failure_code);
+    code_copy(pod->delay_code, news->delay_code);
     enter_state(function, pod, news->state, moved);
     bool close_idle = moved || news->state == GATEWAY_POD_TERMINATING;
     function->wake_at_once |= function->usable_count == 0 && news->state == GATEWAY_POD_TERMINATING;

@@ -197,6 +197,20 @@ void function_settle_waiters(struct function_state *function, struct aftermath *
     }
 }
 
+void function_delay(struct function_state *function, char ret_code[GATEWAY_CODE_SIZE])
+{
+    code_copy(ret_code, NULL);
+    pthread_mutex_lock(&function->mu);
+    for (size_t i = 0; i < function->pod_count && function->usable_count == 0; i++) {
+        const struct pod *pod = function->pods[i];
+        if (pod->state != GATEWAY_POD_TERMINATING && pod->delay_code[0]) {
+            code_copy(ret_code, pod->delay_code);
+            break;
+        }
+    }
+    pthread_mutex_unlock(&function->mu);
+}
+
 /* ---- admission ---- */
 
 static const char *refusal(const struct function_state *function, const struct waiter *waiter, bool front)

@@ -53,6 +53,7 @@ struct pod {
     bool leaving_unready; /* ... and was seen not ready since: ready again means a new process */
     bool removed;
     char failure_code[GATEWAY_CODE_SIZE]; /* empty: none */
+    char delay_code[GATEWAY_CODE_SIZE];   /* empty: none is known, or it was usable since */
     int in_flight;
     size_t index;      /* in function->pods */
     int64_t seen_ms;   /* first heard of */
@@ -154,6 +155,8 @@ enum admission function_admit(struct function_state *function, struct waiter *wa
                               bool *ret_wake);
 /* True: it left the line. False: settled() was called or is about to be. */
 bool function_leave(struct function_state *function, struct waiter *waiter);
+/* What the pods that are to come wait for, while none is usable; empty: nothing is known. */
+void function_delay(struct function_state *function, char ret_code[GATEWAY_CODE_SIZE]);
 /* Gives the slot back and drops the reference on the pod. */
 void function_release(struct function_state *function, struct waiter *waiter);
 /* Whether the waker is due now; moves the time of the last call. *ret_again: somebody still waits for a first pod. */

@@ -68,6 +68,7 @@ struct gateway_pod {
     enum gateway_pod_state state;
     const char *
         failure_code; /* NULL, or why it can't start: "ImagePullBackOff", "CreateContainerConfigError", "ContainerExited", ... */
+    const char *delay_code; /* NULL, or what it waits for before it can serve: "DatabaseUnreachable" */
 };
 void gateway_pod_set(struct gateway *gateway, const struct gateway_pod *pod); /* adds or replaces, by uid */
 void gateway_pod_remove(struct gateway *gateway, const char *uid);

@@ -36,6 +36,64 @@ struct catalog {
     char *problem; /* the last one of the list of files; NULL: none */
 };
 
+/* Said once, until it is another one. */
+static void say_problem(struct catalog *catalog, const char *problem)
+{
+    if (!catalog->problem || strcmp(catalog->problem, problem) != 0) {
+        console_say(catalog->settings.console, "%s", problem);
+    }
+    free(catalog->problem);
+    catalog->problem = xstrdup(problem);
+}
+
+/* ---- what is watched ---- */
+
+static void watch(struct catalog *catalog, const char *path)
+{
+    struct err err = ERR_INIT;
+    if (watcher_add(catalog->watcher, path, &err) < 0) {
+        say_problem(catalog, err.msg);
+    }
+}
+
+static void watch_handler(struct catalog *catalog, const struct function_spec *spec)
+{
+    if (spec->handler) {
+        CLEANUP_FREE char *path = xasprintf("%s/%.*s", catalog->settings.handler_folder,
+                                            (int)strcspn(spec->handler, ":"), spec->handler);
+        watch(catalog, path);
+    }
+}
+
+/* Before the files are listed: a folder. Of a file the folder, where editors put a new file in its place. */
+static void watch_arguments(struct catalog *catalog)
+{
+    watcher_begin(catalog->watcher);
+    for (size_t i = 0; i < catalog->settings.path_count; i++) {
+        if (strcmp(catalog->settings.paths[i], MANIFEST_STDIN) != 0) {
+            watch(catalog, catalog->settings.paths[i]);
+        }
+    }
+}
+
+/* Before the files are read. Their own folders are watched already. */
+static void watch_what_they_lead_to(struct catalog *catalog)
+{
+    for (size_t i = 0; i < catalog->source_count; i++) {
+        const char *path = catalog->sources[i].path;
+        struct stat status;
+        if (lstat(path, &status) == 0 && S_ISLNK(status.st_mode)) {
+            watch(catalog, path);
+        }
+    }
+    struct known *known, *next;
+    HASH_ITER(hh, catalog->known, known, next)
+    {
+        watch_handler(catalog, known->spec);
+    }
+    watcher_end(catalog->watcher);
+}
+
 /* ---- files ---- */
 
 static void say_problems(const struct catalog *catalog, const struct manifest_file *file)
@@ -153,18 +211,6 @@ static void take_data(void *visitor, const struct manifest_object *object)
                    object->namespace, object->name, &data);
 }
 
-static void watch_handler(struct catalog *catalog, const struct function_spec *spec)
-{
-    struct err err = ERR_INIT;
-    const char *slash = spec->handler ? strrchr(spec->handler, '/') : NULL;
-    CLEANUP_FREE char *folder = slash ? xasprintf("%s/%.*s", catalog->settings.handler_folder,
-                                                  (int)(slash - spec->handler), spec->handler)
-                                      : xstrdup(catalog->settings.handler_folder);
-    if (spec->handler && watcher_add(catalog->watcher, folder, &err) < 0) {
-        console_say(catalog->settings.console, "%s", err.msg);
-    }
-}
-
 static void take_function(void *visitor, const struct manifest_object *object)
 {
     struct catalog *catalog = visitor;
@@ -187,7 +233,7 @@ static void take_function(void *visitor, const struct manifest_object *object)
     if (known->spec != object->spec) {
         function_spec_unref(known->spec);
         known->spec = function_spec_ref(object->spec);
-        watch_handler(catalog, known->spec);
+        watch_handler(catalog, known->spec); /* before the fleet takes the file */
         fleet_set_function(catalog->fleet, known->spec);
     }
 }
@@ -226,23 +272,19 @@ static void give_fleet(struct catalog *catalog)
 
 /* ---- reading ---- */
 
-/* Said once, until it is another one. */
-static void say_problem(struct catalog *catalog, const char *problem)
-{
-    if (!catalog->problem || strcmp(catalog->problem, problem) != 0) {
-        console_say(catalog->settings.console, "%s", problem);
-    }
-    free(catalog->problem);
-    catalog->problem = xstrdup(problem);
-}
-
 static int read_all(struct catalog *catalog, bool *ret_changed, struct err *err)
 {
     CLEANUP_MANIFEST_PATHS struct manifest_paths paths = MANIFEST_PATHS_INIT;
+    if (catalog->watcher) {
+        watch_arguments(catalog);
+    }
     if (manifest_paths_expand(catalog->settings.paths, catalog->settings.path_count, &paths, err) < 0) {
         return -1;
     }
     *ret_changed = update_sources(catalog, paths.items, paths.count);
+    if (catalog->watcher) {
+        watch_what_they_lead_to(catalog);
+    }
     for (size_t i = 0; i < catalog->source_count; i++) {
         *ret_changed |= read_source(catalog, &catalog->sources[i]);
     }
@@ -346,28 +388,15 @@ size_t catalog_function_count(const struct catalog *catalog)
 
 /* ---- life ---- */
 
-/* Of a file its folder, where editors put a new file in its place. */
-static int watch_paths(struct catalog *catalog, struct err *err)
-{
-    for (size_t i = 0; i < catalog->settings.path_count; i++) {
-        const char *path = catalog->settings.paths[i], *slash = strrchr(path, '/');
-        struct stat status;
-        bool is_folder = stat(path, &status) == 0 && S_ISDIR(status.st_mode);
-        CLEANUP_FREE char *parent =
-            slash ? xstrndup(path, slash > path ? (size_t)(slash - path) : 1) : xstrdup(".");
-        if (strcmp(path, "-") != 0 && watcher_add(catalog->watcher, is_folder ? path : parent, err) < 0) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
 int catalog_start(struct catalog *catalog, struct fleet *fleet, struct err *err)
 {
+    bool changed;
     catalog->fleet = fleet;
-    if (watcher_new(catalog->settings.loop, files_changed, catalog, &catalog->watcher, err) < 0 ||
-        watch_paths(catalog, err) < 0) {
+    if (watcher_new(catalog->settings.loop, files_changed, catalog, &catalog->watcher, err) < 0) {
         return -1;
+    }
+    if (read_all(catalog, &changed, err) < 0) {
+        say_problem(catalog, err->msg); /* it was there a moment ago */
     }
     give_fleet(catalog);
     return 0;

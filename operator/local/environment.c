@@ -41,15 +41,10 @@ void environment_set(struct environment *environment, const char *name, const ch
     environment->variables[environment->count] = NULL;
 }
 
-static const char *get_n(const struct environment *environment, const char *name, size_t len)
+static const char *get(const struct environment *environment, const char *name, size_t len)
 {
     char **variable = find(environment, name, len);
     return variable ? *variable + len + 1 : NULL;
-}
-
-const char *environment_get(const struct environment *environment, const char *name)
-{
-    return get_n(environment, name, strlen(name));
 }
 
 /* ---- $(NAME) ---- */
@@ -60,7 +55,7 @@ static char *expand(const struct environment *environment, const char *text, str
     strbuf_init(&out, ENVIRONMENT_VALUE_MAX_BYTES);
     while (*text) {
         const char *close = text[0] == '$' && text[1] == '(' ? strchr(text, ')') : NULL;
-        const char *value = close ? get_n(environment, text + 2, (size_t)(close - text) - 2) : NULL;
+        const char *value = close ? get(environment, text + 2, (size_t)(close - text) - 2) : NULL;
         if (value) {
             strbuf_append_str(&out, value);
             text = close + 1;

@@ -21,8 +21,6 @@ struct environment {
 void environment_init(struct environment *environment);
 /* Replaces. value NULL: nothing happens. */
 void environment_set(struct environment *environment, const char *name, const char *value);
-/* NULL: not set. */
-const char *environment_get(const struct environment *environment, const char *name);
 /* spec.envFrom and spec.env. *ret_reason: a literal, why not. */
 int environment_add_spec(struct environment *environment, const struct function_spec *spec,
                          const struct data_store *data, const char **ret_reason, struct err *err) MUST_CHECK;

@@ -194,6 +194,7 @@ struct fleet *fleet_new(const struct fleet_settings *settings)
         .runtime_path = settings->runtime_path,
         .run_folder = settings->run_folder,
         .line = fleet_function_line,
+        .delayed = fleet_function_delayed,
         .ended = fleet_function_ended,
         .arg = fleet,
     };

@@ -89,6 +89,19 @@ bool fleet_function_is_settled(const struct fleet_function *function)
     return function->failure[0] || (state.old == 0 && state.starting == 0);
 }
 
+/* None serves yet: what they wait for, if they said it. */
+static const char *starting_state(const struct fleet_function *function)
+{
+    const struct replica *replica;
+    LIST_FOREACH(replica, &function->replicas, link)
+    {
+        if (replica->state == REPLICA_STARTING && replica->delay[0]) {
+            return replica->delay;
+        }
+    }
+    return "starting";
+}
+
 const char *fleet_function_state(const struct fleet_function *function)
 {
     struct rollout_state state = count_replicas(function);
@@ -101,7 +114,7 @@ const char *fleet_function_state(const struct fleet_function *function)
     if (state.old > 0) {
         return "changing";
     }
-    return state.serving > 0 ? "serving" : state.starting > 0 ? "starting" : "asleep";
+    return state.serving > 0 ? "serving" : state.starting > 0 ? starting_state(function) : "asleep";
 }
 
 /* ---- failures ---- */
@@ -163,6 +176,7 @@ static void tell_gateway(const struct fleet_function *function, const struct rep
         .name = replica->name,
         .uid = replica->uid,
         .state = state,
+        .delay_code = replica->delay[0] ? replica->delay : NULL,
     };
     gateway_pod_set(function->fleet->gateway, &pod);
 }
@@ -256,6 +270,12 @@ void fleet_function_line(void *arg, const struct replica *replica, const char *t
     }
     CLEANUP_FREE char *source = xasprintf("%s/%s", function->spec->namespace, replica->name);
     console_process_line(fleet->settings.console, source, text, len);
+}
+
+void fleet_function_delayed(void *arg, const struct replica *replica)
+{
+    (void)arg;
+    tell_gateway(replica->owner, replica, GATEWAY_POD_PENDING);
 }
 
 void fleet_function_ended(void *arg, struct replica *replica, const struct replica_end *end)

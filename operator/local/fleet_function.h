@@ -62,6 +62,7 @@ void fleet_function_serves(struct fleet_function *function, struct replica *repl
 void fleet_function_stop(struct fleet_function *function);
 void fleet_function_free(struct fleet_function *function);
 void fleet_function_try(struct fleet_function *function);
+void fleet_function_delayed(void *arg, const struct replica *replica);
 void fleet_function_line(void *arg, const struct replica *replica, const char *text, size_t len);
 void fleet_function_ended(void *arg, struct replica *replica, const struct replica_end *end);
 int fleet_function_serving(const struct fleet_function *function);

@@ -50,7 +50,7 @@ static void append_header(struct strbuf *out, int columns)
 {
     CLEANUP_STRBUF struct strbuf row;
     strbuf_init(&row, CONSOLE_LINE_MAX_BYTES);
-    strbuf_appendf(&row, "%-28s %-17s %8s %9s %9s %9s %9s  %s", "FUNCTION", "STATE", "REPLICAS", "REQUESTS",
+    strbuf_appendf(&row, "%-28s %-19s %8s %9s %9s %9s %9s  %s", "FUNCTION", "STATE", "REPLICAS", "REQUESTS",
                    "P50", "P99", "COLD", "URL");
     append_cut(out, &row, columns);
 }
@@ -65,7 +65,7 @@ void live_table_row(const struct fleet_row *row, const struct gateway_function_f
     format_ms(p50, figures ? figures->p50_ms : NAN);
     format_ms(p99, figures ? figures->p99_ms : NAN);
     format_ms(cold, figures ? figures->cold_ms : NAN);
-    strbuf_appendf(&text, "%-28s %-17s %8d %9" PRId64 " %9s %9s %9s", key, row->state, row->replicas,
+    strbuf_appendf(&text, "%-28s %-19s %8d %9" PRId64 " %9s %9s %9s", key, row->state, row->replicas,
                    figures ? figures->requests : 0, p50, p99, cold);
     if (row->is_public) {
         strbuf_appendf(&text, "  http://127.0.0.1:%d/fn/%s/", port, key);

@@ -6,12 +6,11 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "operator/gateway/gateway_admin.h"
 #include "operator/local/catalog.h"
-#include "operator/local/environment.h"
+#include "operator/local/exec_command.h"
 #include "operator/local/live_table.h"
 #include "operator/local/local_options.h"
 #include "operator/local/manifest_validate.h"
@@ -31,7 +30,6 @@
 #define DRAIN_MAX_MS     30000 /* for requests that are being answered */
 #define END_TURN_MS      20
 #define END_MAX_MS       60000 /* then processes are killed */
-#define SIGNAL_EXIT_BASE 128
 #define MALLOC_ARENAS    2
 
 /* Everything that runs, in the order in which it is started. */
@@ -57,8 +55,7 @@ struct program {
     struct announce_port *announce;
     struct postgres_server *postgres;
     struct live_table *table;
-    struct process *command; /* --exec */
-    bool command_over;
+    struct exec_command *command; /* --exec */
     int command_status;
     bool fleet_over;
 };
@@ -77,7 +74,7 @@ static void signal_ready(struct loop_watch *watch, uint32_t events)
                         "ending: requests in flight are finished; once more to end at once");
         }
         program->ending = true;
-        process_signal(program->command, SIGTERM);
+        exec_command_signal(program->command, SIGTERM);
         loop_stop(program->loop);
     }
 }
@@ -239,43 +236,17 @@ static void make_fleet(struct program *program)
     program->fleet = fleet_new(&settings);
 }
 
-static void command_ended(void *arg, int wait_status)
-{
-    struct program *program = arg;
-    program->command_over = true;
-    program->command_status =
-        WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : SIGNAL_EXIT_BASE + WTERMSIG(wait_status);
-    loop_stop(program->loop);
-}
-
 static int start_command(struct program *program, struct err *err)
 {
-    char shell[] = "/bin/sh", flag[] = "-c";
-    char *const argv[] = {shell, flag, program->options.exec, NULL};
-    struct environment environment;
-    environment_init(&environment);
-    for (char **variable = environ; *variable; variable++) {
-        CLEANUP_FREE char *name = xstrndup(*variable, strcspn(*variable, "="));
-        environment_set(&environment, name, getenv(name));
-    }
     CLEANUP_FREE char *url = xasprintf("http://127.0.0.1:%d", gateway_public_port(program->gateway));
-    environment_set(&environment, "CICADA_URL", url);
-    environment_set(&environment, "DATABASE_URL",
-                    program->postgres ? postgres_server_url(program->postgres)
-                                      : program->options.database_url);
-    char **variables = environment_detach(&environment);
-    struct process_settings settings = {
-        .argv = argv,
-        .envp = variables,
-        .death_signal = SIGTERM,
-        .is_foreground = true,
-        .signals_group = true,
-        .ended = command_ended,
-        .arg = program,
+    struct exec_command_settings settings = {
+        .loop = program->loop,
+        .command = program->options.exec,
+        .cicada_url = url,
+        .database_url =
+            program->postgres ? postgres_server_url(program->postgres) : program->options.database_url,
     };
-    int result = process_start(program->loop, &settings, &program->command, err);
-    environment_free(variables);
-    return result;
+    return exec_command_start(&settings, &program->command, err);
 }
 
 static void say_where(const struct program *program)
@@ -353,13 +324,13 @@ static void end_fleet(struct program *program)
 static void end_command(struct program *program)
 {
     int64_t deadline_ms = clock_monotonic_ms() + DRAIN_MAX_MS;
-    while (program->command && !program->command_over) {
+    while (program->command && !exec_command_is_over(program->command, &program->command_status)) {
         if (program->at_once || deadline_left_ms(deadline_ms) == 0) {
-            process_signal(program->command, SIGKILL);
+            exec_command_signal(program->command, SIGKILL);
         }
         loop_turn(program->loop, END_TURN_MS);
     }
-    process_free(program->command);
+    exec_command_free(program->command);
 }
 
 /* Takes what start() has made so far, in any state of half. */
@@ -405,7 +376,7 @@ static int serve(struct program *program)
         loop_run(program->loop);
     }
     end_all(program);
-    return status < 0 ? EXIT_FAILURE : program->command_over ? program->command_status : EXIT_SUCCESS;
+    return status < 0 ? EXIT_FAILURE : program->command_status;
 }
 
 static int validate(const struct program *program)

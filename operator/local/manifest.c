@@ -78,18 +78,12 @@ void manifest_file_add(struct manifest_file *file, bool warning, size_t line, si
     if (file->problem_count % 16 == 0) {
         file->problems = xreallocarray(file->problems, file->problem_count + 16, sizeof file->problems[0]);
     }
-    struct strbuf message;
-    strbuf_init(&message, MESSAGE_MAX_BYTES);
     va_list args;
     va_start(args, format);
-    (void)strbuf_vappendf(&message, format, args);
+    char *message = format_text(MESSAGE_MAX_BYTES, format, args);
     va_end(args);
-    file->problems[file->problem_count++] =
-        (struct manifest_problem){.warning = warning,
-                                  .line = line,
-                                  .column = column,
-                                  .path = xstrdup(path),
-                                  .message = strbuf_detach(&message, NULL)};
+    file->problems[file->problem_count++] = (struct manifest_problem){
+        .warning = warning, .line = line, .column = column, .path = xstrdup(path), .message = message};
 }
 
 static struct yaml_mark mark_of(const struct reading *reading, const cJSON *node, const cJSON *object)
@@ -102,12 +96,9 @@ static struct yaml_mark mark_of(const struct reading *reading, const cJSON *node
 static void __attribute__((format(printf, 5, 6)))
 add(struct reading *reading, bool warning, const cJSON *node, const char *path, const char *format, ...)
 {
-    char message[MESSAGE_MAX_BYTES];
-    struct strbuf text;
-    strbuf_init_fixed(&text, message, sizeof message);
     va_list args;
     va_start(args, format);
-    (void)strbuf_vappendf(&text, format, args);
+    CLEANUP_FREE char *message = format_text(MESSAGE_MAX_BYTES, format, args);
     va_end(args);
     struct yaml_mark mark = mark_of(reading, node, node);
     manifest_file_add(reading->file, warning, mark.line, mark.column, path, "%s", message);

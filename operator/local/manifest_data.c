@@ -21,6 +21,8 @@ const char manifest_secret_schema[] = HEAD "  type: {type: string}\n"
                                            "  data: " TEXTS "  stringData: " TEXTS;
 const char manifest_config_map_schema[] = HEAD "  data: " TEXTS "  binaryData: " TEXTS;
 
+#define WHY_MAX_BYTES 256
+
 static const char *check_key(const char *key)
 {
     const char *why = function_text_check_data_key(key);
@@ -59,12 +61,9 @@ static void put(struct manifest_object *target, const char *name, char *bytes, s
 static void __attribute__((format(printf, 5, 6)))
 fail(const char *map, const cJSON *entry, bool key, struct schema_problems *problems, const char *format, ...)
 {
-    char why[256];
-    struct strbuf text;
-    strbuf_init_fixed(&text, why, sizeof why);
     va_list args;
     va_start(args, format);
-    (void)strbuf_vappendf(&text, format, args);
+    CLEANUP_FREE char *why = format_text(WHY_MAX_BYTES, format, args);
     va_end(args);
     CLEANUP_FREE char *path = xasprintf("%s[%.253s]", map, entry->string);
     schema_problems_add(problems, SCHEMA_INVALID, path, entry, "%s%s", key ? "the key " : "", why);

@@ -26,7 +26,9 @@ struct process_settings {
     uid_t uid;          /* whom it runs as; meaningful with set_user */
     gid_t gid;
     bool set_user;
-    int death_signal; /* when we are gone */
+    int input_fd;     /* its standard input, borrowed; 0: /dev/null */
+    pid_t group;      /* the one to be in; 0: one of its own */
+    int death_signal; /* when we are gone; 0: none */
     bool
         signals_group; /* what it has started hears our signals, too; a server of ours tells its own processes */
     bool is_foreground; /* has our standard streams, and the terminal if we have it; line is not called */

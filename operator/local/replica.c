@@ -15,6 +15,8 @@
 #define KILL_MARGIN_SECONDS   5 /* as a pod's grace period has it */
 #define TERMINATION_MAX_BYTES 4096
 #define TERMINATION_DEPTH     4
+#define LINE_DEPTH            8
+#define LETTERS               "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 /* What a process gets of our own environment, beside what its Function says. */
 static const char *const inherited[] = {
@@ -41,11 +43,31 @@ struct replica *replica_new(const struct replica_platform *platform, const struc
     return replica;
 }
 
+/* A start that has to wait says for what in a line of the log, for programs: lifecycle_delay() of the runtime. */
+static void note_delay(struct replica *replica, const char *text, size_t len)
+{
+    static const char member[] = "\"reason\":";
+    struct err err = ERR_INIT;
+    CLEANUP_JSON cJSON *tree = NULL;
+    if (!memmem(text, len, member, strlen(member)) || json_parse(text, len, LINE_DEPTH, &tree, &err) < 0) {
+        return;
+    }
+    const char *reason = json_string(tree, "reason");
+    /* Callers are told: a name, then, and nothing that a handler may have logged under it. */
+    if (reason && reason[strspn(reason, LETTERS)] == '\0' && strcmp(reason, replica->delay) != 0) {
+        snprintf(replica->delay, sizeof replica->delay, "%s", reason);
+        replica->platform->delayed(replica->platform->arg, replica);
+    }
+}
+
 static void heard_line(void *arg, const char *text, size_t len)
 {
     struct replica *replica = arg;
     line_tail_add(&replica->tail, text, len);
     replica->platform->line(replica->platform->arg, replica, text, len);
+    if (replica->state == REPLICA_STARTING) {
+        note_delay(replica, text, len);
+    }
 }
 
 /* ---- its end ---- */

@@ -35,6 +35,8 @@ struct replica_platform {
     const char *announce_address; /* "127.0.0.1:4711" */
     const char *run_folder;       /* for termination messages; absolute */
     void (*line)(void *arg, const struct replica *replica, const char *text, size_t len);
+    /* What it waits for before it can serve is another thing now. */
+    void (*delayed)(void *arg, const struct replica *replica);
     /* end: NULL if it was told to. */
     void (*ended)(void *arg, struct replica *replica, const struct replica_end *end);
     void *arg;
@@ -50,6 +52,8 @@ struct replica {
     char *name, *termination_path;
     enum replica_state state;
     struct process *process;
+    char
+        delay[REPLICA_REASON_SIZE]; /* while STARTING: what it waits for, by its log; empty: it did not say */
     int64_t started_ms, serving_ms;
     int drain_seconds;
     bool killed;

@@ -66,6 +66,20 @@ void local_release(struct local *local)
     }
 }
 
+int local_setup(void **state)
+{
+    static struct local local;
+    local_init(&local);
+    *state = &local;
+    return 0;
+}
+
+int local_teardown(void **state)
+{
+    local_release(*state);
+    return 0;
+}
+
 static void write_bytes(const char *path, const char *data, size_t len, int flags)
 {
     CLEANUP_FD int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | flags, 0755);

@@ -29,6 +29,9 @@ struct local {
 void local_init(struct local *local); /* makes the folder; nothing runs */
 /* Ends what is left of it and removes the folder. */
 void local_release(struct local *local);
+/* Of a cmocka test whose state is a struct local of its own. */
+int local_setup(void **state);
+int local_teardown(void **state);
 char *local_path(const struct local *local, const char *file); /* the caller frees */
 /* Writes it in place. */
 void local_write(const struct local *local, const char *file, const char *text);

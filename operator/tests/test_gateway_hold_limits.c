@@ -125,6 +125,41 @@ static void test_time_is_bounded(void **state)
     test_world_stop(&world);
 }
 
+static void set_delay(const struct test_world *world, const char *uid, enum gateway_pod_state state,
+                      const char *delay)
+{
+    struct gateway_pod pod = {
+        .namespace = "shop", .function = "f", .name = uid, .uid = uid, .state = state, .delay_code = delay};
+    gateway_pod_set(world->test.gateway, &pod);
+}
+
+static void expect_hold_timeout(struct test_world *world, const char *detail)
+{
+    struct test_client client;
+    struct test_answer answer;
+    CLEANUP_FREE char *member =
+        xasprintf("\"detail\":\"No replica could take the request within %s.\"", detail);
+    test_world_send_and_wait(world, &client, TEST_REQUEST("GET", "/x"));
+    test_read_status(&client, 503, member, &answer);
+    assert_non_null(strstr(answer.body.buf, "\"code\":\"hold_timeout\""));
+    test_answer_release(&answer);
+    test_client_close(&client);
+}
+
+/* What the pod that is to come waits for is told at the end of the wait, as long as that is true. */
+static void test_the_delay_is_told(void **state)
+{
+    (void)state;
+    struct test_world world;
+    test_world_start_asleep(&world, "\"holdSeconds\":1,\"http\":{}");
+    set_delay(&world, "uid-0", GATEWAY_POD_TERMINATING, "SomethingElse");
+    set_delay(&world, "uid-1", GATEWAY_POD_PENDING, "DatabaseUnreachable");
+    expect_hold_timeout(&world, "holdSeconds: DatabaseUnreachable");
+    set_delay(&world, "uid-1", GATEWAY_POD_PENDING, NULL);
+    expect_hold_timeout(&world, "holdSeconds");
+    test_world_stop(&world);
+}
+
 static void test_a_client_that_goes_leaves_the_line(void **state)
 {
     (void)state;
@@ -229,6 +264,7 @@ int main(void)
         cmocka_unit_test(test_bytes_are_bounded),
         cmocka_unit_test(test_large_bodies_stay_in_the_kernel),
         cmocka_unit_test(test_time_is_bounded),
+        cmocka_unit_test(test_the_delay_is_told),
         cmocka_unit_test(test_a_client_that_goes_leaves_the_line),
         cmocka_unit_test(test_after_hand_over_a_fin_changes_nothing),
         cmocka_unit_test(test_failures_end_the_wait_at_once),

@@ -88,19 +88,10 @@ static void load_stop(void)
     assert_true(atomic_load(&load.answered) > 0);
 }
 
-static int setup(void **state)
-{
-    static struct local local;
-    local_init(&local);
-    *state = &local;
-    return 0;
-}
-
 static int teardown(void **state)
 {
     load_end();
-    local_release(*state);
-    return 0;
+    return local_teardown(state);
 }
 
 static void expect_within(const struct local *local, const char *target, const char *text, int64_t limit_ms)
@@ -259,6 +250,58 @@ static void test_folder_is_replaced(void **state)
     assert_int_equal(system(command), 0);
     expect_within(local, "/fn/default/f/", "\"two\"", 4000);
     local_sql(local, "f", "SELECT 'three' AS v", NULL); /* the new folder is watched */
+    expect_within(local, "/fn/default/f/", "\"three\"", 4000);
+    load_stop();
+    assert_int_equal(local_stop(local, SIGTERM), 0);
+}
+
+static void in_folder(const struct local *local, const char *command)
+{
+    CLEANUP_FREE char *whole = xasprintf("cd '%s' && %s", local->folder, command);
+    assert_int_equal(system(whole), 0);
+}
+
+/* A file that is elsewhere, and a folder of them behind a link that is swapped, as Kubernetes mounts a ConfigMap. */
+static void test_linked_manifests(void **state)
+{
+    struct local *local = *state;
+    local_sql(local, "f", "SELECT 'f one' AS v", NULL);
+    local_sql(local, "g", "SELECT 'g one' AS v", NULL);
+    in_folder(local, "mkdir elsewhere manifests/..1 && mv manifests/f.yaml elsewhere && "
+                     "ln -s ../elsewhere/f.yaml manifests && mv manifests/g.yaml manifests/..1 && "
+                     "ln -s ..1 manifests/..data && ln -s ..data/g.yaml manifests");
+    local_start(local, NULL);
+    local_expect(local, "/fn/default/f/", 200, "\"f one\"");
+    local_expect(local, "/fn/default/g/", 200, "\"g one\"");
+    load_start(local, "/fn/default/f/", "/fn/default/g/");
+    in_folder(local, "sed -i 's/f one/f two/' elsewhere/f.yaml");
+    expect_within(local, "/fn/default/f/", "\"f two\"", 4000);
+    in_folder(local,
+              "mkdir manifests/..2 && sed 's/g one/g two/' manifests/..1/g.yaml > manifests/..2/g.yaml && "
+              "ln -s ..2 manifests/..tmp && mv -T manifests/..tmp manifests/..data && "
+              "rm -r manifests/..1");
+    expect_within(local, "/fn/default/g/", "\"g two\"", 4000);
+    in_folder(local, "sed -i 's/g two/g three/' manifests/..2/g.yaml");
+    expect_within(local, "/fn/default/g/", "\"g three\"", 4000);
+    load_stop();
+    assert_int_equal(local_stop(local, SIGTERM), 0);
+}
+
+/* The argument itself is a link, made anew to lead to another folder. */
+static void test_linked_folder(void **state)
+{
+    struct local *local = *state;
+    CLEANUP_FREE char *link = local_path(local, "current");
+    const char *const args[] = {link, NULL};
+    local_sql(local, "f", "SELECT 'one' AS v", NULL);
+    in_folder(local, "cp -r manifests next && sed -i s/one/two/ next/f.yaml && ln -s manifests current");
+    local->no_manifests = true;
+    local_start(local, args);
+    local_expect(local, "/fn/default/f/", 200, "\"one\"");
+    load_start(local, "/fn/default/f/", "/fn/default/f/");
+    in_folder(local, "rm current && sleep 0.5 && ln -s next current");
+    expect_within(local, "/fn/default/f/", "\"two\"", 4000);
+    in_folder(local, "sed -i s/two/three/ next/f.yaml");
     expect_within(local, "/fn/default/f/", "\"three\"", 4000);
     load_stop();
     assert_int_equal(local_stop(local, SIGTERM), 0);
@@ -443,12 +486,13 @@ static void test_many_edits(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, local_setup, teardown)
     const struct CMUnitTest tests[] = {
-        CASE(test_sql_changes),          CASE(test_broken_edit),         CASE(test_rejected_sql),
-        CASE(test_burst_of_edits),       CASE(test_files_come_and_go),   CASE(test_function_moves),
-        CASE(test_folder_is_replaced),   CASE(test_data_changes),        CASE(test_handler_is_rebuilt),
-        CASE(test_half_written_handler), CASE(test_handler_comes_later), CASE(test_many_edits),
+        CASE(test_sql_changes),         CASE(test_broken_edit),        CASE(test_rejected_sql),
+        CASE(test_burst_of_edits),      CASE(test_files_come_and_go),  CASE(test_function_moves),
+        CASE(test_folder_is_replaced),  CASE(test_linked_manifests),   CASE(test_linked_folder),
+        CASE(test_data_changes),        CASE(test_handler_is_rebuilt), CASE(test_half_written_handler),
+        CASE(test_handler_comes_later), CASE(test_many_edits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

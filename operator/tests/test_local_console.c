@@ -140,15 +140,15 @@ static void test_rows(void **state)
     live_table_row(&row, &figures, 8080, 200, &out);
     assert_string_equal(
         out.buf,
-        "shop/orders                  serving                  2      1204    0.9 ms    130 ms    12.3 s"
+        "shop/orders                  serving                    2      1204    0.9 ms    130 ms    12.3 s"
         "  http://127.0.0.1:8080/fn/shop/orders/\n");
     strbuf_clear(&out);
-    const struct fleet_row asleep = {.namespace = "shop", .name = "x", .state = "asleep"};
+    const struct fleet_row waits = {.namespace = "shop", .name = "x", .state = "DatabaseUnreachable"};
     const struct gateway_function_figures none = {.p50_ms = NAN, .p99_ms = NAN};
-    live_table_row(&asleep, &none, 8080, 60, &out);
-    assert_string_equal(out.buf, "shop/x                       asleep                   0     \n");
+    live_table_row(&waits, &none, 8080, 60, &out);
+    assert_string_equal(out.buf, "shop/x                       DatabaseUnreachable        0   \n");
     strbuf_clear(&out);
-    live_table_row(&asleep, NULL, 8080, 10, &out);
+    live_table_row(&waits, NULL, 8080, 10, &out);
     assert_string_equal(out.buf, "shop/x    \n");
     strbuf_release(&out);
 }

@@ -39,6 +39,18 @@ static struct data_store *usual_data(void)
     return store;
 }
 
+/* NULL: not set. */
+static const char *value_of(char *const *variables, const char *name)
+{
+    size_t len = strlen(name);
+    for (; *variables; variables++) {
+        if (strncmp(*variables, name, len) == 0 && (*variables)[len] == '=') {
+            return *variables + len + 1;
+        }
+    }
+    return NULL;
+}
+
 static void expect(const char *spec_yaml, const char *const *names_and_values)
 {
     CLEANUP_SPEC struct function_spec *spec = support_spec(spec_yaml);
@@ -48,14 +60,15 @@ static void expect(const char *spec_yaml, const char *const *names_and_values)
     const char *reason = "";
     environment_init(&environment);
     assert_ok(environment_add_spec(&environment, spec, data, &reason, &err));
+    char **variables = environment_detach(&environment);
     for (size_t i = 0; names_and_values[i]; i += 2) {
-        const char *value = environment_get(&environment, names_and_values[i]);
+        const char *value = value_of(variables, names_and_values[i]);
         if (!value || strcmp(value, names_and_values[i + 1]) != 0) {
             fail_msg("%s is <%s>, not <%s>", names_and_values[i], value ? value : "(not set)",
                      names_and_values[i + 1]);
         }
     }
-    environment_free(environment_detach(&environment));
+    environment_free(variables);
     data_store_free(data);
 }
 
@@ -152,9 +165,6 @@ static void test_set_replaces(void **state)
     environment_set(&environment, "A", "2");
     environment_set(&environment, "A", "3");
     environment_set(&environment, "C", NULL);
-    assert_string_equal(environment_get(&environment, "AB"), "1");
-    assert_string_equal(environment_get(&environment, "A"), "3");
-    assert_null(environment_get(&environment, "C"));
     assert_int_equal(environment.count, 2);
     char **variables = environment_detach(&environment);
     assert_string_equal(variables[0], "AB=1");

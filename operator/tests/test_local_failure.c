@@ -16,14 +16,6 @@
 
 #define RUNTIME "cicada-runtime"
 
-static int setup(void **state)
-{
-    static struct local local;
-    local_init(&local);
-    *state = &local;
-    return 0;
-}
-
 /* A crash is to be the kernel's, not a sanitizer's report. */
 static void leave_crashes_alone(void)
 {
@@ -32,12 +24,6 @@ static void leave_crashes_alone(void)
                       *more_of_threads = xasprintf("%s:handle_segv=0", thread_options ? thread_options : "");
     setenv("ASAN_OPTIONS", more, 1);
     setenv("TSAN_OPTIONS", more_of_threads, 1);
-}
-
-static int teardown(void **state)
-{
-    local_release(*state);
-    return 0;
 }
 
 /* A 503 with the reason, and not after a wait. */
@@ -204,7 +190,8 @@ static void test_exit_code_and_last_lines(void **state)
     assert_int_equal(local_stop(local, SIGTERM), 0);
 }
 
-/* Nothing listens at the URL: why is said, requests are held, and served as soon as the database is there. */
+/* Nothing listens at the URL: why is said, also to who waited in vain, requests are held, and served as soon as the database is
+ * there. */
 static void test_database_unreachable(void **state)
 {
     struct local *local = *state;
@@ -218,9 +205,10 @@ static void test_database_unreachable(void **state)
     local_sql(local, "f", "SELECT 'fine' AS v", "  holdSeconds: 30\n");
     local_sql(local, "hasty", "SELECT 'fine' AS v", "  holdSeconds: 1\n");
     local_start(local, args);
-    local_await_outcome(local, "/fn/default/hasty/", 503, "");
+    local_await_outcome(local, "/fn/default/hasty/", 503, "within holdSeconds: DatabaseUnreachable.");
     http_call_start(&call, local->port, "GET", "/fn/default/f/", NULL);
     local_await_log(local, "the database can't be reached");
+    local_await_log(local, "reason=DatabaseUnreachable");
     pg_cluster_recover(&cluster);
     http_call_join(&call);
     if (call.answer.status != 200) {
@@ -233,7 +221,7 @@ static void test_database_unreachable(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, local_setup, local_teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_sql_rejected),
         CASE(test_handler_load_failed),

@@ -292,6 +292,72 @@ static void test_watcher_finds_a_lost_folder(void **state)
     ear_close(&ear);
 }
 
+static void link_to(const char *target, const char *file)
+{
+    CLEANUP_FREE char *path = local_path(&files, file), *next = local_path(&files, "tmp/next");
+    assert_int_equal(symlink(target, next), 0);
+    assert_int_equal(rename(next, path), 0);
+}
+
+/* What another link of the same folder's leads to is a change, too, and what no link leads to any more is none. */
+static void test_watcher_follows_links(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct ear ear;
+    CLEANUP_FREE char *one = local_path(&files, "one"), *two = local_path(&files, "two"),
+                      *linked = local_path(&files, "functions/data/a"), *loop = local_path(&files, "loop");
+    assert_int_equal(mkdir(one, 0755), 0);
+    assert_int_equal(mkdir(two, 0755), 0);
+    link_to("../one", "functions/data");
+    link_to("loop", "loop");
+    ear_open(&ear);
+    assert_ok(watcher_add(ear.watcher, linked, &err)); /* is not there yet */
+    assert_ok(watcher_add(ear.watcher, loop, &err));
+    local_write(&files, "one/a", "x");
+    expect_call(&ear);
+    link_to(two, "functions/data");
+    expect_call(&ear);
+    watcher_begin(ear.watcher);
+    assert_ok(watcher_add(ear.watcher, linked, &err));
+    watcher_end(ear.watcher);
+    local_write(&files, "two/a", "x");
+    expect_call(&ear);
+    int before = ear.calls;
+    local_write(&files, "one/a", "y");
+    listen_for(&ear, 200);
+    assert_int_equal(ear.calls, before);
+    local_remove(&files, "functions/data");
+    expect_call(&ear);
+    CLEANUP_FREE char *made = local_path(&files, "functions/data");
+    assert_int_equal(symlink(one, made), 0); /* made in its place, not moved there */
+    expect_call(&ear);
+    ear_close(&ear);
+}
+
+/* Two paths of one folder: it is heard of until both are gone. */
+static void test_watcher_knows_two_paths(void **state)
+{
+    (void)state;
+    struct err err = ERR_INIT;
+    struct ear ear;
+    CLEANUP_FREE char *other = local_path(&files, "tmp/../functions");
+    ear_open(&ear);
+    assert_ok(watcher_add(ear.watcher, other, &err));
+    watcher_begin(ear.watcher);
+    assert_ok(watcher_add(ear.watcher, other, &err));
+    watcher_end(ear.watcher);
+    local_write(&files, "functions/a", "x");
+    expect_call(&ear);
+    watcher_begin(ear.watcher);
+    watcher_end(ear.watcher);
+    int before = ear.calls;
+    local_write(&files, "functions/a", "y");
+    listen_for(&ear, 200);
+    assert_int_equal(ear.calls, before);
+    ear_close(&ear);
+}
+
 int main(void)
 {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -304,6 +370,8 @@ int main(void)
         CASE(test_watcher_hears),
         CASE(test_watcher_waits_for_the_end),
         CASE(test_watcher_finds_a_lost_folder),
+        CASE(test_watcher_follows_links),
+        CASE(test_watcher_knows_two_paths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -30,20 +30,13 @@ static const char *const with_schema[] = {"--init-sql=schema.sql", NULL};
 
 static int setup(void **state)
 {
-    static struct local local;
-    local_init(&local);
-    local.no_database = true;
-    local_write(&local, "manifests/../schema.sql", SCHEMA);
-    local_sql(&local, "count", COUNT_SQL, "  result: Row\n  scaling: {idleSeconds: 60}\n");
-    local_sql(&local, "seed", "SELECT count AS seed FROM public.visits WHERE name = 'seed'",
+    (void)local_setup(state);
+    struct local *local = *state;
+    local->no_database = true;
+    local_write(local, "manifests/../schema.sql", SCHEMA);
+    local_sql(local, "count", COUNT_SQL, "  result: Row\n  scaling: {idleSeconds: 60}\n");
+    local_sql(local, "seed", "SELECT count AS seed FROM public.visits WHERE name = 'seed'",
               "  result: Row\n");
-    *state = &local;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    local_release(*state);
     return 0;
 }
 
@@ -96,6 +89,23 @@ static void test_data_is_kept_unless_fresh(void **state)
 }
 
 /* By the socket and by loopback, as people are told. */
+/* The first keyed request finds no schema cicada and has it installed: all is well, and nobody is told of an error. */
+static void test_schema_is_installed_quietly(void **state)
+{
+    struct local *local = *state;
+    local_write(local, "manifests/keyed.yaml",
+                "apiVersion: cicada.dev/v1alpha1\nkind: Function\nmetadata: {name: keyed}\n"
+                "spec:\n  sql: SELECT 1 AS n\n  result: Row\n"
+                "  http: {idempotency: Optional}\n  database: {secretRef: {name: db}}\n");
+    local_start(local, with_schema);
+    local_expect(local, "/fn/default/keyed/", 200, "{\"n\":1}");
+    CLEANUP_FREE char *log = local_log(local);
+    if (strstr(log, "ERROR")) {
+        local_fail(local, "an error is said");
+    }
+    assert_int_equal(local_stop(local, SIGTERM), 0);
+}
+
 static void test_command_has_the_database(void **state)
 {
     struct local *local = *state;
@@ -387,9 +397,10 @@ static void test_no_server_programs(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, local_teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_data_is_kept_unless_fresh),
+        CASE(test_schema_is_installed_quietly),
         CASE(test_command_has_the_database),
         CASE(test_wrong_init_sql),
         CASE(test_postmaster_is_killed),

@@ -14,20 +14,6 @@
 #define AT_ONCE 50
 #define LOAD    6
 
-static int setup(void **state)
-{
-    static struct local local;
-    local_init(&local);
-    *state = &local;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    local_release(*state);
-    return 0;
-}
-
 /* All are answered, by one process that their first one started. */
 static void test_many_requests_wake_one_process(void **state)
 {
@@ -155,7 +141,7 @@ static void test_pinned(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, local_setup, local_teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_many_requests_wake_one_process),
         CASE(test_idle_goes_to_zero_and_back),

@@ -18,20 +18,6 @@
 
 #define SLOW_SQL "SELECT 'slept' AS answer, pg_sleep(1)::text AS s"
 
-static int setup(void **state)
-{
-    static struct local local;
-    local_init(&local);
-    *state = &local;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    local_release(*state);
-    return 0;
-}
-
 /* ---- what can't start ---- */
 
 static void test_no_manifest(void **state)
@@ -252,6 +238,24 @@ static void test_exec_is_ended(void **state)
     local_expect_nothing_left(local, &processes);
 }
 
+/* Nobody is there to tell what the command has started: a guard does, and what does not care is killed. */
+static void test_exec_is_killed_with_us(void **state)
+{
+    struct local *local = *state;
+    struct local_processes processes;
+    static const char *const args[] = {
+        "--exec=(trap '' TERM; exec sleep 61) & (sleep 62; echo over) & sleep 63; echo over", NULL};
+    local_sql(local, "one", "SELECT 1 AS one", NULL);
+    local_start(local, args);
+    local_await_children(local, "sleep 63", 1);
+    poll(NULL, 0, 200);
+    local_processes(local, &processes);
+    assert_true(processes.count >= 5);
+    assert_int_equal(local_stop(local, SIGKILL), 128 + SIGKILL);
+    local_await_over(&processes, 10000);
+    assert_int_equal(local_log_count(local, "over"), 0);
+}
+
 /* One that does not care about it is killed by the second signal. */
 static void test_exec_that_ignores_signals(void **state)
 {
@@ -301,7 +305,7 @@ static void test_runtime_in_path(void **state)
 
 int main(void)
 {
-#define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define CASE(name) cmocka_unit_test_setup_teardown(name, local_setup, local_teardown)
     const struct CMUnitTest tests[] = {
         CASE(test_no_manifest),
         CASE(test_invalid_manifests),
@@ -317,6 +321,7 @@ int main(void)
         CASE(test_kill_with_a_stuck_handler),
         CASE(test_exec_status),
         CASE(test_exec_is_ended),
+        CASE(test_exec_is_killed_with_us),
         CASE(test_exec_that_ignores_signals),
         CASE(test_exec_has_the_terminal),
         CASE(test_runtime_in_path),

@@ -6,6 +6,7 @@
 #ifndef CICADA_BASE_MEM_H
 #define CICADA_BASE_MEM_H
 
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 
@@ -20,6 +21,8 @@ char *xstrdup_or_null(const char *text);
 char *xstrndup(const char *text, size_t max_len) __attribute__((malloc, returns_nonnull));
 void *xmemdup(const void *data, size_t size) __attribute__((malloc, returns_nonnull));
 char *xasprintf(const char *format, ...) __attribute__((format(printf, 1, 2), malloc, returns_nonnull));
+char *xvasprintf(const char *format, va_list args)
+    __attribute__((format(printf, 1, 0), malloc, returns_nonnull));
 
 static inline void mem_free_p(void *pointer_to_pointer)
 {

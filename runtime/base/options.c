@@ -105,7 +105,9 @@ struct arguments {
     const struct option_table *table;
     int argc;
     char **argv;
-    int at;      /* index of the next argument */
+    int at;          /* index of the next argument */
+    char **operands; /* arguments that are no flags, so far */
+    int operand_count;
     bool *given; /* for each spec: a flag set it */
     void *options;
 };
@@ -159,25 +161,32 @@ static bool take_help(const struct option_table *table, const char *flag)
     return true;
 }
 
-/* Flags up to the first positional argument. */
-static int take_flags(struct arguments *args, enum options_result *ret_result, struct err *err)
+static int take_operand(struct arguments *args, struct err *err)
 {
-    while (args->at < args->argc && args->argv[args->at][0] == '-' && args->argv[args->at][1] != '\0') {
-        const char *flag = args->argv[args->at];
-        if (strcmp(flag, "--") == 0) {
+    char *operand = args->argv[args->at++];
+    if (!args->table->arguments) {
+        return err_set(err, ERR_INVALID, "unexpected argument \"%.200s\"; see --help", operand);
+    }
+    args->operands[args->operand_count++] = operand;
+    return 0;
+}
+
+/* Flags and operands in any order; after "--" there are operands only, and "-" is one. */
+static int take_arguments(struct arguments *args, enum options_result *ret_result, struct err *err)
+{
+    bool flags_are_over = false;
+    while (args->at < args->argc) {
+        const char *argument = args->argv[args->at];
+        bool is_flag = !flags_are_over && argument[0] == '-' && argument[1] != '\0';
+        if (is_flag && strcmp(argument, "--") == 0) {
+            flags_are_over = true;
             args->at++;
-            break;
-        }
-        if (take_help(args->table, flag)) {
+        } else if (is_flag && take_help(args->table, argument)) {
             *ret_result = OPTIONS_EXIT;
             return 0;
-        }
-        if (take_flag(args, err) < 0) {
+        } else if ((is_flag ? take_flag(args, err) : take_operand(args, err)) < 0) {
             return -1;
         }
-    }
-    if (args->at < args->argc && !args->table->arguments) {
-        return err_set(err, ERR_INVALID, "unexpected argument \"%.200s\"; see --help", args->argv[args->at]);
     }
     *ret_result = OPTIONS_RUN;
     return 0;
@@ -187,19 +196,26 @@ int options_parse(const struct option_table *table, int argc, char **argv, void 
                   enum options_result *ret_result, int *ret_first_argument, struct err *err)
 {
     CLEANUP_FREE bool *given = xcalloc(table->spec_count, sizeof(bool));
-    struct arguments args = {
-        .table = table, .argc = argc, .argv = argv, .at = 1, .given = given, .options = options};
+    CLEANUP_FREE char **operands = xcalloc((size_t)argc + 1, sizeof(char *));
+    struct arguments args = {.table = table,
+                             .argc = argc,
+                             .argv = argv,
+                             .at = 1,
+                             .operands = operands,
+                             .given = given,
+                             .options = options};
     enum options_result result = OPTIONS_RUN;
     for (size_t i = 0; i < table->spec_count; i++) {
         clear_field(&table->specs[i], options);
     }
-    if (set_defaults(table, options, err) < 0 || take_flags(&args, &result, err) < 0 ||
+    if (set_defaults(table, options, err) < 0 || take_arguments(&args, &result, err) < 0 ||
         (result == OPTIONS_RUN && set_from_environment(table, given, options, err) < 0)) {
         options_release(table, options);
         return -1;
     }
     *ret_result = result;
-    *ret_first_argument = args.at;
+    *ret_first_argument = argc - args.operand_count;
+    memcpy(argv + *ret_first_argument, operands, (size_t)args.operand_count * sizeof(char *));
     return 0;
 }
 

@@ -1,7 +1,8 @@
 /* options.h - flags and environment of a program from one table.
  *
  * The table feeds the environment, the flags, --help, the Markdown reference (--help=markdown), and the start-up log (secrets masked).
- * Order: default, then environment, then flags. Flags are --name=value or --name value; booleans also --name.
+ * Order: default, then environment, then flags. Flags are --name=value or --name value; booleans also --name. They may stand before,
+ * between and after positional arguments, up to "--"; "-" is an argument.
  */
 #ifndef CICADA_BASE_OPTIONS_H
 #define CICADA_BASE_OPTIONS_H
@@ -40,7 +41,8 @@ struct option_table {
 
 enum options_result { OPTIONS_RUN, OPTIONS_EXIT }; /* EXIT: a help or the version was printed */
 
-/* argv[0] is skipped. *ret_first_argument: index in argv of the first positional argument (argc if none). Environment through getenv(). */
+/* argv[0] is skipped. Positional arguments are moved to the end of argv, in their order, over flags that were taken;
+ * *ret_first_argument: index of the first of them (argc if none). Environment through getenv(). */
 int options_parse(const struct option_table *table, int argc, char **argv, void *options,
                   enum options_result *ret_result, int *ret_first_argument, struct err *err) MUST_CHECK;
 void options_release(const struct option_table *table, void *options); /* frees strings */

@@ -47,6 +47,15 @@ bool parse_int64(const char *text, int64_t min, int64_t max, int64_t *ret_value)
     return parse_int64_n(text, strlen(text), min, max, ret_value);
 }
 
+char *format_text(size_t max_bytes, const char *format, va_list args)
+{
+    char *text = xvasprintf(format, args);
+    if (strnlen(text, max_bytes + 1) > max_bytes) {
+        text[utf8_cut_len(text, max_bytes)] = '\0';
+    }
+    return text;
+}
+
 size_t format_double(double value, char out[FORMAT_DOUBLE_SIZE])
 {
     int len = 0;

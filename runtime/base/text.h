@@ -2,6 +2,7 @@
 #ifndef CICADA_BASE_TEXT_H
 #define CICADA_BASE_TEXT_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -34,6 +35,10 @@ size_t utf8_cut_len(const char *text, size_t len);
  * took. A byte that is not UTF-8 becomes U+FFFD. */
 #define TEXT_JSON_ESCAPE_SIZE 8
 size_t text_json_escape(const char *text, size_t len, char out[TEXT_JSON_ESCAPE_SIZE], size_t *ret_out_len);
+
+/* A formatted text of its own, which the caller frees; what is longer is cut between characters. */
+char *format_text(size_t max_bytes, const char *format, va_list args)
+    __attribute__((format(printf, 2, 0), returns_nonnull));
 
 /* Shortest text that reads back as the same value; integers of up to 2^53 in plain digits. Not for NaN and infinity.
  * Returns the length. */

@@ -2,6 +2,9 @@
 
 #include <stdio.h>
 
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+
 void lifecycle_init(struct lifecycle *lifecycle)
 {
     pthread_mutex_init(&lifecycle->mutex, NULL);
@@ -21,6 +24,17 @@ void lifecycle_enter(struct lifecycle *lifecycle, enum lifecycle_phase phase, co
     snprintf(lifecycle->view.reason, sizeof(lifecycle->view.reason), "%s", reason);
     snprintf(lifecycle->view.message, sizeof(lifecycle->view.message), "%s", message);
     pthread_mutex_unlock(&lifecycle->mutex);
+}
+
+void lifecycle_delay(struct lifecycle *lifecycle, const char *reason, const char *what, const char *message)
+{
+    CLEANUP_FREE char *line = xasprintf("%s: %s", what, message);
+    struct log_members members;
+
+    log_members_init(&members);
+    log_members_string(&members, "reason", reason, LIFECYCLE_REASON_SIZE);
+    log_write_members(LOG_WARN, &members, line);
+    lifecycle_enter(lifecycle, LIFECYCLE_STARTING, reason, message);
 }
 
 void lifecycle_look(struct lifecycle *lifecycle, struct lifecycle_view *ret_view)

@@ -28,6 +28,9 @@ void lifecycle_init(struct lifecycle *lifecycle); /* starting */
 void lifecycle_release(struct lifecycle *lifecycle);
 void lifecycle_enter(struct lifecycle *lifecycle, enum lifecycle_phase phase, const char *reason,
                      const char *message);
+/* What the start waits for, as long as it does: STARTING for that reason, and a line of the log whose member "reason" is for
+ * programs. what: "the statements can't be prepared yet". */
+void lifecycle_delay(struct lifecycle *lifecycle, const char *reason, const char *what, const char *message);
 void lifecycle_look(struct lifecycle *lifecycle, struct lifecycle_view *ret_view);
 
 #endif

@@ -259,8 +259,7 @@ static int await_schema(struct runtime *runtime, const sigset_t *signals, struct
                          &error) != 0) {
         if (is_rejected(runtime, failure))
             return -1;
-        log_warn("schema cicada: %s", error.message);
-        lifecycle_enter(&runtime->lifecycle, LIFECYCLE_STARTING, "DatabaseUnreachable", error.message);
+        lifecycle_delay(&runtime->lifecycle, "DatabaseUnreachable", "schema cicada", error.message);
         if (wait_for_signal(signals, TICK_MS) != 0)
             return -1;
     }

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "runtime/base/clock.h"
-#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/stop.h"
 
@@ -31,8 +30,8 @@ static void tell(struct sql_start *start, const struct pg_error *error, char las
     if (strcmp(last, error->message) == 0)
         return;
     memcpy(last, error->message, sizeof(error->message));
-    log_warn("the statements can't be prepared yet: %s", error->message);
-    lifecycle_enter(start->lifecycle, LIFECYCLE_STARTING, "DatabaseUnreachable", error->message);
+    lifecycle_delay(start->lifecycle, "DatabaseUnreachable", "the statements can't be prepared yet",
+                    error->message);
 }
 
 static enum sql_start_outcome prepare(struct sql_start *start)

@@ -47,28 +47,17 @@ static void copy_text(const struct pg_result *result, int column, char *out, siz
         snprintf(out, size, "%s", pg_result_value(result, 0, column, NULL));
 }
 
-/* One statement that only reads, in a transaction of its own. *ret_tx: frees the result too. */
-static int ask(struct pg_pool *pool, const char *sql, int64_t deadline_ms, struct pg_transaction **ret_tx,
-               struct pg_result **ret_result, struct pg_error *error)
-{
-    *ret_tx = pg_transaction_new(pool, /* read_only= */ true, deadline_ms);
-    if (pg_query(*ret_tx, sql, 0, NULL, ret_result, error) == 0)
-        return 0;
-    pg_transaction_free(steal_ptr(ret_tx));
-    return -1;
-}
-
 static int ask_role(struct pg_pool *pool, int64_t deadline_ms, struct schema_view *view,
                     struct pg_error *error)
 {
-    struct pg_transaction *tx;
+    struct pg_transaction *tx = pg_transaction_new(pool, /* read_only= */ true, deadline_ms);
     struct pg_result *result;
+    int rc = pg_query(tx, "SELECT pg_catalog.quote_literal(current_user)", 0, NULL, &result, error);
 
-    if (ask(pool, "SELECT pg_catalog.quote_literal(current_user)", deadline_ms, &tx, &result, error) != 0)
-        return -1;
-    copy_text(result, 0, view->role, sizeof(view->role));
+    if (rc == 0)
+        copy_text(result, 0, view->role, sizeof(view->role));
     pg_transaction_free(tx);
-    return 0;
+    return rc;
 }
 
 /* What it means that the schema's own word on its state could not be had. False: nothing, the database failed. */
@@ -85,25 +74,41 @@ static bool state_of_error(const struct pg_error *error, enum schema_state *ret_
     return true;
 }
 
+/* Whether it is there comes first: a server logs an error that is none to anybody. */
+static int look(struct pg_transaction *tx, const char *release, struct schema_view *view,
+                struct pg_error *error)
+{
+    struct pg_result *result;
+
+    if (pg_query(tx, "SELECT pg_catalog.to_regprocedure('cicada.schema_state()')", 0, NULL, &result, error) !=
+        0)
+        return -1;
+    if (pg_result_is_null(result, 0, 0)) {
+        view->state = SCHEMA_ABSENT;
+        return 0;
+    }
+    if (pg_query(tx, "SELECT version, min_runtime FROM cicada.schema_state()", 0, NULL, &result, error) != 0)
+        return -1;
+    view->version = result_int(result, 0);
+    copy_text(result, 1, view->min_runtime, sizeof(view->min_runtime));
+    if (view->version < SCHEMA_VERSION)
+        view->state = SCHEMA_OLDER;
+    else if (schema_compare_releases(release, view->min_runtime) < 0)
+        view->state = SCHEMA_TOO_NEW;
+    return 0;
+}
+
 int schema_look(struct pg_pool *pool, const char *release, int64_t deadline_ms, struct schema_view *ret_view,
                 struct pg_error *error)
 {
-    struct pg_transaction *tx;
-    struct pg_result *result;
+    struct pg_transaction *tx = pg_transaction_new(pool, /* read_only= */ true, deadline_ms);
+    int rc;
 
     *ret_view = (struct schema_view){.state = SCHEMA_READY};
-    if (ask(pool, "SELECT version, min_runtime FROM cicada.schema_state()", deadline_ms, &tx, &result,
-            error) == 0) {
-        ret_view->version = result_int(result, 0);
-        copy_text(result, 1, ret_view->min_runtime, sizeof(ret_view->min_runtime));
-        pg_transaction_free(tx);
-        if (ret_view->version < SCHEMA_VERSION)
-            ret_view->state = SCHEMA_OLDER;
-        else if (schema_compare_releases(release, ret_view->min_runtime) < 0)
-            ret_view->state = SCHEMA_TOO_NEW;
-    } else if (!state_of_error(error, &ret_view->state)) {
+    rc = look(tx, release, ret_view, error);
+    pg_transaction_free(tx);
+    if (rc != 0 && !state_of_error(error, &ret_view->state))
         return -1;
-    }
     return ret_view->state == SCHEMA_READY ? 0 : ask_role(pool, deadline_ms, ret_view, error);
 }
 

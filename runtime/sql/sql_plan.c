@@ -224,6 +224,18 @@ static int resolve_types(struct sql_types *types, struct pg_transaction *tx, con
     return sql_types_resolve(types, tx, last->column_types, (size_t)last->column_count, error);
 }
 
+/* That no place in the text is to blame for. */
+static enum sql_plan_outcome refuse_types(const struct pg_error *error, struct err *err)
+{
+    bool has_state = error->sqlstate[0] != '\0';
+
+    if (is_passing(error))
+        return SQL_PLAN_UNAVAILABLE;
+    err_set(err, ERR_INVALID, "the types of parameters and columns can't be looked up: %s%s%s%s",
+            error->message, has_state ? " (" : "", error->sqlstate, has_state ? ")" : "");
+    return SQL_PLAN_REJECTED;
+}
+
 static bool needs_server(struct sql_types *types, const struct pg_description *last)
 {
     struct sql_type type;
@@ -245,7 +257,7 @@ enum sql_plan_outcome sql_plan_make(const struct sql_text *text, enum sql_result
     if (outcome == SQL_PLAN_READY && check_columns(text, result, ret_plan, err) != 0)
         outcome = SQL_PLAN_REJECTED;
     if (outcome == SQL_PLAN_READY && resolve_types(types, tx, ret_plan, error) != 0)
-        outcome = SQL_PLAN_UNAVAILABLE;
+        outcome = refuse_types(error, err);
     if (outcome == SQL_PLAN_READY)
         ret_plan->needs_server = needs_server(types, sql_plan_last(ret_plan));
     else

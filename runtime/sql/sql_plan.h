@@ -26,7 +26,7 @@ struct sql_plan {
 
 enum sql_plan_outcome {
     SQL_PLAN_READY,
-    SQL_PLAN_REJECTED,    /* err: "line 2, column 7: ...", for the author */
+    SQL_PLAN_REJECTED, /* err: "line 2, column 7: ...", for the author; no place if types can't be looked up */
     SQL_PLAN_UNAVAILABLE, /* *error: the server could not say; worth asking again */
 };
 

@@ -44,9 +44,10 @@ struct parser {
     struct strbuf out;               /* its text */
     const char *copied;              /* the source up to here is in it */
     size_t mark_alloc;
-    int depth;                        /* of parentheses and brackets */
-    bool is_bracket[SQL_NESTING_MAX]; /* by depth, from 0 */
-    struct sql_token previous;        /* of the statement; kind SQL_END: none */
+    int depth;                            /* of parentheses and brackets */
+    bool is_bracket[SQL_NESTING_MAX];     /* by depth, from 0 */
+    bool has_select[SQL_NESTING_MAX + 1]; /* by depth: the word was there, since it was entered */
+    struct sql_token previous;            /* of the statement; kind SQL_END: none */
     struct err *err;
 };
 
@@ -206,6 +207,7 @@ static int begin_statement(struct parser *parser, const char *at)
     parser->mark_alloc = 0;
     parser->copied = at;
     parser->depth = 0;
+    parser->has_select[0] = false;
     parser->previous = (struct sql_token){.kind = SQL_END};
     strbuf_clear(&parser->out);
     add_mark(parser, at);
@@ -232,14 +234,15 @@ static int check_first_word(const struct parser *parser, const struct sql_token 
     return 0;
 }
 
-/* SELECT ... INTO t makes a table; after the words and marks below INTO is something else. */
+/* SELECT ... INTO t makes a table; after the words and marks below INTO is something else, and so it is without a SELECT between the
+ * same parentheses: what that is, the server knows (INSERRT INTO). */
 static bool is_select_into(const struct parser *parser, const struct sql_token *token)
 {
     const struct sql_token *previous = &parser->previous;
 
-    return sql_token_is(token, "into") && !sql_token_is(previous, "insert") &&
-           !sql_token_is(previous, "merge") && !sql_token_is(previous, "as") &&
-           !(previous->kind == SQL_OTHER && previous->start[0] == '.');
+    return sql_token_is(token, "into") && parser->has_select[parser->depth] &&
+           !sql_token_is(previous, "insert") && !sql_token_is(previous, "merge") &&
+           !sql_token_is(previous, "as") && !(previous->kind == SQL_OTHER && previous->start[0] == '.');
 }
 
 static bool is_numbered(const struct sql_token *token)
@@ -255,6 +258,7 @@ static int count_nesting(struct parser *parser, const struct sql_token *token)
         if (parser->depth == SQL_NESTING_MAX)
             return fail_at(parser, token->start, "more than 1000 parentheses and brackets within each other");
         parser->is_bracket[parser->depth++] = bracket;
+        parser->has_select[parser->depth] = false;
     } else if ((token->kind == SQL_CLOSE || bracket) && parser->depth > 0) {
         parser->depth--;
     }
@@ -271,6 +275,7 @@ static int take_token(struct parser *parser, const struct sql_token *token, cons
         rc = fail_at(parser, token->start, "SELECT INTO makes a table: " DDL);
     if (rc == 0 && token->kind == SQL_OTHER && token->start[0] == ':')
         rc = take_colon(parser, token->start, text);
+    parser->has_select[parser->depth] |= sql_token_is(token, "select");
     parser->previous = *token;
     return rc;
 }

@@ -74,6 +74,24 @@ struct http_answer keyed_ask(struct keyed_runtime *fixture, const char *method, 
     return http_ask(fixture->process.port, method, target, header, body);
 }
 
+static void *call_main(void *arg)
+{
+    struct keyed_caller *caller = arg;
+
+    caller->answer = keyed_ask(caller->fixture, "POST", caller->target, caller->key, "");
+    return NULL;
+}
+
+void keyed_call_start(struct keyed_caller *caller)
+{
+    assert_int_equal(pthread_create(&caller->thread, NULL, call_main, caller), 0);
+}
+
+void keyed_call_join(struct keyed_caller *caller)
+{
+    pthread_join(caller->thread, NULL);
+}
+
 void keyed_expect(struct keyed_runtime *fixture, const char *target, const char *key, int status,
                   const char *text)
 {

@@ -5,6 +5,7 @@
 #ifndef CICADA_TESTS_SUPPORT_IDEMPOTENCY_H
 #define CICADA_TESTS_SUPPORT_IDEMPOTENCY_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,6 +30,16 @@ int idempotency_teardown(void **state);
 /* key NULL: none. */
 struct http_answer keyed_ask(struct keyed_runtime *fixture, const char *method, const char *target,
                              const char *key, const char *body);
+/* A POST on a thread of its own. */
+struct keyed_caller {
+    struct keyed_runtime *fixture;
+    const char *target;
+    char key[32];
+    pthread_t thread;
+    struct http_answer answer; /* once it was joined */
+};
+void keyed_call_start(struct keyed_caller *caller);
+void keyed_call_join(struct keyed_caller *caller);
 /* By POST. */
 void keyed_expect(struct keyed_runtime *fixture, const char *target, const char *key, int status,
                   const char *text);

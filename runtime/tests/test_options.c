@@ -65,12 +65,11 @@ static int clear_environment(void **state)
     return 0;
 }
 
-/* Arguments as one text, separated by spaces. */
-static int parse(const struct option_table *which, const char *arguments, struct settings *settings,
-                 enum options_result *ret_result, int *ret_first, struct err *err)
+/* Arguments from one text, separated by spaces; valid until the next call. */
+static char **split(const char *arguments, int *ret_argc)
 {
     static char text[1024];
-    char *argv[32] = {text};
+    static char *argv[32] = {text};
     int argc = 1;
     snprintf(text, sizeof(text), "%s", arguments);
     for (char *p = text; *p; argc++) {
@@ -80,6 +79,16 @@ static int parse(const struct option_table *which, const char *arguments, struct
             *p++ = '\0';
         }
     }
+    *ret_argc = argc;
+    return argv;
+}
+
+/* Fills settings. */
+static int parse(const struct option_table *which, const char *arguments, struct settings *settings,
+                 enum options_result *ret_result, int *ret_first, struct err *err)
+{
+    int argc;
+    char **argv = split(arguments, &argc);
     memset(settings, 0x5A, sizeof(*settings)); /* the caller initialises nothing */
     return options_parse(which, argc, argv, settings, ret_result, ret_first, err);
 }
@@ -162,23 +171,48 @@ static void errors_name_flag_and_range(void **state)
     options_release(&table, &settings);
 }
 
-static void stops_at_positional_arguments(void **state)
+/* `arguments` parsed: what is left, separated by spaces, and the port. */
+static void expect_arguments(const char *arguments, const char *left, int64_t port)
 {
-    (void)state;
     struct err err = ERR_INIT;
     struct settings settings;
     enum options_result result;
-    int first;
-    static const struct {
-        const char *arguments;
-        int first;
-    } cases[] = {{"", 1},           {"--port=1", 2},  {"--port 1 a b", 3},
-                 {"a --port=1", 1}, {"-- --port", 2}, {"-", 1}};
-    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
-        assert_ok(parse(&table_with_arguments, cases[i].arguments, &settings, &result, &first, &err));
-        assert_int_equal(first, cases[i].first);
-        options_release(&table_with_arguments, &settings);
+    int first, argc;
+    char **argv = split(arguments, &argc);
+    assert_ok(options_parse(&table_with_arguments, argc, argv, &settings, &result, &first, &err));
+    CLEANUP_STRBUF struct strbuf text;
+    strbuf_init(&text, 1024);
+    for (int i = first; i < argc; i++) {
+        strbuf_appendf(&text, "%s%s", i > first ? " " : "", argv[i]);
     }
+    assert_string_equal(text.buf, left);
+    assert_int_equal(settings.port, port);
+    options_release(&table_with_arguments, &settings);
+}
+
+static void takes_flags_and_arguments_in_any_order(void **state)
+{
+    (void)state;
+    expect_arguments("", "", 8080);
+    expect_arguments("--port=1", "", 1);
+    expect_arguments("--port 1 a b", "a b", 1);
+    expect_arguments("a --port=1", "a", 1);
+    expect_arguments("a --port 1 b --verbose c", "a b c", 1);
+    expect_arguments("a b --port 1", "a b", 1);
+    expect_arguments("-- --port", "--port", 8080);
+    expect_arguments("a --port=1 -- --port=2 --", "a --port=2 --", 1);
+    expect_arguments("-", "-", 8080);
+    expect_arguments("- --port=1", "-", 1);
+    expect_arguments("--note -- a --port=1", "a", 1); /* the value of --note */
+}
+
+static void refuses_arguments_of_programs_without(void **state)
+{
+    (void)state;
+    refused("file --port=1", "unexpected argument \"file\"; see --help");
+    refused("--port=1 file", "unexpected argument \"file\"; see --help");
+    refused("-- --port=1", "unexpected argument \"--port=1\"; see --help");
+    refused("-", "unexpected argument \"-\"; see --help");
 }
 
 /* What options_parse() prints on standard output. */
@@ -292,7 +326,8 @@ int main(void)
         cmocka_unit_test_setup(begins_with_defaults, clear_environment),
         cmocka_unit_test_setup(environment_then_flags, clear_environment),
         cmocka_unit_test_setup(errors_name_flag_and_range, clear_environment),
-        cmocka_unit_test_setup(stops_at_positional_arguments, clear_environment),
+        cmocka_unit_test_setup(takes_flags_and_arguments_in_any_order, clear_environment),
+        cmocka_unit_test_setup(refuses_arguments_of_programs_without, clear_environment),
         cmocka_unit_test_setup(prints_help_and_version, clear_environment),
         cmocka_unit_test_setup(writes_markdown, clear_environment),
         cmocka_unit_test_setup(logs_settings_without_secrets, clear_environment),

@@ -1,5 +1,4 @@
 /* Idempotency-Key when the answer is lost: one effect, and the repeat gets the answer. */
-#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -18,22 +17,6 @@
 static int setup(void **state)
 {
     return idempotency_setup(state, PROBE, "Optional", "ReadCommitted");
-}
-
-struct caller {
-    pthread_t thread;
-    struct keyed_runtime *fixture;
-    const char *target;
-    char key[32];
-    struct http_answer answer;
-};
-
-static void *call(void *arg)
-{
-    struct caller *caller = arg;
-
-    caller->answer = keyed_ask(caller->fixture, "POST", caller->target, caller->key, "");
-    return NULL;
 }
 
 /* ---- the answer is lost ---- */
@@ -72,14 +55,14 @@ static bool answers(void *arg)
 static void test_crash_between_commit_and_answer(void **state)
 {
     struct keyed_runtime *fixture = *state;
-    struct caller caller = {.fixture = fixture, .target = "/?do=note&text=a", .key = "k"};
+    struct keyed_caller caller = {.fixture = fixture, .target = "/?do=note&text=a", .key = "k"};
 
     pg_proxy_rule(fixture->proxy, PG_PROXY_TO_SERVER, PG_PROXY_HOLD_ANSWER, COMMIT, sizeof(COMMIT), NULL);
-    assert_int_equal(pthread_create(&caller.thread, NULL, call, &caller), 0);
+    keyed_call_start(&caller);
     wait_until(rule_is_done, fixture->proxy, "COMMIT is sent");
     database_becomes(fixture, NOTES, "1"); /* committed, and nobody knows */
     kill_worker(&fixture->process);
-    pthread_join(caller.thread, NULL);
+    keyed_call_join(&caller);
     assert_int_equal(caller.answer.status, 0);
     http_answer_release(&caller.answer);
     wait_until(answers, fixture, "the runtime is back");
@@ -90,12 +73,12 @@ static void test_crash_between_commit_and_answer(void **state)
 static void test_crash_before_commit(void **state)
 {
     struct keyed_runtime *fixture = *state;
-    struct caller caller = {.fixture = fixture, .target = "/?do=note&text=a", .key = "k"};
+    struct keyed_caller caller = {.fixture = fixture, .target = "/?do=note&text=a", .key = "k"};
 
     pg_proxy_rule(fixture->proxy, PG_PROXY_TO_SERVER, PG_PROXY_CUT, COMMIT, sizeof(COMMIT), NULL);
-    assert_int_equal(pthread_create(&caller.thread, NULL, call, &caller), 0);
+    keyed_call_start(&caller);
     wait_until(rule_is_done, fixture->proxy, "COMMIT is about to be sent");
-    pthread_join(caller.thread, NULL);
+    keyed_call_join(&caller);
     assert_int_equal(caller.answer.status, 503); /* nothing was written, and that is known */
     http_answer_release(&caller.answer);
     keyed_expect(fixture, "/?do=note&text=a", "k", 200, "\"id\":");
@@ -118,14 +101,14 @@ static void test_lost_commit_is_resolved(void **state)
 static void test_repeat_finds_out_after_commit_unknown(void **state)
 {
     struct keyed_runtime *fixture = *state;
-    struct caller caller = {.fixture = fixture, .target = "/?do=note&text=a", .key = "k"};
+    struct keyed_caller caller = {.fixture = fixture, .target = "/?do=note&text=a", .key = "k"};
 
     pg_proxy_rule(fixture->proxy, PG_PROXY_TO_SERVER, PG_PROXY_CUT_ANSWER, COMMIT, sizeof(COMMIT), NULL);
     pg_proxy_refuse(fixture->proxy, true); /* and nobody can be asked */
-    assert_int_equal(pthread_create(&caller.thread, NULL, call, &caller), 0);
+    keyed_call_start(&caller);
     wait_until(rule_is_done, fixture->proxy, "COMMIT is sent");
     pg_proxy_cut_all(fixture->proxy);
-    pthread_join(caller.thread, NULL);
+    keyed_call_join(&caller);
     assert_int_equal(caller.answer.status, 500);
     assert_true(http_answer_has(&caller.answer, "\"code\":\"commit_unknown\""));
     assert_false(http_answer_has(&caller.answer, "Retry-After"));

@@ -1,5 +1,4 @@
 /* Idempotency-Key at once, in every isolation level, and a day later. */
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -33,40 +32,24 @@ static int setup_serializable(void **state)
 
 /* ---- at once ---- */
 
-struct caller {
-    pthread_t thread;
-    struct keyed_runtime *fixture;
-    const char *target;
-    char key[32];
-    struct http_answer answer;
-};
-
-static void *call(void *arg)
-{
-    struct caller *caller = arg;
-
-    caller->answer = keyed_ask(caller->fixture, "POST", caller->target, caller->key, "");
-    return NULL;
-}
-
-static void call_all(struct caller *callers, size_t count)
+static void call_all(struct keyed_caller *callers, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        assert_int_equal(pthread_create(&callers[i].thread, NULL, call, &callers[i]), 0);
+        keyed_call_start(&callers[i]);
     for (size_t i = 0; i < count; i++)
-        pthread_join(callers[i].thread, NULL);
+        keyed_call_join(&callers[i]);
 }
 
 /* 50 with one key: one of them has the effect, the others its answer, or 409. */
 static void repeat_at_once(struct keyed_runtime *fixture, const char *key, const char *target,
                            int expected_notes)
 {
-    struct caller callers[50];
+    struct keyed_caller callers[50];
     const struct http_answer *first = NULL;
     int replays = 0, in_use = 0;
 
     for (size_t i = 0; i < ARRAY_SIZE(callers); i++) {
-        callers[i] = (struct caller){.fixture = fixture, .target = target};
+        callers[i] = (struct keyed_caller){.fixture = fixture, .target = target};
         snprintf(callers[i].key, sizeof(callers[i].key), "%s", key);
     }
     call_all(callers, ARRAY_SIZE(callers));
@@ -110,11 +93,11 @@ static void test_repeats_at_once(void **state)
 static void test_other_keys_at_once(void **state)
 {
     struct keyed_runtime *fixture = *state;
-    struct caller callers[50];
+    struct keyed_caller callers[50];
 
     for (int round = 0; round < 4; round++) {
         for (size_t i = 0; i < ARRAY_SIZE(callers); i++) {
-            callers[i] = (struct caller){.fixture = fixture, .target = "/?do=note&text=a&ms=20"};
+            callers[i] = (struct keyed_caller){.fixture = fixture, .target = "/?do=note&text=a&ms=20"};
             snprintf(callers[i].key, sizeof(callers[i].key), "k-%d-%zu", round, i);
         }
         call_all(callers, ARRAY_SIZE(callers));

@@ -11,6 +11,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/strbuf.h"
 #include "runtime/base/text.h"
+#include "runtime/tests/support_database.h"
 #include "runtime/tests/support_pg_proxy.h"
 #include "runtime/tests/support_postgres.h"
 #include "runtime/tests/support_runtime.h"
@@ -52,16 +53,21 @@ static int teardown(void **state)
 
 /* ---- rejected statements ---- */
 
-static void rejects(const char *sql, const char *more, const char *message)
+static void rejects_at(const char *url, const char *sql, const char *more, const char *message)
 {
     CLEANUP_FREE char *expected = xasprintf("{\"reason\":\"SqlRejected\",\"message\":\"%s\"}", message);
     CLEANUP_FREE char *written = NULL;
 
-    start(sql, more, NULL, /* serving= */ false);
+    start(sql, more, url, /* serving= */ false);
     assert_int_equal(runtime_process_wait(&process), 1);
     written = runtime_process_read(process.termination_path);
     assert_string_equal(written, expected);
     runtime_process_release(&process);
+}
+
+static void rejects(const char *sql, const char *more, const char *message)
+{
+    rejects_at(NULL, sql, more, message);
 }
 
 static void test_rejected_by_the_lexer(void **state)
@@ -76,6 +82,24 @@ static void test_rejected_by_the_lexer(void **state)
     rejects("", "", "line 1, column 1: there is no statement");
 }
 
+/* The server takes the statement, but does not let a type be looked up that is not built in: no outage, and no end of it. */
+static void test_rejected_types(void **state)
+{
+    CLEANUP_FREE char *owner = test_database_url(NULL, 0, "runtime_sql_types");
+    CLEANUP_FREE char *url = test_database_url("runtime_sql_types", 0, "runtime_sql_types");
+
+    (void)state;
+    test_role_create("runtime_sql_types");
+    test_database_create("runtime_sql_types", NULL);
+    test_database_exec(owner, "CREATE TYPE mood AS ENUM ('good', 'bad');"
+                              "REVOKE SELECT ON pg_catalog.pg_type FROM PUBLIC");
+    rejects_at(url, "SELECT :m::mood", "",
+               "the types of parameters and columns can't be looked up: permission denied for table pg_type "
+               "(42501)");
+    test_database_drop("runtime_sql_types");
+    test_role_drop("runtime_sql_types");
+}
+
 static void test_rejected_by_the_server(void **state)
 {
     (void)state;
@@ -86,6 +110,8 @@ static void test_rejected_by_the_server(void **state)
     rejects("SELECT :long_parameter_name::int +\\n :b::text", "",
             "line 1, column 34: operator does not exist: integer + text (42883)");
     rejects("SELECT 1 +", "", "line 1, column 11: syntax error at end of input (42601)");
+    rejects("\\n INSERRT INTO runtime_sql_start.t VALUES (:a)", "",
+            "line 2, column 2: syntax error at or near \\\"INSERRT\\\" (42601)");
     rejects("SELECT (:a b c)", "", "line 1, column 12: syntax error at or near \\\"b\\\" (42601)");
     rejects("SELECT ARRAY[:a]", "",
             "line 1, column 14: syntax error at or near \\\":\\\"; within brackets a parameter is written "
@@ -465,6 +491,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rejected_by_the_lexer),
+        cmocka_unit_test(test_rejected_types),
         cmocka_unit_test(test_rejected_by_the_server),
         cmocka_unit_test(test_untyped_parameters),
         cmocka_unit_test(test_columns_that_fit_no_result),

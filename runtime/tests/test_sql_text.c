@@ -199,6 +199,9 @@ static void test_refused_statements(void **state)
     }
     refused("SELECT 1 INTO t", "line 1, column 10: SELECT INTO makes a table");
     refused("WITH a AS (SELECT 1) SELECT * INTO TEMP t FROM a", "line 1, column 31: SELECT INTO");
+    refused("SELECT (SELECT 2), f(1) INTO t", "line 1, column 25: SELECT INTO makes a table");
+    refused("(SELECT 1 INTO t)", "line 1, column 11: SELECT INTO makes a table");
+    refused("INSERRT INTO t VALUES (1); SELECT 1 INTO t", "line 1, column 37: SELECT INTO makes a table");
     refused("DECLARE c CURSOR FOR SELECT 1", "line 1, column 1: cursors are not supported");
     refused("FETCH ALL FROM c", "line 1, column 1: cursors are not supported");
 }
@@ -225,6 +228,8 @@ static void test_let_through(void **state)
         "DO $$ BEGIN END $$",
         "EXPLAIN SELECT 1",
         "SHOW server_version",
+        "INSERRT INTO t SELECT 1", /* the server knows better what is wrong with it */
+        "WITH a AS (SELECT 1) INSRT INTO t SELECT 1",
     };
 
     (void)state;

@@ -134,6 +134,26 @@ static void finds_the_end_of_cut_text(void **state)
     assert_int_equal(utf8_cut_len("\x80\x80\x80\x80\x80", 5), 5); /* not cut, but wrong: left to others */
 }
 
+static char *__attribute__((format(printf, 2, 3))) formatted(size_t max_bytes, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *text = format_text(max_bytes, format, args);
+    va_end(args);
+    return text;
+}
+
+static void formats_texts_of_limited_size(void **state)
+{
+    (void)state;
+    CLEANUP_FREE char *whole = formatted(5, "%d-%s", 12, "ab"), *cut = formatted(5, "%d-%s", 123, "ab"),
+                      *between = formatted(5, "1234%s", "\xC3\xA4"), *empty = formatted(0, "%d", 1);
+    assert_string_equal(whole, "12-ab");
+    assert_string_equal(cut, "123-a");
+    assert_string_equal(between, "1234");
+    assert_string_equal(empty, "");
+}
+
 static void writes_and_reads_times(void **state)
 {
     (void)state;
@@ -329,6 +349,7 @@ int main(void)
         cmocka_unit_test(compares_strings),
         cmocka_unit_test(checks_dns_names),
         cmocka_unit_test(checks_utf8),
+        cmocka_unit_test(formats_texts_of_limited_size),
         cmocka_unit_test(finds_the_end_of_cut_text),
         cmocka_unit_test(writes_and_reads_times),
         cmocka_unit_test(reads_other_forms_of_time),
