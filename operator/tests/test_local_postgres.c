@@ -88,7 +88,6 @@ static void test_data_is_kept_unless_fresh(void **state)
     assert_int_equal(local_stop(local, SIGTERM), 0);
 }
 
-/* By the socket and by loopback, as people are told. */
 /* The first keyed request finds no schema cicada and has it installed: all is well, and nobody is told of an error. */
 static void test_schema_is_installed_quietly(void **state)
 {
@@ -106,6 +105,7 @@ static void test_schema_is_installed_quietly(void **state)
     assert_int_equal(local_stop(local, SIGTERM), 0);
 }
 
+/* By the socket and by loopback, as people are told. */
 static void test_command_has_the_database(void **state)
 {
     struct local *local = *state;
