@@ -134,7 +134,7 @@ without_ldap := $(B)/lib/cicada/without-ldap.so
 $(without_ldap): runtime/postgres/without_ldap.sh $(flags)
 	$(call say,SO,$@)
 	@mkdir -p $(@D)
-	$(Q)$< $(CC) $@
+	$(Q)$< $@ $(CC)
 $(B)/bin/cicada-runtime: | $(without_ldap)
 
 # The SDK's test double includes the SDK as users do.

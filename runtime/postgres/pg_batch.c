@@ -93,7 +93,10 @@ void pg_batch_control(struct pg_batch *batch, enum pg_control control, const cha
         pg_batch_command(batch, PG_BATCH_CONTROL, sql, 0, NULL);
         return;
     }
-    pg_statement_name('b', control, name);
+    if (control == PG_CONTROL_TIMEOUT)
+        pg_statement_name('t', connection->timeouts_prepared, name);
+    else
+        pg_statement_name('b', control, name);
     if (!(connection->prepared_controls & (1u << control))) {
         pg_flight_prepare(&batch->flight, name, sql, 0, NULL);
         add_step(batch, PG_BATCH_CONTROL, 0);

@@ -122,8 +122,6 @@ static int end_committed(struct pg_transaction *tx)
 {
     tx->state = PG_TRANSACTION_ENDED;
     pg_pool_count(tx->pool, PG_OUTCOME_COMMIT);
-    if (tx->connection && tx->session_timeout_ms > 0)
-        tx->connection->session_timeout_ms = tx->session_timeout_ms;
     if (tx->connection)
         pg_transaction_give_back(tx);
     return 0;

@@ -32,6 +32,7 @@
  * room among those takes a snapshot, after which BEGIN could not set the isolation level. */
 enum pg_control {
     PG_CONTROL_BEGIN, /* the first of six: by isolation level and access mode */
+    PG_CONTROL_TIMEOUT = PG_CONTROL_BEGIN + 6,
 };
 
 struct pg_connection {
@@ -43,16 +44,19 @@ struct pg_connection {
     bool pooler; /* each transaction may meet another session: nothing is set, prepared or compared */
     bool
         guards_reading; /* outside of BEGIN a statement can't write, and the server would tell if that were changed */
-    int64_t session_timeout_ms; /* statement_timeout of the session; 0: not set */
-    uint64_t session_hash;      /* of the parameters that the server reports */
-    bool run_asked;             /* pg_connection_learn_run() was called */
+    int64_t
+        lone_timeout_ms;   /* statement_timeout of the session, for statements outside of BEGIN; 0: not set */
+    uint64_t session_hash; /* of the parameters that the server reports */
+    bool run_asked;        /* pg_connection_learn_run() was called */
     char server_run
         [PG_SERVER_RUN_SIZE]; /* all through the session, which no crash survives; empty: not known */
     int64_t idle_since_ms;
     int64_t expires_ms; /* set by the pool */
     struct pg_statements statements;
-    unsigned prepared_controls; /* bits by enum pg_control */
-    struct pg_connection *next; /* in the pool's list of idle ones */
+    unsigned prepared_controls;  /* bits by enum pg_control */
+    int64_t prepared_timeout_ms; /* of PG_CONTROL_TIMEOUT; 0: none yet */
+    unsigned timeouts_prepared;  /* so many names of it are used up */
+    struct pg_connection *next;  /* in the pool's list of idle ones */
 };
 
 /* Why no connection could be had. */

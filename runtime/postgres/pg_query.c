@@ -45,34 +45,26 @@ static int64_t server_limit_ms(const struct pg_transaction *tx)
     return left - margin > 1 ? left - margin : 1;
 }
 
-/* The session's own statement_timeout is near enough to what is left: most transactions have about the same time before them. */
-static bool session_fits(const struct pg_transaction *tx, int64_t limit)
-{
-    int64_t session = tx->connection->session_timeout_ms;
-    return session > 0 && session <= limit && session >= limit - limit / 50;
-}
-
-/* For the session, and a little less than what is left: so it fits the next ones, too. If this transaction is not committed, the
- * server takes it back. */
-static void add_session_timeout(struct pg_transaction *tx, struct pg_batch *batch, int64_t limit)
-{
-    char command[64];
-    tx->session_timeout_ms = tx->statement_timeout_ms = limit - limit / 100;
-    (void)snprintf(command, sizeof(command), "SET statement_timeout = %lld",
-                   (long long)tx->session_timeout_ms);
-    pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
-}
-
+/* Most transactions have about the same time before them: one SET is kept prepared for these, with a limit that is up to a
+ * fiftieth less. It is made for the longest so far. */
 static void add_statement_timeout(struct pg_transaction *tx, struct pg_batch *batch, int64_t limit)
 {
-    if (session_fits(tx, limit)) {
-        tx->statement_timeout_ms = tx->connection->session_timeout_ms;
-    } else if (tx->pool->pooler) {
-        tx->statement_timeout_ms = limit;
-        add_setting(batch, "statement_timeout", limit);
-    } else {
-        add_session_timeout(tx, batch, limit);
+    struct pg_connection *connection = tx->connection;
+    if (connection->prepared_timeout_ms < limit - limit / 50) {
+        connection->prepared_timeout_ms = limit - limit / 100;
+        connection->prepared_controls &= ~(1u << PG_CONTROL_TIMEOUT);
+        connection->timeouts_prepared++;
     }
+    tx->statement_timeout_ms =
+        limit < connection->prepared_timeout_ms ? limit : connection->prepared_timeout_ms;
+    if (tx->statement_timeout_ms != connection->prepared_timeout_ms) {
+        add_setting(batch, "statement_timeout", limit);
+        return;
+    }
+    char command[64];
+    (void)snprintf(command, sizeof(command), "SET LOCAL statement_timeout = %lld",
+                   (long long)connection->prepared_timeout_ms);
+    pg_batch_control(batch, PG_CONTROL_TIMEOUT, command);
 }
 
 /* What a connection without a pooler sets once. */
@@ -99,26 +91,39 @@ static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
     if (tx->pool->pooler)
         add_session_settings(batch);
     int64_t limit = server_limit_ms(tx), left = pg_transaction_left_ms(tx);
-    if (limit > 0)
-        add_statement_timeout(tx, batch, limit); /* SET takes no snapshot, unlike a SELECT of set_config() */
-    else if (tx->connection->session_timeout_ms > 0)
-        add_setting(batch, "statement_timeout", 0);
     if (limit == 0)
         return;
+    add_statement_timeout(tx, batch, limit); /* SET takes no snapshot, unlike a SELECT of set_config() */
     if (left > PG_IDLE_IN_TRANSACTION_MS / 2)
         add_setting(batch, "idle_in_transaction_session_timeout", left + PG_IDLE_IN_TRANSACTION_MS / 2);
+}
+
+/* The session's own statement_timeout, near enough to what is left: set for the longest so far, as in add_statement_timeout(). False:
+ * less is left than that. */
+static bool add_lone_timeout(struct pg_transaction *tx, struct pg_batch *batch)
+{
+    struct pg_connection *connection = tx->connection;
+    int64_t limit = server_limit_ms(tx);
+    if (limit == 0 || limit < connection->lone_timeout_ms)
+        return false;
+    if (connection->lone_timeout_ms >= limit - limit / 50)
+        return true;
+    char command[64];
+    connection->lone_timeout_ms = limit - limit / 100;
+    (void)snprintf(command, sizeof(command), "SET statement_timeout = %lld",
+                   (long long)connection->lone_timeout_ms);
+    pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
+    return true;
 }
 
 /* A query that is the whole of a READ ONLY transaction needs no BEGIN and COMMIT, which are most of the server's work for a small one: the
  * session's default is READ ONLY. One statement has one snapshot at every level; Serializable is more than that. */
 static bool add_lone(struct pg_transaction *tx, struct pg_batch *batch, const struct statement *statement)
 {
-    int64_t limit = server_limit_ms(tx);
-    if (limit == 0 || !statement->last || !statement->is_query || !tx->read_only ||
-        tx->isolation == PG_SERIALIZABLE || tx->unsent_count > 0 || !tx->connection->guards_reading ||
-        tx->connection->session_changed)
+    if (!statement->last || !statement->is_query || !tx->read_only || tx->isolation == PG_SERIALIZABLE ||
+        tx->unsent_count > 0 || !tx->connection->guards_reading || tx->connection->session_changed ||
+        !add_lone_timeout(tx, batch))
         return false;
-    add_statement_timeout(tx, batch, limit);
     pg_batch_statement(batch, PG_BATCH_STATEMENT, statement->command, statement->preparable);
     batch->is_lone = true;
     return true;
@@ -200,7 +205,10 @@ static enum pg_flight_outcome begin_and_run(struct pg_transaction *tx, const str
         add_begin(tx, batch);
         add_statement(tx, batch, statement);
     }
-    return pg_batch_run(batch);
+    enum pg_flight_outcome outcome = pg_batch_run(batch);
+    if (batch->is_lone && (outcome != PG_FLIGHT_OK || batch->error))
+        tx->connection->lone_timeout_ms = 0; /* a SET in the same flight was taken back */
+    return outcome;
 }
 
 /* The first statement, with BEGIN. Nothing was done yet if it fails, so that a stale one is prepared anew and run again. */
@@ -311,11 +319,10 @@ static int take_connection(struct pg_transaction *tx, struct pg_error *error)
     return outcome == PG_FLIGHT_OK ? 0 : pg_query_fail(tx, &(struct pg_batch){0}, outcome, error);
 }
 
-/* The batch is to be released, whatever comes. */
+/* The batch is to be cleared before, and released, whatever comes. */
 static int send(struct pg_transaction *tx, struct statement *statement, struct pg_batch *batch,
                 struct pg_error *error)
 {
-    pg_batch_clear(batch);
     if (pg_transaction_check(tx, error) < 0)
         return -1;
     struct sql_guard_report report;
@@ -345,6 +352,7 @@ static int query(struct pg_transaction *tx, struct statement *statement, struct 
                  struct pg_error *error)
 {
     CLEANUP_PG_BATCH struct pg_batch batch;
+    pg_batch_clear(&batch);
     if (ret_result && tx->results_bytes >= PG_RESULT_MAX_BYTES && pg_transaction_check(tx, error) == 0)
         return pg_transaction_fail_with(tx, error, PG_FAILURE_TOO_LARGE,
                                         "the results of the transaction have too many bytes");
@@ -384,6 +392,7 @@ int pg_query_each(struct pg_transaction *tx, const char *sql, int param_count, c
     const struct pg_command command = {.sql = sql, .param_count = param_count, .params = params};
     struct statement statement = {.command = &command, .each = each, .each_arg = arg};
     CLEANUP_PG_BATCH struct pg_batch batch;
+    pg_batch_clear(&batch);
     return send(tx, &statement, &batch, error);
 }
 
@@ -413,6 +422,7 @@ int pg_describe(struct pg_transaction *tx, const struct pg_command *command,
 {
     struct statement statement = {.command = command, .describe = true};
     CLEANUP_PG_BATCH struct pg_batch batch;
+    pg_batch_clear(&batch);
     if (send(tx, &statement, &batch, error) < 0)
         return -1;
     read_description(batch.description, ret_description);

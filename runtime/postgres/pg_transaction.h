@@ -44,7 +44,6 @@ struct pg_transaction {
     enum pg_isolation isolation;
     int64_t deadline_ms;
     int64_t statement_timeout_ms; /* of the server, once it began; 0: none */
-    int64_t session_timeout_ms;   /* the session's from the commit on; 0: as it was */
     size_t result_max_bytes;
     enum pg_transaction_state state;
     bool used;

@@ -125,7 +125,7 @@ static void test_writers_write_between_readers(void **state)
     pg_pool_free(pool);
 }
 
-/* statement_timeout is what is left, a little less, and as much again after a nearer one. */
+/* statement_timeout is what is left, a little less; a deadline that is nearer than the session's takes a block. */
 static void test_statement_timeout(void **state)
 {
     (void)state;

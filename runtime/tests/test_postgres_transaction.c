@@ -11,6 +11,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 #include "runtime/tests/support_pg_proxy.h"
+#include "runtime/postgres/pg_result.h"
 #include "runtime/tests/support_postgres.h"
 
 static int set_up(void **state)
@@ -427,18 +428,17 @@ static void test_more_statements_than_are_kept(void **state)
             pgtest_value(tx, "SELECT count(*) FROM pg_prepared_statements WHERE name LIKE 'c%'"), "64");
         assert_string_equal(
             pgtest_value(tx, "SELECT count(*) FROM pg_prepared_statements WHERE name NOT LIKE 'c%'"),
-            "1"); /* BEGIN */
+            "2"); /* BEGIN and SET */
         pgtest_commit(tx);
         pg_transaction_free(tx);
     }
     pg_pool_free(pool);
 }
 
-/* The session keeps a limit for transactions with about the same time; none gets more than it has left, nor much less. */
-static void test_session_limits(void **state)
+/* One prepared SET serves most transactions; none gets more time than it has left, nor much less. */
+static void test_prepared_limits(void **state)
 {
     static const int left_ms[] = {10000, 9990, 500, 10000, 30000, 29900, 2000, 30000};
-    char session_limit[32] = "";
     (void)state;
     struct pg_pool *pool = pgtest_pool(NULL, 1);
     for (size_t i = 0; i < ARRAY_SIZE(left_ms); i++) {
@@ -446,22 +446,13 @@ static void test_session_limits(void **state)
         long limit_ms = strtol(
             pgtest_value(tx, "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"), NULL, 10);
         assert_in_range(limit_ms, left_ms[i] / 2, left_ms[i] - left_ms[i] / 100);
-        (void)snprintf(session_limit, sizeof(session_limit), "%s",
-                       pgtest_value(tx, "SELECT current_setting('statement_timeout')"));
         pgtest_commit(tx);
         pg_transaction_free(tx);
     }
-    /* One that is taken back takes its limit along, and one without a deadline has none. */
-    struct pg_transaction *tx = pg_transaction_new(pool, false, pgtest_deadline(60000));
-    (void)pgtest_value(tx, "SELECT 1");
-    pg_transaction_free(tx);
-    tx = pg_transaction_new(pool, false, pgtest_deadline(30000));
-    assert_string_equal(pgtest_value(tx, "SELECT current_setting('statement_timeout')"), session_limit);
-    pgtest_commit(tx);
-    pg_transaction_free(tx);
-    tx = pg_transaction_new(pool, false, DEADLINE_NONE);
-    assert_string_equal(pgtest_value(tx, "SELECT current_setting('statement_timeout')"), "0");
-    pgtest_commit(tx);
+    struct pg_transaction *tx = pg_transaction_new(pool, false, pgtest_deadline(10000));
+    /* READ WRITE and READ ONLY, and a SET for each of the two that were the longest so far. */
+    assert_string_equal(
+        pgtest_value(tx, "SELECT count(*) FROM pg_prepared_statements WHERE name NOT LIKE 'c%'"), "4");
     pg_transaction_free(tx);
     pg_pool_free(pool);
 }
@@ -676,6 +667,24 @@ static void test_idle_session_is_ended_by_the_server(void **state)
     pg_pool_free(pool);
 }
 
+/* Results are kept until the end: once they have all the room that there is, the next one is refused before it is asked for. */
+static void test_results_that_fill_all_room(void **state)
+{
+    (void)state;
+    struct pg_pool *pool = pgtest_pool(NULL, 1);
+    struct pg_transaction *tx = pg_transaction_new(pool, /* read_only= */ true, pgtest_deadline(60000));
+    struct pg_error error;
+    struct pg_result *result;
+    CLEANUP_FREE char *sql = xasprintf("SELECT repeat('x', %zu)", (size_t)PG_RESULT_MAX_BYTES - 1000);
+    (void)pgtest_query(tx, sql);
+    memset(&error, 0xFF, sizeof(error));
+    assert_int_equal(pg_query(tx, "SELECT 1", 0, NULL, &result, &error), -1);
+    assert_int_equal(error.failure, PG_FAILURE_TOO_LARGE);
+    assert_string_equal(error.message, "the results of the transaction have too many bytes");
+    pg_transaction_free(tx);
+    pg_pool_free(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -696,7 +705,8 @@ int main(void)
         cmocka_unit_test(test_serialization_failure),
         cmocka_unit_test(test_nothing_used),
         cmocka_unit_test(test_more_statements_than_are_kept),
-        cmocka_unit_test(test_session_limits),
+        cmocka_unit_test(test_prepared_limits),
+        cmocka_unit_test(test_results_that_fill_all_room),
         cmocka_unit_test(test_making_room_keeps_the_isolation),
         cmocka_unit_test(test_failed_prepare_is_forgotten),
         cmocka_unit_test(test_stale_plan_is_made_anew),
