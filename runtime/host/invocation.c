@@ -281,14 +281,16 @@ void invocation_run(struct invocation *invocation)
     }
 }
 
-int64_t invocation_due_ms(const struct invocation *invocation, int64_t grace_ms)
+int64_t invocation_due_ms(const struct invocation *invocation, int64_t now_ms, int64_t grace_ms)
 {
+    int64_t due_ms = atomic_load(&invocation->due_ms);
+
     switch (atomic_load(&invocation->state)) {
     case INVOCATION_RUNNING:
     case INVOCATION_STREAMING:
-        return atomic_load(&invocation->due_ms);
-    case INVOCATION_ENDING:
-        return atomic_load(&invocation->due_ms) + grace_ms;
+        return due_ms;
+    case INVOCATION_ENDING: /* another attempt may make it RUNNING again, which tells nobody */
+        return now_ms < due_ms ? due_ms : due_ms + grace_ms;
     default:
         return DEADLINE_NONE;
     }

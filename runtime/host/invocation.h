@@ -117,7 +117,7 @@ void invocation_run(struct invocation *invocation);
 bool invocation_enter(struct invocation *invocation, enum invocation_state from, enum invocation_state to);
 
 /* For the watchdog: when it is to look; DEADLINE_NONE: there is nothing to wait for. */
-int64_t invocation_due_ms(const struct invocation *invocation, int64_t grace_ms);
+int64_t invocation_due_ms(const struct invocation *invocation, int64_t now_ms, int64_t grace_ms);
 /* For the watchdog: if it is late, takes the answer away from the invocation's own thread. */
 bool invocation_give_up(struct invocation *invocation, int64_t now_ms, int64_t grace_ms);
 

@@ -30,6 +30,8 @@ struct service {
     struct admission *admission;
     struct watchdog *watchdog;
     struct lane *lanes; /* settings.lanes */
+    pthread_mutex_t
+        figures_mutex; /* of who collects them: what is on its way from a lane to the metrics is not missed */
     atomic_uint stored; /* answers with an Idempotency-Key */
 };
 
@@ -53,6 +55,7 @@ int service_new(const struct service_settings *settings, struct service **ret_se
         return -1;
     }
     service->object = xasprintf("%s/%s", settings->target.namespace, settings->target.name);
+    pthread_mutex_init(&service->figures_mutex, NULL);
     service->admission = admission_new(settings->spec->concurrency);
     service->lanes = xcalloc_aligned((size_t)settings->lanes, sizeof(struct lane), alignof(struct lane));
     for (int i = 0; i < settings->lanes; i++)
@@ -68,6 +71,7 @@ void service_free(struct service *service)
         return;
     watchdog_free(service->watchdog);
     admission_free(service->admission);
+    pthread_mutex_destroy(&service->figures_mutex);
     free(service->lanes);
     free(service->object);
     free(service);
@@ -279,15 +283,17 @@ void service_figures(struct service *service, struct service_figures *ret_figure
 {
     int64_t busy_us = 0;
 
+    pthread_mutex_lock(&service->figures_mutex);
     for (int i = 0; i < service->settings.lanes; i++) {
         struct lane *lane = &service->lanes[i];
         busy_us += atomic_load_explicit(&lane->busy_us, memory_order_relaxed);
         request_metrics_collect(service->settings.metrics, &lane->tally,
                                 service->settings.target.success_status);
     }
+    ret_figures->served = request_metrics_served(service->settings.metrics);
+    pthread_mutex_unlock(&service->figures_mutex);
     ret_figures->in_flight = admission_working(service->admission);
     ret_figures->waiting = admission_waiting(service->admission);
-    ret_figures->served = request_metrics_served(service->settings.metrics);
     ret_figures->busy_ms = busy_us / 1000;
 }
 

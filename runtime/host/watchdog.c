@@ -50,7 +50,7 @@ static struct invocation *find_late(const struct watchdog *watchdog, const struc
 
         if (invocation_give_up(at, now_ms, grace_ms))
             return at;
-        due_ms = invocation_due_ms(at, grace_ms);
+        due_ms = invocation_due_ms(at, now_ms, grace_ms);
         if (due_ms < *wake_ms)
             *wake_ms = due_ms;
     }
