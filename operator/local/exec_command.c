@@ -10,15 +10,18 @@
 
 #include "operator/local/environment.h"
 #include "operator/local/process.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
 #define SIGNAL_EXIT_BASE 128
 #define TURN_MS          20
+#define GROUP_END_MS     5000 /* for what the shell has left behind */
 #define GUARD            "trap '' HUP INT QUIT TERM; read gone; kill -s TERM 0; sleep 5; kill -s KILL 0"
 
 struct exec_command {
     struct loop *loop;
     struct process *shell, *guard;
+    pid_t group;  /* of both; while the guard lives nobody else's */
     int guard_fd; /* closed by our end */
     bool is_over, guard_is_over;
     int status;
@@ -74,7 +77,11 @@ static int start_shell(struct exec_command *command, char *text, char *const *va
         .ended = shell_ended,
         .arg = command,
     };
-    return process_start(command->loop, &settings, &command->shell, err);
+    if (process_start(command->loop, &settings, &command->shell, err) < 0) {
+        return -1;
+    }
+    command->group = process_pid(command->shell);
+    return 0;
 }
 
 static int start_guard(struct exec_command *command, char *const *variables, struct err *err)
@@ -89,7 +96,7 @@ static int start_guard(struct exec_command *command, char *const *variables, str
         .argv = argv,
         .envp = variables,
         .input_fd = ends[0],
-        .group = process_pid(command->shell),
+        .group = command->group,
         .line = guard_said,
         .ended = guard_ended,
         .arg = command,
@@ -113,7 +120,7 @@ int exec_command_start(const struct exec_command_settings *settings, struct exec
     }
     environment_free(variables);
     if (result < 0) {
-        exec_command_free(command);
+        exec_command_free(command, /* at_once= */ true);
         return -1;
     }
     *ret_command = command;
@@ -136,13 +143,27 @@ bool exec_command_is_over(const struct exec_command *command, int *ret_status)
     return is_over;
 }
 
-void exec_command_free(struct exec_command *command)
+/* What the shell has started ends, too: it is asked to, and then made to. */
+static void end_group(struct exec_command *command, bool at_once)
+{
+    int64_t until_ms = clock_monotonic_ms() + (at_once ? 0 : GROUP_END_MS);
+    kill(-command->group, SIGTERM); /* which the guard does not hear */
+    while (!process_group_is_over(command->group, process_pid(command->guard)) &&
+           deadline_left_ms(until_ms) > 0) {
+        loop_turn(command->loop, TURN_MS);
+    }
+    kill(-command->group, SIGKILL);
+}
+
+void exec_command_free(struct exec_command *command, bool at_once)
 {
     if (!command) {
         return;
     }
     process_signal(command->shell, SIGKILL);
-    process_signal(command->guard, SIGKILL);
+    if (command->guard && !command->guard_is_over) {
+        end_group(command, at_once);
+    }
     while ((command->shell && !command->is_over) || (command->guard && !command->guard_is_over)) {
         loop_turn(command->loop, TURN_MS);
     }

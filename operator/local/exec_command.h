@@ -25,7 +25,7 @@ void exec_command_signal(struct exec_command *command,
                          int signal_number); /* NULL is fine, as for all below */
 /* True: it has ended, with this exit status, or 128 + signal. */
 bool exec_command_is_over(const struct exec_command *command, int *ret_status);
-/* Kills it if it has not ended. */
-void exec_command_free(struct exec_command *command);
+/* Kills it if it has not ended, and ends what it has left behind in its group: SIGTERM, and SIGKILL 5 s later, or at once. */
+void exec_command_free(struct exec_command *command, bool at_once);
 
 #endif

@@ -330,7 +330,7 @@ static void end_command(struct program *program)
         }
         loop_turn(program->loop, END_TURN_MS);
     }
-    exec_command_free(program->command);
+    exec_command_free(steal_ptr(&program->command), program->at_once);
 }
 
 /* Takes what start() has made so far, in any state of half. */

@@ -80,7 +80,7 @@ static void kill_command(const struct postgres_context *context, struct process 
     pid_t group = process_pid(process);
     int64_t deadline_ms = clock_monotonic_ms() + KILL_TIMEOUT_MS;
     process_signal(process, SIGKILL);
-    while (!*over || !process_group_is_over(group)) {
+    while (!*over || !process_group_is_over(group, 0)) {
         if (postgres_turn(&patient, deadline_ms, "a killed program", &err) < 0) {
             log_warn("%s", err.msg);
             return;

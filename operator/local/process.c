@@ -291,12 +291,14 @@ static bool is_at_work_in(const char *pid_text, pid_t group)
            parse_int64_n(field + 1, strcspn(field + 1, " "), 0, INT32_MAX, &number) && number == group;
 }
 
-static bool sees_group(pid_t pid)
+static bool sees_group(pid_t pid, pid_t except)
 {
     DIR *processes = opendir("/proc");
     bool found = false;
     for (const struct dirent *entry; processes && !found && (entry = readdir(processes)) != NULL;) {
-        found = entry->d_name[0] >= '1' && entry->d_name[0] <= '9' && is_at_work_in(entry->d_name, pid);
+        int64_t number;
+        found = parse_int64(entry->d_name, 1, INT32_MAX, &number) && number != except &&
+                is_at_work_in(entry->d_name, pid);
     }
     if (processes) {
         closedir(processes);
@@ -306,11 +308,11 @@ static bool sees_group(pid_t pid)
 
 /* A list of processes is no snapshot: one that starts another and ends while it is read hides both. Its child is there at the next
  * reading. */
-bool process_group_is_over(pid_t pid)
+bool process_group_is_over(pid_t pid, pid_t except)
 {
     bool found = false;
     for (int i = 0; i < READINGS && !found; i++) {
-        found = sees_group(pid);
+        found = sees_group(pid, except);
     }
     return !found;
 }

@@ -43,8 +43,9 @@ int process_start(struct loop *loop, const struct process_settings *settings, st
                   struct err *err) MUST_CHECK;
 pid_t process_pid(const struct process *process);
 void process_signal(struct process *process, int signal_number); /* nothing if it has ended, or is NULL */
-/* Nothing is left of it and of what it has started, as far as that stayed in its group. pid: as it was before it ended. */
-bool process_group_is_over(pid_t pid);
+/* Nothing is left of it and of what it has started, as far as that stayed in its group. pid: as it was before it ended; except: one of the
+ * group that does not count; 0: none. */
+bool process_group_is_over(pid_t pid, pid_t except);
 /* It must have ended. NULL is fine. */
 void process_free(struct process *process);
 

@@ -96,7 +96,7 @@ static const struct folder *find_folder(const struct watcher *watcher, int wd)
     return NULL;
 }
 
-/* A file that is made is yet to be written; of a link or a folder that is all there is to hear. */
+/* A file that is made is yet to be written; of a link, hard or symbolic, or a folder that is all there is to hear. */
 static bool is_change(const struct watcher *watcher, const struct inotify_event *event)
 {
     if (event->mask & IN_Q_OVERFLOW) {
@@ -108,7 +108,7 @@ static bool is_change(const struct watcher *watcher, const struct inotify_event 
     }
     CLEANUP_FREE char *path = xasprintf("%s/%s", folder->path, event->name);
     struct stat status;
-    return lstat(path, &status) == 0 && S_ISLNK(status.st_mode);
+    return lstat(path, &status) == 0 && (S_ISLNK(status.st_mode) || status.st_nlink > 1);
 }
 
 static void events_ready(struct loop_watch *watch, uint32_t events)
@@ -159,7 +159,34 @@ int watcher_new(struct loop *loop, void (*changed)(void *arg), void *arg, struct
 
 /* ---- what is watched ---- */
 
-static int add_folder(struct watcher *watcher, const char *path, struct err *err)
+/* Two paths of one folder have one watch. */
+static bool is_watched_as_another(const struct watcher *watcher, const struct folder *folder)
+{
+    for (size_t i = 0; i < watcher->count; i++) {
+        const struct folder *other = &watcher->folders[i];
+        if (other != folder && other->wd == folder->wd) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void drop_unwanted(struct watcher *watcher)
+{
+    for (size_t i = watcher->count; i-- > 0;) {
+        struct folder *folder = &watcher->folders[i];
+        if (folder->is_wanted) {
+            continue;
+        }
+        if (folder->wd >= 0 && !is_watched_as_another(watcher, folder)) {
+            (void)inotify_rm_watch(watcher->watch.fd, folder->wd);
+        }
+        free(folder->path);
+        *folder = watcher->folders[--watcher->count];
+    }
+}
+
+static int add_folder(struct watcher *watcher, const char *path, bool *ret_is_new, struct err *err)
 {
     for (size_t i = 0; i < watcher->count; i++) {
         if (strcmp(watcher->folders[i].path, path) == 0) {
@@ -168,12 +195,16 @@ static int add_folder(struct watcher *watcher, const char *path, struct err *err
         }
     }
     if (watcher->count == WATCHER_FOLDERS_MAX) {
+        drop_unwanted(watcher); /* sooner than watcher_end(): they only leave room */
+    }
+    if (watcher->count == WATCHER_FOLDERS_MAX) {
         return err_set(err, ERR_TOO_LARGE, "%s: more than %d folders to watch", path, WATCHER_FOLDERS_MAX);
     }
     watcher->folders = xreallocarray(watcher->folders, watcher->count + 1, sizeof *watcher->folders);
     struct folder *added = &watcher->folders[watcher->count++];
     *added = (struct folder){.path = xstrdup(path), .is_wanted = true};
     begin_to_watch(watcher, added);
+    *ret_is_new = true;
     return 0;
 }
 
@@ -216,7 +247,7 @@ static bool take_step(struct walk *walk, bool *ret_is_link)
     return true;
 }
 
-int watcher_add(struct watcher *watcher, const char *path, struct err *err)
+static int walk_to(struct watcher *watcher, const char *path, bool *ret_is_new, struct err *err)
 {
     struct walk walk = {.at = xstrdup(path[0] == '/' ? "/" : "."), .left = xstrdup(path)};
     int result = 0;
@@ -225,11 +256,23 @@ int watcher_add(struct watcher *watcher, const char *path, struct err *err)
         CLEANUP_FREE char *folder = xstrdup(walk.at);
         goes_on = take_step(&walk, &is_link);
         if (!goes_on || is_link) {
-            result = add_folder(watcher, folder, err);
+            result = add_folder(watcher, folder, ret_is_new, err);
         }
     }
     free(walk.at);
     free(walk.left);
+    return result;
+}
+
+/* What changes between the look at a folder and its watch is seen by another look. */
+int watcher_add(struct watcher *watcher, const char *path, struct err *err)
+{
+    bool is_new = true;
+    int result = 0;
+    for (int i = 0; i < LINKS_MAX && is_new && result == 0; i++) {
+        is_new = false;
+        result = walk_to(watcher, path, &is_new, err);
+    }
     return result;
 }
 
@@ -240,31 +283,9 @@ void watcher_begin(struct watcher *watcher)
     }
 }
 
-/* Two paths of one folder have one watch. */
-static bool is_watched_as_another(const struct watcher *watcher, const struct folder *folder)
-{
-    for (size_t i = 0; i < watcher->count; i++) {
-        const struct folder *other = &watcher->folders[i];
-        if (other != folder && other->wd == folder->wd) {
-            return true;
-        }
-    }
-    return false;
-}
-
 void watcher_end(struct watcher *watcher)
 {
-    for (size_t i = watcher->count; i-- > 0;) {
-        struct folder *folder = &watcher->folders[i];
-        if (folder->is_wanted) {
-            continue;
-        }
-        if (folder->wd >= 0 && !is_watched_as_another(watcher, folder)) {
-            (void)inotify_rm_watch(watcher->watch.fd, folder->wd);
-        }
-        free(folder->path);
-        *folder = watcher->folders[--watcher->count];
-    }
+    drop_unwanted(watcher);
 }
 
 void watcher_free(struct watcher *watcher)

@@ -209,16 +209,16 @@ static void expect_group_lives(void)
     pid_t pid = process_pid(child.process);
     await_line(&child);
     do {
-        assert_false(process_group_is_over(pid));
+        assert_false(process_group_is_over(pid, 0));
         loop_turn(child.loop, 0);
     } while (!child.over);
-    assert_false(process_group_is_over(pid));
+    assert_false(process_group_is_over(pid, 0));
     assert_int_equal(kill(-pid, SIGKILL), 0);
     int64_t until_ms = clock_monotonic_ms() + WAIT_MS;
-    while (!process_group_is_over(pid) && deadline_left_ms(until_ms) > 0) {
+    while (!process_group_is_over(pid, 0) && deadline_left_ms(until_ms) > 0) {
         loop_turn(child.loop, 10);
     }
-    assert_true(process_group_is_over(pid));
+    assert_true(process_group_is_over(pid, 0));
     assert_true(waitpid(-pid, NULL, 0) > 0);
     end(&child);
 }

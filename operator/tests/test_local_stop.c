@@ -118,16 +118,15 @@ static void test_sigint_drains(void **state)
     stop_with_request(*state, SIGINT);
 }
 
-static void test_second_signal_ends_at_once(void **state)
+static void expect_end_at_once(struct local *local, const char *const *args)
 {
-    struct local *local = *state;
     struct local_processes processes;
     struct http_call call;
     local_sql(local, "slow", "SELECT pg_sleep(20)::text AS s", NULL);
-    local_start(local, NULL);
+    local_start(local, args);
     http_call_start(&call, local->port, "GET", "/fn/default/slow/", NULL);
     local_await_children(local, "cicada-runtime", 1);
-    poll(NULL, 0, 300);
+    poll(NULL, 0, 1000);
     local_processes(local, &processes);
     kill(local->pid, SIGINT);
     local_await_log(local, "once more to end at once");
@@ -139,6 +138,18 @@ static void test_second_signal_ends_at_once(void **state)
     assert_int_not_equal(call.answer.status, 200);
     http_answer_release(&call.answer);
     local_expect_nothing_left(local, &processes);
+}
+
+static void test_second_signal_ends_at_once(void **state)
+{
+    expect_end_at_once(*state, NULL);
+}
+
+/* The command is over, and what is drained then is ended in the same way. */
+static void test_signals_after_the_command(void **state)
+{
+    static const char *const args[] = {"--exec=sleep 0.5", NULL};
+    expect_end_at_once(*state, args);
 }
 
 /* A request that is held for a sleeping Function at that moment is still served. */
@@ -221,18 +232,18 @@ static void test_exec_status(void **state)
     local_expect_end(local, fine, 0, NULL);
 }
 
-/* A signal for us is one for the command; what it started goes, too. */
+/* A signal for us is one for the command; what it started goes, too, also what does not care. */
 static void test_exec_is_ended(void **state)
 {
     struct local *local = *state;
     struct local_processes processes;
-    static const char *const args[] = {"--exec=sleep 60; echo over", NULL};
+    static const char *const args[] = {"--exec=(trap '' TERM; exec sleep 61) & sleep 60; echo over", NULL};
     local_sql(local, "one", "SELECT 1 AS one", NULL);
     local_start(local, args);
     local_await_children(local, "sleep 60", 1);
-    poll(NULL, 0, 100);
+    poll(NULL, 0, 200);
     local_processes(local, &processes);
-    assert_true(processes.count >= 2);
+    assert_true(processes.count >= 4);
     assert_int_equal(local_stop(local, SIGTERM), 128 + SIGTERM);
     assert_int_equal(local_log_count(local, "over"), 0);
     local_expect_nothing_left(local, &processes);
@@ -316,6 +327,7 @@ int main(void)
         CASE(test_sigterm_drains),
         CASE(test_sigint_drains),
         CASE(test_second_signal_ends_at_once),
+        CASE(test_signals_after_the_command),
         CASE(test_held_request_is_served),
         CASE(test_kill_leaves_nothing),
         CASE(test_kill_with_a_stuck_handler),
