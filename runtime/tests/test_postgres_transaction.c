@@ -10,8 +10,8 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
-#include "runtime/tests/support_pg_proxy.h"
 #include "runtime/postgres/pg_result.h"
+#include "runtime/tests/support_pg_proxy.h"
 #include "runtime/tests/support_postgres.h"
 
 static int set_up(void **state)
