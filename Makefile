@@ -156,8 +156,8 @@ tests: $(tests) $(test_handlers)
 fuzzers: $(fuzzers)
 
 .PHONY: deps
-GROUP ?= run test e2e bench
-deps: ## install the Debian packages that are missing (GROUP="run test e2e bench")
+GROUP ?= run test e2e bench models
+deps: ## install the Debian packages that are missing (GROUP="run test e2e bench models")
 	$(Q).ci/deps $(GROUP)
 
 .PHONY: run
@@ -208,6 +208,11 @@ bench: ## the benchmarks of e2e/bench, side by side with peers
 	$(Q).ci/deps run bench
 	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=release all
 	$(Q)e2e/bench/run
+
+.PHONY: models
+models: ## the models of e2e/models, checked by spin; ends with "N passed, N failed"
+	$(Q).ci/deps models
+	$(Q)e2e/models/run
 
 .PHONY: reference lint format
 reference: ## writes the tables of docs/reference anew, from programs and source
