@@ -232,18 +232,25 @@ static void test_exec_status(void **state)
     local_expect_end(local, fine, 0, NULL);
 }
 
+/* Until all that the command has started is there: the process whose command line has `last`, and as many as `least` of ours in all. */
+static void start_with_command(struct local *local, const char *const *args, const char *last, size_t least,
+                               struct local_processes *ret_processes)
+{
+    local_sql(local, "one", "SELECT 1 AS one", NULL);
+    local_start(local, args);
+    local_await_children(local, last, 1);
+    poll(NULL, 0, 200);
+    local_processes(local, ret_processes);
+    assert_true(ret_processes->count >= least);
+}
+
 /* A signal for us is one for the command; what it started goes, too, also what does not care. */
 static void test_exec_is_ended(void **state)
 {
     struct local *local = *state;
     struct local_processes processes;
     static const char *const args[] = {"--exec=(trap '' TERM; exec sleep 61) & sleep 60; echo over", NULL};
-    local_sql(local, "one", "SELECT 1 AS one", NULL);
-    local_start(local, args);
-    local_await_children(local, "sleep 60", 1);
-    poll(NULL, 0, 200);
-    local_processes(local, &processes);
-    assert_true(processes.count >= 4);
+    start_with_command(local, args, "sleep 60", 4, &processes);
     assert_int_equal(local_stop(local, SIGTERM), 128 + SIGTERM);
     assert_int_equal(local_log_count(local, "over"), 0);
     local_expect_nothing_left(local, &processes);
@@ -256,12 +263,7 @@ static void test_exec_is_killed_with_us(void **state)
     struct local_processes processes;
     static const char *const args[] = {
         "--exec=(trap '' TERM; exec sleep 61) & (sleep 62; echo over) & sleep 63; echo over", NULL};
-    local_sql(local, "one", "SELECT 1 AS one", NULL);
-    local_start(local, args);
-    local_await_children(local, "sleep 63", 1);
-    poll(NULL, 0, 200);
-    local_processes(local, &processes);
-    assert_true(processes.count >= 5);
+    start_with_command(local, args, "sleep 63", 5, &processes);
     assert_int_equal(local_stop(local, SIGKILL), 128 + SIGKILL);
     local_await_over(&processes, 10000);
     assert_int_equal(local_log_count(local, "over"), 0);
