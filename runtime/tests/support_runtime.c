@@ -132,6 +132,16 @@ void runtime_process_start(struct runtime_process *process, const struct runtime
         runtime_process_await(process);
 }
 
+void runtime_process_start_sql(struct runtime_process *process, const char *sql, const char *more,
+                               const char *url, bool serving)
+{
+    CLEANUP_FREE char *spec = xasprintf("{\"sql\":\"%s\",\"database\":{\"poolSize\":4}%s}", sql, more);
+    const struct runtime_process_settings settings = {
+        .functions = "test-functions", .spec = spec, .database_url = url ? url : getenv("TEST_DATABASE_URL")};
+
+    runtime_process_start(process, &settings, serving);
+}
+
 void runtime_process_await(struct runtime_process *process)
 {
     wait_until(accepts, process, "the runtime serves");

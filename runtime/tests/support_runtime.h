@@ -30,6 +30,10 @@ struct runtime_process_settings {
 /* Starts it and, if `serving`, waits until its function port accepts. */
 void runtime_process_start(struct runtime_process *process, const struct runtime_process_settings *settings,
                            bool serving);
+/* The same for a function of SQL, with a pool of 4. sql: as it stands in a JSON string; more: further members, each with a comma before
+ * it; url: of the database; NULL: the tests' own. */
+void runtime_process_start_sql(struct runtime_process *process, const char *sql, const char *more,
+                               const char *url, bool serving);
 /* Waits until its function port accepts. */
 void runtime_process_await(struct runtime_process *process);
 /* SIGTERM, then as runtime_process_wait(). */

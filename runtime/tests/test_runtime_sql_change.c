@@ -14,11 +14,7 @@ static struct runtime_process process;
 
 static void start(const char *sql, const char *more, const char *url)
 {
-    CLEANUP_FREE char *spec = xasprintf("{\"sql\":\"%s\",\"database\":{\"poolSize\":4}%s}", sql, more);
-    const struct runtime_process_settings settings = {
-        .functions = "test-functions", .spec = spec, .database_url = url ? url : getenv("TEST_DATABASE_URL")};
-
-    runtime_process_start(&process, &settings, /* serving= */ true);
+    runtime_process_start_sql(&process, sql, more, url, /* serving= */ true);
 }
 
 static int setup(void **state)
