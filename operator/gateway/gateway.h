@@ -29,6 +29,8 @@ struct gateway_waker {
 struct gateway_settings {
     const char *public_listen;        /* "0.0.0.0:8080" */
     const char *internal_listen;      /* "0.0.0.0:8081"; NULL: none */
+    const char *tls_listen;           /* "0.0.0.0:8443"; NULL: no TLS */
+    const char *trusted_proxies;      /* whose X-Forwarded-* and Forwarded are believed; NULL: nobody's */
     int loops;                        /* 0: one per core (sched_getaffinity) */
     const char *domain;               /* "<name>.<namespace>.<domain>"; NULL: no such routes */
     const char *cluster_domain;       /* "cluster.local" */
@@ -46,6 +48,7 @@ int gateway_new(const struct gateway_settings *settings, struct gateway **ret_ga
 int gateway_start(struct gateway *gateway, struct err *err) MUST_CHECK; /* binds and starts the loops */
 int gateway_public_port(const struct gateway *gateway);
 int gateway_internal_port(const struct gateway *gateway);
+int gateway_tls_port(const struct gateway *gateway);
 
 /* ---- catalogue → core ---- */
 /* Adds or replaces; takes a reference of its own. The held requests of a replaced function stay. */
@@ -83,6 +86,13 @@ void gateway_function_blocked(struct gateway *gateway, const char *namespace, co
 void gateway_function_woken(struct gateway *gateway, const char *namespace, const char *name);
 /* How many gateways share the pods (>= 1): a share of a pod is ceil(concurrency / gateways). */
 void gateway_peers_set(struct gateway *gateway, int gateways);
+
+/* The certificate of a Secret that Functions name in http.tlsSecretName: shown from the next handshake on. *ret_changed: it is another
+ * than before. On failure (certificates_set()) the one before stays. */
+int gateway_certificate_set(struct gateway *gateway, const char *namespace, const char *secret,
+                            const char *chain_pem, const char *key_pem, bool *ret_changed,
+                            struct err *err) MUST_CHECK;
+void gateway_certificate_remove(struct gateway *gateway, const char *namespace, const char *secret);
 
 /* ---- out ---- */
 int gateway_statz(struct gateway *gateway, struct strbuf *out); /* operator/PROTOCOLS.md */

@@ -14,11 +14,12 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
-#define WORKER_ACCEPTS_PER_TURN 64
-#define WORKER_BACKLOG          4096
-#define WORKER_ACCEPT_PAUSE_MS  100
-#define WORKER_TICK_MS          1000
-#define WORKER_SWEEP_TICKS      30
+#define WORKER_ACCEPTS_PER_TURN    64
+#define WORKER_BACKLOG             4096
+#define WORKER_ACCEPT_PAUSE_MS     100
+#define WORKER_TICK_MS             1000
+#define WORKER_SWEEP_TICKS         30
+#define WORKER_HANDSHAKES_PER_TURN 8
 
 /* ---- small services ---- */
 
@@ -86,7 +87,7 @@ void worker_wake(struct worker *worker, struct function_state *function)
 /* ---- accepting ---- */
 
 /* Without reading the request: it costs nothing that is scarce. */
-static void shed(struct worker *worker, int fd)
+static void shed(struct worker *worker, enum listener listener, int fd)
 {
     static const char body[] = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
                                "\"code\":\"too_many_connections\",\"component\":\"gateway\"}\n";
@@ -98,6 +99,10 @@ static void shed(struct worker *worker, int fd)
                  "Content-Length: %zu\r\nX-Request-Id: %.*s\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s",
                  sizeof(body) - 1, REQUEST_ID_HEX, id, body);
     metric_add(worker->gateway->metrics.shed, 1);
+    if (listener == LISTENER_TLS) {
+        close(fd); /* the handshake would cost more than a request */
+        return;
+    }
     (void)!send(fd, answer, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);
     close(fd);
 }
@@ -135,7 +140,7 @@ static void acceptor_ready(struct loop_watch *watch, uint32_t events)
             return;
         }
         if (atomic_load(&worker->gateway->clients) >= worker->gateway->settings.max_connections) {
-            shed(worker, fd);
+            shed(worker, acceptor->listener, fd);
         } else {
             client_conn_accepted(worker, acceptor->listener, fd, &peer);
         }
@@ -194,6 +199,38 @@ int worker_listen(struct worker *worker, enum listener listener, const struct so
     return 0;
 }
 
+/* ---- TLS ---- */
+
+static struct certificate *find_certificate(void *arg, const char *name)
+{
+    struct worker *worker = arg;
+    const char *namespace, *secret;
+    if (!route_table_tls_secret(worker_routes(worker), name, &namespace, &secret)) {
+        return NULL;
+    }
+    return certificates_get(worker->gateway->certificates, namespace, secret);
+}
+
+int worker_start_tls(struct worker *worker, const unsigned char *ticket_key, struct err *err)
+{
+    struct tls_settings settings = {.find = find_certificate, .arg = worker};
+    memcpy(settings.ticket_key, ticket_key, sizeof(settings.ticket_key));
+    return tls_context_new(&settings, &worker->tls, err);
+}
+
+static void handshakes_over(struct loop_post *post)
+{
+    container_of(post, struct worker, handshakes_over)->handshakes = 0;
+}
+
+bool worker_may_shake_hands(struct worker *worker)
+{
+    if (worker->handshakes == 0) {
+        loop_defer(worker->loop, &worker->handshakes_over);
+    }
+    return worker->handshakes < WORKER_HANDSHAKES_PER_TURN && ++worker->handshakes;
+}
+
 /* ---- upkeep ---- */
 
 static void tick(struct loop_timer *timer)
@@ -236,6 +273,7 @@ int worker_init(struct worker *worker, struct gateway *gateway, int index, struc
     strbuf_init(&worker->build, WORKER_BUILD_BYTES);
     worker->routes_changed.run = routes_changed;
     worker->drain_begun.run = drain_begun;
+    worker->handshakes_over.run = handshakes_over;
     loop_timer_init(&worker->tick, tick);
     loop_timer_init(&worker->accept_pause, accept_pause_over);
     atomic_store(&worker->last_request_ms, clock_monotonic_ms());
@@ -294,6 +332,7 @@ void worker_release(struct worker *worker)
     }
     route_table_unref(worker->routes);
     strbuf_release(&worker->build);
+    tls_context_free(worker->tls);
     free(worker->scratch);
     loop_free(worker->loop);
 }

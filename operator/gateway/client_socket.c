@@ -1,0 +1,99 @@
+#include "operator/gateway/client_socket.h"
+
+#include <assert.h>
+
+#include "operator/gateway/tls.h"
+
+bool client_socket_start_tls(struct client_socket *socket, struct tls_context *context)
+{
+    socket->tls = tls_session_new(context, socket->watch.fd);
+    return socket->tls != NULL;
+}
+
+void client_socket_drop_tls(struct client_socket *socket)
+{
+    tls_session_free(socket->tls);
+    socket->tls = NULL;
+    socket->ending = false;
+}
+
+ssize_t client_socket_read_tls(struct client_socket *socket, void *buffer, size_t size)
+{
+    static_assert(CLIENT_SOCKET_READ_BYTES_MIN == TLS_RECORD_BYTES_MAX, "a reading empties a record");
+    assert(size >= CLIENT_SOCKET_READ_BYTES_MIN);
+    bool needed_room = tls_session_read_needs_room(socket->tls);
+    ssize_t got = tls_session_read(socket->tls, buffer, size);
+    /* Full records follow each other in a large body: one turn takes as many as there is room for. */
+    ssize_t last = got;
+    while (last == TLS_RECORD_BYTES_MAX && size - (size_t)got >= TLS_RECORD_BYTES_MAX) {
+        last = tls_session_read(socket->tls, (char *)buffer + got, size - (size_t)got);
+        got += last > 0 ? last : 0; /* an end or an error shows again in the next reading */
+    }
+    if (needed_room || tls_session_read_needs_room(socket->tls)) {
+        client_socket_want_tls(socket);
+    }
+    return got;
+}
+
+int client_socket_write_tls(struct client_socket *socket, const struct iovec *iov, int count)
+{
+    ssize_t sent = 0;
+    if (!outbuf_pending(&socket->out)) {
+        sent = tls_session_write(socket->tls, iov, count);
+        if (sent < 0) {
+            return -1;
+        }
+    }
+    outbuf_keep(&socket->out, iov, count, (size_t)sent);
+    client_socket_want_tls(socket);
+    return 0;
+}
+
+int client_socket_flush_tls(struct client_socket *socket)
+{
+    if (outbuf_pending(&socket->out)) {
+        struct iovec iov = {.iov_base = socket->out.data + socket->out.start,
+                            .iov_len = socket->out.end - socket->out.start};
+        ssize_t sent = tls_session_write(socket->tls, &iov, 1);
+        if (sent < 0) {
+            return -1;
+        }
+        outbuf_sent(&socket->out, (size_t)sent);
+    }
+    if (socket->ending && !outbuf_pending(&socket->out)) {
+        socket->ending = tls_session_end(socket->tls) == TLS_WAITS;
+    }
+    client_socket_want_tls(socket);
+    return 0;
+}
+
+void client_socket_want_tls(struct client_socket *socket)
+{
+    bool read_needs_room = tls_session_read_needs_room(socket->tls);
+    bool write_needs_input = tls_session_write_needs_input(socket->tls);
+    bool pending = client_socket_pending(socket);
+    bool in = (socket->input && !read_needs_room) || (pending && write_needs_input);
+    bool out = (pending && !write_needs_input) || (socket->input && read_needs_room);
+    loop_watch_set(socket->loop, &socket->watch,
+                   (in ? EPOLLIN : 0) | (out ? EPOLLOUT : 0) | (socket->ended ? 0 : EPOLLRDHUP));
+}
+
+uint32_t client_socket_events_tls(struct client_socket *socket, uint32_t events)
+{
+    bool in = (events & EPOLLIN) != 0, out = (events & EPOLLOUT) != 0;
+    bool read = in, flush = out;
+    if (out && socket->input && tls_session_read_needs_room(socket->tls)) {
+        read = true;
+    }
+    if (in && tls_session_write_needs_input(socket->tls)) {
+        flush = true;
+    }
+    events &= ~(uint32_t)(EPOLLIN | EPOLLOUT);
+    return events | (read ? EPOLLIN : 0) | (flush && client_socket_pending(socket) ? EPOLLOUT : 0);
+}
+
+bool client_socket_end_tls(struct client_socket *socket)
+{
+    socket->ending = tls_session_end(socket->tls) == TLS_WAITS;
+    return !socket->ending;
+}
