@@ -40,7 +40,7 @@ char *local_path(const struct local *local, const char *file)
 void local_init(struct local *local)
 {
     static const char *const folders[] = {"manifests", "functions", "home", "tmp"};
-    *local = (struct local){.port = 0};
+    *local = (struct local){.begun_s = time(NULL)};
     snprintf(local->folder, sizeof local->folder, "/tmp/cicada-local-test.XXXXXX");
     assert_non_null(mkdtemp(local->folder));
     assert_int_equal(chmod(local->folder, 0755), 0); /* PostgreSQL's user gets there, too */
