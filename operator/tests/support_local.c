@@ -230,6 +230,7 @@ static void exec_local(const struct local *local, const char *const *args)
     if (fd < 0 || chdir(local->folder) < 0 || dup2(fd, STDERR_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0) {
         _exit(125);
     }
+    child_ends_with_test();
     execv(words[0], words);
     _exit(127);
 }
