@@ -13,10 +13,10 @@
 
 #include <netinet/in.h>
 
+#include "operator/gateway/client_socket.h"
 #include "operator/gateway/gateway_internal.h"
 #include "operator/gateway/h1_partial.h"
 #include "operator/gateway/heads.h"
-#include "operator/gateway/outbuf.h"
 
 struct exchange;
 
@@ -31,7 +31,7 @@ enum client_state {
 };
 
 struct client_conn {
-    struct loop_watch watch;
+    struct client_socket socket;
     struct loop_timer timer;
     struct loop_post gone, resume;
     struct worker *worker;
@@ -41,12 +41,10 @@ struct client_conn {
     uint8_t listener;
     bool served; /* it has had an answer */
     bool resume_pending;
-    bool ended;            /* the client ended its stream */
     bool unread;           /* flushing: it may still be sending */
     uint32_t lingered;     /* bytes dropped */
     int64_t arrived_us;    /* of the current request's head */
     struct h1_partial *in; /* an incomplete head, or requests that came too early; NULL: nothing */
-    struct outbuf out;
     struct exchange *exchange;
 };
 

@@ -85,8 +85,8 @@ void exchange_client_readable(struct exchange *exchange)
         client_conn_want_read(client, false); /* asked again when there is room */
         return;
     }
-    ssize_t got = recv(client->watch.fd, exchange->worker->scratch, WORKER_SCRATCH_BYTES, 0);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+    ssize_t got = client_socket_read(&client->socket, exchange->worker->scratch, WORKER_SCRATCH_BYTES);
+    if (got < 0 && client_socket_is_empty()) {
         return;
     }
     if (got <= 0) {
@@ -283,7 +283,7 @@ static void answer_ended(struct exchange *exchange)
 
 void exchange_answer_readable(struct exchange *exchange)
 {
-    if (outbuf_pending(&exchange->client->out) && exchange->state == EXCHANGE_ANSWERING) {
+    if (client_socket_pending(&exchange->client->socket) && exchange->state == EXCHANGE_ANSWERING) {
         upstream_want_read(exchange->upstream, false); /* asked again when the client has taken its part */
         return;
     }
