@@ -112,6 +112,16 @@ void function_set_blocked(struct function_state *function, const char *code)
     function_unlock(function, &aftermath);
 }
 
+void function_set_template(struct function_state *function, uint64_t template)
+{
+    struct aftermath aftermath;
+    aftermath_init(&aftermath);
+    pthread_mutex_lock(&function->mu);
+    function->template = template;
+    function_settle_waiters(function, &aftermath);
+    function_unlock(function, &aftermath);
+}
+
 void function_woken(struct function_state *function, int64_t now_us)
 {
     pthread_mutex_lock(&function->mu);
@@ -184,6 +194,7 @@ bool function_update_pod(struct function_state *function, struct pod *pod, const
     bool moved = news->has_address && set_address(function, pod, &news->address);
     code_copy(pod->failure_code, news->failure_code);
     code_copy(pod->delay_code, news->delay_code);
+    pod->template = news->template;
     enter_state(function, pod, news->state, moved);
     bool close_idle = moved || news->state == GATEWAY_POD_TERMINATING;
     function->wake_at_once |= function->usable_count == 0 && news->state == GATEWAY_POD_TERMINATING;

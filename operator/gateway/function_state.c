@@ -145,6 +145,43 @@ static void refuse(struct waiter *waiter, const char *code)
     waiter->refused_code = xstrdup(code);
 }
 
+/* The pod whose failure counts: of the template that pods are made from now, where that is known; the one seen last. NULL: none fails. */
+static const struct pod *failed_pod(const struct function_state *function)
+{
+    const struct pod *failed = NULL;
+    for (size_t i = 0; i < function->pod_count; i++) {
+        const struct pod *pod = function->pods[i];
+        bool counts = pod->state != GATEWAY_POD_TERMINATING && pod->failure_code[0] &&
+                      (function->template == 0 || pod->template == function->template);
+        if (counts && (!failed || pod->seen_ms >= failed->seen_ms)) {
+            failed = pod;
+        }
+    }
+    return failed;
+}
+
+static bool template_fails(const struct function_state *function, uint64_t template)
+{
+    for (size_t i = 0; i < function->pod_count; i++) {
+        const struct pod *pod = function->pods[i];
+        if (pod->state != GATEWAY_POD_TERMINATING && pod->failure_code[0] && pod->template == template) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether waiting for this pod may help, although `failed` fails. A failure speaks for all pods of its template that never served. One
+ * of another template that is about to go may help, too: its ReplicaSet makes another before it is gone. */
+static bool may_help(const struct function_state *function, const struct pod *pod, const struct pod *failed)
+{
+    if (pod->failure_code[0]) {
+        return false;
+    }
+    bool has_served = pod->usable_us > 0 && pod->state != GATEWAY_POD_TERMINATING;
+    return has_served || (pod->template != failed->template && !template_fails(function, pod->template));
+}
+
 /* Why no request can be served however long it waits; NULL: it may wait. */
 static const char *hopeless(const struct function_state *function)
 {
@@ -157,19 +194,16 @@ static const char *hopeless(const struct function_state *function)
     if (function->usable_count > 0) {
         return NULL;
     }
-    bool coming = false;
+    const struct pod *failed = failed_pod(function);
     for (size_t i = 0; i < function->pod_count; i++) {
         const struct pod *pod = function->pods[i];
-        if (pod->state == GATEWAY_POD_TERMINATING) {
-            continue;
+        /* A quota may stop the second pod while the first is starting. */
+        bool is_starting = pod->state != GATEWAY_POD_TERMINATING && !pod->failure_code[0];
+        if (failed ? may_help(function, pod, failed) : is_starting) {
+            return NULL;
         }
-        if (pod->failure_code[0]) {
-            return pod->failure_code;
-        }
-        coming = true;
     }
-    /* A quota may stop the second pod while the first is starting. */
-    return function->blocked_code[0] && !coming ? function->blocked_code : NULL;
+    return failed ? failed->failure_code : function->blocked_code[0] ? function->blocked_code : NULL;
 }
 
 void function_settle_waiters(struct function_state *function, struct aftermath *aftermath)

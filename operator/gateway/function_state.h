@@ -54,6 +54,7 @@ struct pod {
     bool removed;
     char failure_code[GATEWAY_CODE_SIZE]; /* empty: none */
     char delay_code[GATEWAY_CODE_SIZE];   /* empty: none is known, or it was usable since */
+    uint64_t template;                    /* 0: not known */
     int in_flight;
     size_t index;      /* in function->pods */
     int64_t seen_ms;   /* first heard of */
@@ -101,6 +102,7 @@ struct function_state {
     struct pod **pods;           /* the usable ones first */
     size_t pod_count, pod_alloc, usable_count;
     char blocked_code[GATEWAY_CODE_SIZE]; /* why there are no pods; empty: none */
+    uint64_t template;                    /* of pods that are made from now on; 0: not known */
     struct waiter_queue waiters;
     int waiting, in_flight;
     size_t held_bytes;
@@ -125,6 +127,7 @@ void function_set_spec(struct function_state *function, struct function_spec *sp
                        int gateways); /* NULL: removed */
 void function_set_gateways(struct function_state *function, int gateways);
 void function_set_blocked(struct function_state *function, const char *code);
+void function_set_template(struct function_state *function, uint64_t template);
 void function_woken(struct function_state *function, int64_t now_us);
 /* Adds the pod to the function: takes over the reference. */
 void function_add_pod(struct function_state *function, struct pod *pod);

@@ -380,6 +380,12 @@ void gateway_function_blocked(struct gateway *gateway, const char *namespace, co
     registry_set_blocked(gateway->registry, namespace, name, code);
 }
 
+void gateway_function_template(struct gateway *gateway, const char *namespace, const char *name,
+                               uint64_t template)
+{
+    registry_set_template(gateway->registry, namespace, name, template);
+}
+
 void gateway_function_woken(struct gateway *gateway, const char *namespace, const char *name)
 {
     registry_function_woken(gateway->registry, namespace, name);

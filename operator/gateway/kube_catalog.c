@@ -96,10 +96,14 @@ static void deployment_changed(void *arg, struct cached_object *old_object, stru
 {
     struct kube_catalog *catalog = arg;
     const struct kube_deployment *old = (void *)old_object, *new = (void *)new_object;
+    const struct cached_object *object = new ? &new->object : &old->object;
     const char *before = old ? old->blocked_code : NULL, *after = new ? new->blocked_code : NULL;
     if (before != after) { /* literals, of one place each */
-        const struct cached_object *object = new ? &new->object : &old->object;
         gateway_function_blocked(catalog->gateway, object->namespace, object->name, after);
+    }
+    uint64_t template = new ? new->template : 0;
+    if ((old ? old->template : 0) != template) {
+        gateway_function_template(catalog->gateway, object->namespace, object->name, template);
     }
 }
 

@@ -123,6 +123,18 @@ void registry_set_blocked(struct registry *registry, const char *namespace, cons
     pthread_mutex_unlock(&registry->mu);
 }
 
+void registry_set_template(struct registry *registry, const char *namespace, const char *name,
+                           uint64_t template)
+{
+    pthread_mutex_lock(&registry->mu);
+    struct function_state *function =
+        template ? ensure_function(registry, namespace, name) : find_function(registry, namespace, name);
+    if (function) {
+        function_set_template(function, template);
+    }
+    pthread_mutex_unlock(&registry->mu);
+}
+
 void registry_function_woken(struct registry *registry, const char *namespace, const char *name)
 {
     int64_t now_us = clock_monotonic_us();

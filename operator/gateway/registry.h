@@ -31,6 +31,8 @@ void registry_set_function(struct registry *registry, struct function_spec *spec
 void registry_remove_function(struct registry *registry, const char *namespace, const char *name);
 void registry_set_blocked(struct registry *registry, const char *namespace, const char *name,
                           const char *code);
+void registry_set_template(struct registry *registry, const char *namespace, const char *name,
+                           uint64_t template);
 void registry_function_woken(struct registry *registry, const char *namespace, const char *name);
 void registry_set_pod(struct registry *registry, const struct gateway_pod *news);
 void registry_remove_pod(struct registry *registry, const char *uid);

@@ -157,6 +157,12 @@ void gateway_function_blocked(struct gateway *gateway, const char *namespace, co
     record(gateway, "blocked %s/%s %s", namespace, name, code ? code : "-");
 }
 
+void gateway_function_template(struct gateway *gateway, const char *namespace, const char *name,
+                               uint64_t template)
+{
+    record(gateway, "template %s/%s %llx", namespace, name, (unsigned long long)template);
+}
+
 void gateway_peers_set(struct gateway *gateway, int gateways)
 {
     record(gateway, "peers %d", gateways);
