@@ -290,6 +290,7 @@ static enum h1_fault check_header(struct h1_head *head, struct h1_header *header
         seen->connection = true;
         seen->close |= h1_list_has(header->value, "close");
         seen->keep_alive |= h1_list_has(header->value, "keep-alive");
+        head->connection_upgrade |= h1_list_has(header->value, "upgrade");
         break;
     case H1_NAME_EXPECT:
         *(h1_slice_equal_nocase(header->value, "100-continue") ? &head->expect_continue

@@ -120,6 +120,7 @@ struct test_upstream *test_upstream_new(void)
     pthread_cond_init(&upstream->changed, NULL);
     LIST_INIT(&upstream->connections);
     upstream->raw = xstrdup("");
+    upstream->tunnel_bytes = -1;
     upstream->address =
         (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     upstream->listen_fd = open_listener(&upstream->address);
@@ -209,6 +210,14 @@ int test_upstream_in_flight(struct test_upstream *upstream)
 int test_upstream_in_flight_max(struct test_upstream *upstream)
 {
     return read_count(upstream, &upstream->in_flight_max);
+}
+
+long long test_upstream_tunnel_bytes(struct test_upstream *upstream)
+{
+    pthread_mutex_lock(&upstream->mu);
+    long long value = upstream->tunnel_bytes;
+    pthread_mutex_unlock(&upstream->mu);
+    return value;
 }
 
 size_t test_upstream_order(struct test_upstream *upstream, int out[TEST_UPSTREAM_ORDER_MAX])

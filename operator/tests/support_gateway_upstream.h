@@ -11,6 +11,9 @@
  *   /early           413 without reading the body, then closes
  *   /gate            200 once test_upstream_open_gate() let it pass
  *   /hang            nothing, until the client goes
+ *   /ws/<what>       101, and then: echo (until the peer ends), head (the request's head, then echo), greet (bytes in one piece
+ *                    with the 101, then echo), send/<n> (n bytes, its end; then as count), count (reads until the peer ends, sends
+ *                    how much that was, ends), stall (the same, but reads only once the gate lets it), reset (RST), close
  * A "?n=<number>" is noted in the order of arrival.
  */
 #ifndef CICADA_TESTS_SUPPORT_GATEWAY_UPSTREAM_H
@@ -41,6 +44,7 @@ int test_upstream_open(struct test_upstream *upstream);        /* open now */
 int test_upstream_in_flight(struct test_upstream *upstream);
 int test_upstream_in_flight_max(struct test_upstream *upstream);
 int test_upstream_open_max(struct test_upstream *upstream);
+long long test_upstream_tunnel_bytes(struct test_upstream *upstream); /* -1: /ws/send has not ended yet */
 size_t test_upstream_order(struct test_upstream *upstream, int out[TEST_UPSTREAM_ORDER_MAX]);
 
 #endif

@@ -39,6 +39,7 @@ struct test_upstream {
     char *raw;
     int order[TEST_UPSTREAM_ORDER_MAX];
     size_t order_count;
+    long long tunnel_bytes; /* that came after /ws/send had ended its own stream */
 };
 
 /* A thread's main: serves a struct upstream_connection until it ends. */
