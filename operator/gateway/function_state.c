@@ -19,7 +19,7 @@ struct function_state *function_state_new(const char *namespace, const char *nam
     function->key = xasprintf("%s/%s", namespace, name);
     pthread_mutex_init(&function->mu, NULL);
     TAILQ_INIT(&function->waiters);
-    function->gateways = 1;
+    function->peers = (struct function_peers){.gateways = 1};
     function->share = 1;
     atomic_init(&function->connection_bound, 1);
     function->random = random_u64() | 1;
@@ -97,22 +97,32 @@ static uint64_t next_random(struct function_state *function)
     return function->random = x;
 }
 
-/* The less busy of two picked at random; when both are full, the least busy of all. NULL: no slot is free. */
+/* One of whose slots that are ours is free, before one of which none is; then the less busy one. */
+static bool is_better(const struct pod *a, const struct pod *b)
+{
+    bool a_spent = a->in_flight >= a->dealt, b_spent = b->in_flight >= b->dealt;
+    return a_spent != b_spent ? b_spent : a->in_flight < b->in_flight;
+}
+
+/* The better of two picked at random; when neither has a slot of ours, the best of all. NULL: no slot is free. */
 static struct pod *pick_pod(struct function_state *function)
 {
     size_t count = function->usable_count;
     if (count == 0) {
         return NULL;
     }
+    if (function->deal_is_old) {
+        function_deal(function);
+    }
     struct pod *best = function->pods[0];
     if (count > 1) {
         uint64_t random = next_random(function);
         size_t a = (size_t)(random >> 32) % count, b = (size_t)(random & 0xFFFFFFFF) % (count - 1);
         b += b >= a;
-        best = function->pods[a]->in_flight <= function->pods[b]->in_flight ? function->pods[a]
-                                                                            : function->pods[b];
-        for (size_t i = 0; best->in_flight >= function->share && i < count; i++) {
-            if (function->pods[i]->in_flight < best->in_flight) {
+        best = is_better(function->pods[b], function->pods[a]) ? function->pods[b] : function->pods[a];
+        bool spent = best->in_flight >= best->dealt;
+        for (size_t i = 0; spent && i < count; i++) {
+            if (is_better(function->pods[i], best)) {
                 best = function->pods[i];
             }
         }

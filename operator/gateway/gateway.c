@@ -391,9 +391,9 @@ void gateway_function_woken(struct gateway *gateway, const char *namespace, cons
     registry_function_woken(gateway->registry, namespace, name);
 }
 
-void gateway_peers_set(struct gateway *gateway, int gateways)
+void gateway_peers_set(struct gateway *gateway, int gateways, int place)
 {
-    registry_set_gateways(gateway->registry, gateways);
+    registry_set_gateways(gateway->registry, gateways, place);
 }
 
 /* ---- out ---- */

@@ -85,8 +85,9 @@ void gateway_function_template(struct gateway *gateway, const char *namespace, c
                                uint64_t template);
 /* The waker's call brought the function from zero to one, a moment ago: the phase `decide` of its held requests ends here. */
 void gateway_function_woken(struct gateway *gateway, const char *namespace, const char *name);
-/* How many gateways share the pods (>= 1): a share of a pod is ceil(concurrency / gateways). */
-void gateway_peers_set(struct gateway *gateway, int gateways);
+/* How many gateways share the pods (>= 1): a share of a pod is ceil(concurrency / gateways). place: this one's number among them, from
+ * 0, in an order that all agree on: it says whose the slots are that can't be shared evenly. */
+void gateway_peers_set(struct gateway *gateway, int gateways, int place);
 
 /* ---- out ---- */
 int gateway_statz(struct gateway *gateway, struct strbuf *out); /* operator/PROTOCOLS.md */

@@ -39,7 +39,7 @@ void registry_remove_pod(struct registry *registry, const char *uid);
 bool registry_pod_announced(struct registry *registry, const char *uid, const struct sockaddr_in *address);
 /* *ret_pod: a reference, for closing its idle connections. */
 bool registry_pod_goodbye(struct registry *registry, const char *uid, struct pod **ret_pod);
-void registry_set_gateways(struct registry *registry, int gateways);
+void registry_set_gateways(struct registry *registry, int gateways, int place);
 
 /* A reference, and what is in flight and waiting at this moment; NULL: unknown. */
 struct function_state *registry_function(struct registry *registry, const char *namespace, const char *name,

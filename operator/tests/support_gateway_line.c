@@ -25,10 +25,10 @@ static void attend(void *arg)
     line->attended++;
 }
 
-void test_line_spec(struct test_line *line, const char *members, int gateways)
+void test_line_spec(struct test_line *line, const char *members)
 {
     struct function_spec *spec = test_spec("shop", "f", 0, members);
-    function_set_spec(line->function, spec, gateways);
+    function_set_spec(line->function, spec, (struct function_peers){.gateways = 1});
     function_spec_unref(spec);
 }
 
@@ -38,7 +38,7 @@ void test_line_init(struct test_line *line, const char *members)
     told_count = 0;
     line->function->attend = attend;
     line->function->attend_arg = line;
-    test_line_spec(line, members, 1);
+    test_line_spec(line, members);
     for (int i = 0; i < TEST_LINE_WAITERS; i++) {
         line->told[i].waiter.settled = settled;
         line->told[i].waiter.bytes = 1000;

@@ -24,7 +24,7 @@ struct test_line {
 /* members: of the Function's spec, as for test_spec(). One gateway, no pod. */
 void test_line_init(struct test_line *line, const char *members);
 void test_line_release(struct test_line *line);
-void test_line_spec(struct test_line *line, const char *members, int gateways);
+void test_line_spec(struct test_line *line, const char *members);
 /* The pod with this number is as said; made when it is first named. */
 void test_line_pod(struct test_line *line, int pod, enum gateway_pod_state state, const char *failure);
 void test_line_pod_of(struct test_line *line, int pod, uint64_t template, enum gateway_pod_state state,

@@ -75,7 +75,7 @@ static void test_share_among_gateways(void **state)
         struct test_line line;
         CLEANUP_FREE char *members = xasprintf("\"concurrency\":%d", cases[i].concurrency);
         test_line_init(&line, members);
-        function_set_gateways(line.function, cases[i].gateways);
+        function_set_peers(line.function, (struct function_peers){.gateways = cases[i].gateways});
         assert_int_equal(line.function->share, cases[i].share);
         assert_int_equal(atomic_load(&line.function->connection_bound), cases[i].bound);
         test_line_release(&line);
@@ -87,13 +87,83 @@ static void test_a_gateway_less_frees_slots(void **state)
     (void)state;
     struct test_line line;
     test_line_init(&line, "\"concurrency\":2");
-    function_set_gateways(line.function, 2);
+    function_set_peers(line.function, (struct function_peers){.gateways = 2});
     test_line_pod(&line, 0, GATEWAY_POD_READY, NULL);
     assert_int_equal(test_line_admit(&line, 0), ADMIT_GRANTED);
     assert_int_equal(test_line_admit(&line, 1), ADMIT_QUEUED);
-    function_set_gateways(line.function, 1);
+    function_set_peers(line.function, (struct function_peers){.gateways = 1});
     assert_int_equal(line.told[1].waiter.state, WAITER_GRANTED);
     test_line_release(&line);
+}
+
+/* Whose slots are whose: all gateways together have each slot once, and of every pod each has its share rounded down or up. */
+static void test_slots_are_dealt(void **state)
+{
+    (void)state;
+    for (int concurrency = 1; concurrency <= 7; concurrency++) {
+        for (int gateways = 1; gateways <= 5; gateways++) {
+            int dealt[TEST_LINE_PODS] = {0};
+            for (int place = 0; place < gateways; place++) {
+                struct test_line line;
+                CLEANUP_FREE char *members = xasprintf("\"concurrency\":%d", concurrency);
+                test_line_init(&line, members);
+                function_set_peers(line.function, (struct function_peers){gateways, place});
+                for (int i = 0; i < TEST_LINE_PODS;
+                     i++) { /* each gateway hears of them in an order of its own */
+                    test_line_pod(&line, (i + place) % TEST_LINE_PODS, GATEWAY_POD_READY, NULL);
+                }
+                assert_int_equal(test_line_admit(&line, 0), ADMIT_GRANTED);
+                int own = 0;
+                for (int i = 0; i < TEST_LINE_PODS; i++) {
+                    assert_in_range(line.pods[i]->dealt, concurrency / gateways, line.function->share);
+                    dealt[i] += line.pods[i]->dealt;
+                    own += line.pods[i]->dealt;
+                }
+                assert_in_range(own, concurrency * TEST_LINE_PODS / gateways,
+                                (concurrency * TEST_LINE_PODS + gateways - 1) / gateways);
+                test_line_release(&line);
+            }
+            for (int i = 0; i < TEST_LINE_PODS; i++) {
+                assert_int_equal(dealt[i], concurrency);
+            }
+        }
+    }
+}
+
+/* Concurrency 1 and two gateways: of three pods one has two, and the other one. */
+static void test_own_slots_are_used_before_others(void **state)
+{
+    (void)state;
+    int used[TEST_LINE_PODS] = {0};
+    for (int place = 0; place < 2; place++) {
+        struct test_line line;
+        test_line_init(&line, "\"concurrency\":1");
+        function_set_peers(line.function, (struct function_peers){2, place});
+        for (int i = 0; i < TEST_LINE_PODS; i++) {
+            test_line_pod(&line, i, GATEWAY_POD_READY, NULL);
+        }
+        int own = place == 0 ? 2 : 1;
+        for (int round = 0; round < 20; round++) {
+            for (int i = 0; i < own; i++) {
+                assert_int_equal(test_line_admit(&line, i), ADMIT_GRANTED);
+            }
+            for (int i = 0; round == 0 && i < TEST_LINE_PODS; i++) {
+                used[i] += line.pods[i]->in_flight;
+            }
+            for (int i = 0; i < own; i++) {
+                test_line_done(&line, i);
+            }
+        }
+        /* With all of them busy the others' are used, too: they may be free. */
+        for (int i = 0; i < TEST_LINE_PODS; i++) {
+            assert_int_equal(test_line_admit(&line, i), ADMIT_GRANTED);
+        }
+        assert_int_equal(test_line_admit(&line, TEST_LINE_PODS), ADMIT_QUEUED);
+        test_line_release(&line);
+    }
+    for (int i = 0; i < TEST_LINE_PODS; i++) {
+        assert_int_equal(used[i], 1); /* they did not meet */
+    }
 }
 
 static void test_bounds(void **state)
@@ -278,6 +348,8 @@ int main(void)
         cmocka_unit_test(test_a_request_that_was_in_line_goes_first),
         cmocka_unit_test(test_share_among_gateways),
         cmocka_unit_test(test_a_gateway_less_frees_slots),
+        cmocka_unit_test(test_slots_are_dealt),
+        cmocka_unit_test(test_own_slots_are_used_before_others),
         cmocka_unit_test(test_bounds),
         cmocka_unit_test(test_the_less_busy_pod_is_picked),
         cmocka_unit_test(test_pod_states),

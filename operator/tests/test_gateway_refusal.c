@@ -143,16 +143,16 @@ static void test_pinned_to_zero_and_deleted(void **state)
     bool wake;
     test_line_init(&line, "\"concurrency\":1");
     assert_int_equal(test_line_admit(&line, 0), ADMIT_QUEUED);
-    test_line_spec(&line, "\"replicas\":0", 1);
+    test_line_spec(&line, "\"replicas\":0");
     assert_string_equal(line.told[0].waiter.refused_code, "ScaledToZeroByUser");
     assert_int_equal(function_admit(line.function, &line.told[1].waiter, false, &wake), ADMIT_REFUSED);
     assert_false(wake);
     test_line_pod(&line, 0, GATEWAY_POD_READY, NULL); /* one that is on its way out: no more requests */
     assert_int_equal(test_line_admit(&line, 1), ADMIT_REFUSED);
-    test_line_spec(&line, "\"concurrency\":1", 1);
+    test_line_spec(&line, "\"concurrency\":1");
     assert_int_equal(test_line_admit(&line, 1), ADMIT_GRANTED);
     assert_int_equal(test_line_admit(&line, 2), ADMIT_QUEUED);
-    function_set_spec(line.function, NULL, 1);
+    function_set_spec(line.function, NULL, (struct function_peers){.gateways = 1});
     assert_string_equal(line.told[2].waiter.refused_code, "function_deleted");
     test_line_done(&line, 1);
     assert_int_equal(line.function->in_flight, 0);

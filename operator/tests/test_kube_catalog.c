@@ -24,6 +24,7 @@ static struct kube_catalog *start_catalog(struct fixture *fixture, struct nodes_
         .client = fixture->client,
         .gateway = &fixture->gateway,
         .system_namespace = "cicada-system",
+        .identity = "g2",
         .on_pod_node = seen ? on_pod_node : NULL,
         .arg = seen,
     };
@@ -94,7 +95,7 @@ static void lists_are_fed_then_synced(void **state)
     assert_int_equal(recorded(&fixture->gateway, "function shop/bad generation 1"), 0);
     assert_int_equal(recorded(&fixture->gateway, "function shop/gone generation 1"), 0);
     assert_int_equal(recorded(&fixture->gateway, "pod u-a a of shop/create-order 10.0.0.7 ready -"), 1);
-    assert_int_equal(recorded(&fixture->gateway, "peers 2"),
+    assert_int_equal(recorded(&fixture->gateway, "peers 2, place 1"),
                      3); /* after the second, and still after the third and the fourth */
     assert_int_equal(atomic_load(&seen.addressed), 1);
     assert_int_equal(atomic_load(&seen.scheduled), 0);
@@ -266,6 +267,7 @@ static void namespaces_apart(void **state)
         .client = fixture->client,
         .gateway = &fixture->gateway,
         .system_namespace = "cicada-system",
+        .identity = "g2",
         .namespaces = names,
         .namespace_count = ARRAY_SIZE(names),
     };

@@ -163,9 +163,9 @@ void gateway_function_template(struct gateway *gateway, const char *namespace, c
     record(gateway, "template %s/%s %llx", namespace, name, (unsigned long long)template);
 }
 
-void gateway_peers_set(struct gateway *gateway, int gateways)
+void gateway_peers_set(struct gateway *gateway, int gateways, int place)
 {
-    record(gateway, "peers %d", gateways);
+    record(gateway, "peers %d, place %d", gateways, place);
 }
 
 /* ---- the API server and its client ---- */
