@@ -3,7 +3,6 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -42,17 +41,6 @@ void certificate_unref(struct certificate *certificate)
     sk_X509_pop_free(certificate->chain, X509_free);
     EVP_PKEY_free(certificate->key);
     free(certificate);
-}
-
-bool certificate_covers(const struct certificate *certificate, const char *host)
-{
-    char any[256];
-    if (host[0] == '*') { /* some name that only a wildcard can stand for */
-        snprintf(any, sizeof(any), "any-label%s", host + 1);
-        host = any;
-    }
-    return X509_check_host(certificate->leaf, host, strlen(host), X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS,
-                           NULL) == 1;
 }
 
 bool certificate_use(const struct certificate *certificate, SSL *session)

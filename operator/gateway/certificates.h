@@ -36,8 +36,6 @@ struct certificate *certificates_get(struct certificates *certificates, const ch
                                      const char *secret);
 
 void certificate_unref(struct certificate *certificate); /* NULL is fine */
-/* Whether it is valid for a name; "*.x" stands for any label before x. */
-bool certificate_covers(const struct certificate *certificate, const char *host);
 /* The session shows it. False: out of memory, or the library does not take it. */
 bool certificate_use(const struct certificate *certificate, struct ssl_st *session);
 

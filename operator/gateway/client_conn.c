@@ -4,7 +4,6 @@
 #include <assert.h>
 
 #include "operator/gateway/exchange.h"
-#include "operator/gateway/tls.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
@@ -350,32 +349,8 @@ static void writable(struct client_conn *client)
 
 /* ---- the handshake ---- */
 
-/* False: it has not said anything yet, or was dealt with. */
-static bool speaks_tls(struct client_conn *client)
-{
-    char first;
-    ssize_t got = recv(client->socket.watch.fd, &first, 1, MSG_PEEK);
-    if (got < 0 && client_socket_is_empty()) {
-        return false;
-    }
-    if (got <= 0) {
-        client_conn_close(client);
-        return false;
-    }
-    if (first >= 'A' && first <= 'Z') { /* the beginning of a method; of a TLS record it is none */
-        gateway_metrics_handshake(&client->worker->gateway->metrics, "plain_http");
-        client_socket_drop_tls(&client->socket);
-        exchange_refuse_plain(client);
-        return false;
-    }
-    client->spoke = true;
-    return true;
-}
-
 static void handshake_failed(struct client_conn *client)
 {
-    gateway_metrics_handshake(&client->worker->gateway->metrics, tls_session_failure(client->socket.tls));
-    client_socket_drop_tls(&client->socket);
     client->unread = true; /* else what it still sends would have it miss the alert */
     client_set_state(client, CLIENT_FLUSHING);
     flushed(client);
@@ -384,21 +359,25 @@ static void handshake_failed(struct client_conn *client)
 static void handshake(struct client_conn *client)
 {
     struct worker *worker = client->worker;
-    if (!worker_may_shake_hands(worker) || (!client->spoke && !speaks_tls(client))) {
+    const char *end = NULL;
+    if (!worker_may_shake_hands(worker)) {
         return;
     }
-    switch (tls_session_handshake(client->socket.tls)) {
-    case TLS_WAITS:
-        client_conn_want_read(client, true);
+    enum client_handshake step = client_socket_handshake(&client->socket, &end);
+    if (end) {
+        gateway_metrics_handshake(&worker->gateway->metrics, end);
+    }
+    switch (step) {
+    case CLIENT_HANDSHAKE_WAITS:
         break;
-    case TLS_FAILED:
-        handshake_failed(client);
-        break;
-    case TLS_DONE:
-        gateway_metrics_handshake(&worker->gateway->metrics,
-                                  tls_session_resumed(client->socket.tls) ? "resumed" : "full");
+    case CLIENT_HANDSHAKE_DONE:
         client_set_state(client, CLIENT_WAITING);
-        client_conn_want_read(client, true);
+        break;
+    case CLIENT_HANDSHAKE_PLAIN:
+        exchange_refuse_plain(client);
+        break;
+    case CLIENT_HANDSHAKE_FAILED:
+        handshake_failed(client);
         break;
     }
 }
@@ -422,7 +401,9 @@ static void client_ready(struct loop_watch *watch, uint32_t events)
 {
     struct client_conn *client = container_of(watch, struct client_conn, socket.watch);
     events = client_socket_events(&client->socket, events);
-    if (events & (EPOLLERR | EPOLLHUP)) {
+    /* Both directions over: with a tunnel, that may be before its last bytes were read. */
+    bool tunnel = client->state == CLIENT_EXCHANGE && exchange_is_tunnel(client->exchange);
+    if ((events & EPOLLERR) || ((events & EPOLLHUP) && !tunnel)) {
         client_conn_close(client);
         return;
     }
@@ -512,6 +493,22 @@ void client_conn_keep(struct client_conn *client, const char *data, size_t len)
     }
 }
 
+struct h1_partial *client_conn_take_kept(struct client_conn *client)
+{
+    struct h1_partial *kept = client->in;
+    client->in = NULL;
+    return kept;
+}
+
+void client_conn_end(struct client_conn *client)
+{
+    if (client_socket_end(&client->socket)) {
+        shutdown(client->socket.watch.fd, SHUT_WR);
+    } else {
+        client_socket_want(&client->socket, client->socket.input);
+    }
+}
+
 void client_conn_deadline(struct client_conn *client, int64_t deadline_ms)
 {
     if (client->state == CLIENT_EXCHANGE) {
@@ -521,7 +518,7 @@ void client_conn_deadline(struct client_conn *client, int64_t deadline_ms)
 
 const char *client_conn_tls_name(const struct client_conn *client)
 {
-    return client->socket.tls ? tls_session_name(client->socket.tls) : NULL;
+    return client_socket_name(&client->socket);
 }
 
 const char *client_conn_address(const struct client_conn *client, char out[INET_ADDRSTRLEN])

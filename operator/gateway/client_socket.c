@@ -17,6 +17,53 @@ void client_socket_drop_tls(struct client_socket *socket)
     socket->ending = false;
 }
 
+/* The first byte, which stays where it is. */
+static enum client_handshake look_at_first_byte(struct client_socket *socket, const char **ret_end)
+{
+    char first;
+    ssize_t got = recv(socket->watch.fd, &first, 1, MSG_PEEK);
+    if (got < 0 && client_socket_is_empty()) {
+        return CLIENT_HANDSHAKE_WAITS;
+    }
+    if (got <= 0) {
+        *ret_end = "closed";
+        return CLIENT_HANDSHAKE_FAILED;
+    }
+    if (first >= 'A' && first <= 'Z') { /* the beginning of a method; of a TLS record it is none */
+        *ret_end = "plain_http";
+        return CLIENT_HANDSHAKE_PLAIN;
+    }
+    socket->spoke = true;
+    return CLIENT_HANDSHAKE_WAITS;
+}
+
+enum client_handshake client_socket_handshake(struct client_socket *socket, const char **ret_end)
+{
+    enum client_handshake result =
+        socket->spoke ? CLIENT_HANDSHAKE_WAITS : look_at_first_byte(socket, ret_end);
+    if (socket->spoke) {
+        enum tls_progress progress = tls_session_handshake(socket->tls);
+        if (progress == TLS_DONE) {
+            *ret_end = tls_session_resumed(socket->tls) ? "resumed" : "full";
+            result = CLIENT_HANDSHAKE_DONE;
+        } else if (progress == TLS_FAILED) {
+            *ret_end = tls_session_failure(socket->tls);
+            result = CLIENT_HANDSHAKE_FAILED;
+        }
+    }
+    if (result == CLIENT_HANDSHAKE_PLAIN || result == CLIENT_HANDSHAKE_FAILED) {
+        client_socket_drop_tls(socket);
+    } else {
+        client_socket_want(socket, true);
+    }
+    return result;
+}
+
+const char *client_socket_name(const struct client_socket *socket)
+{
+    return socket->tls ? tls_session_name(socket->tls) : NULL;
+}
+
 ssize_t client_socket_read_tls(struct client_socket *socket, void *buffer, size_t size)
 {
     static_assert(CLIENT_SOCKET_READ_BYTES_MIN == TLS_RECORD_BYTES_MAX, "a reading empties a record");

@@ -28,6 +28,7 @@ struct client_socket {
     struct loop *loop;
     struct tls_session *tls; /* NULL: plain */
     struct outbuf out;
+    bool spoke;  /* its first byte was seen, and may begin a handshake */
     bool input;  /* input is wanted */
     bool ended;  /* the client ended its stream, and that was seen */
     bool ending; /* the end of ours waits for room */
@@ -44,6 +45,16 @@ static inline bool client_socket_pending(const struct client_socket *socket)
 bool client_socket_start_tls(struct client_socket *socket, struct tls_context *context);
 /* What comes and goes is plain again: the handshake failed or never began. */
 void client_socket_drop_tls(struct client_socket *socket);
+enum client_handshake {
+    CLIENT_HANDSHAKE_WAITS, /* the loop was asked for what it waits for */
+    CLIENT_HANDSHAKE_DONE,
+    CLIENT_HANDSHAKE_PLAIN,  /* the client speaks HTTP in clear; so does the socket now */
+    CLIENT_HANDSHAKE_FAILED, /* an alert was sent; the socket is plain */
+};
+/* *ret_end: how it ended, for metrics; untouched as long as it has not. */
+enum client_handshake client_socket_handshake(struct client_socket *socket, const char **ret_end);
+/* What the client asked for; NULL: nothing, or there is no TLS. Borrowed. */
+const char *client_socket_name(const struct client_socket *socket);
 ssize_t client_socket_read_tls(struct client_socket *socket, void *buffer, size_t size);
 int client_socket_write_tls(struct client_socket *socket, const struct iovec *iov, int count);
 int client_socket_flush_tls(struct client_socket *socket);

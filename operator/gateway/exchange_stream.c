@@ -4,8 +4,11 @@
 #include <sys/socket.h>
 
 #include "operator/gateway/exchange_internal.h"
+#include "operator/gateway/websocket.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
+
+#define INTERIM_ANSWERS_MAX 16 /* before the one that counts */
 
 static char crlf[] = "\r\n";
 static char last_chunk[] = "0\r\n\r\n";
@@ -79,6 +82,10 @@ static void forward_upload(struct exchange *exchange, char *data, size_t len)
 void exchange_client_readable(struct exchange *exchange)
 {
     struct client_conn *client = exchange->client;
+    if (exchange_is_tunnel(exchange)) {
+        exchange_tunnel_from_client(exchange);
+        return;
+    }
     bool flows = exchange->state == EXCHANGE_AWAITING || exchange->state == EXCHANGE_ANSWERING;
     if (!flows || exchange->upload.complete || exchange->upload_broken ||
         outbuf_pending(&exchange->upstream->out)) {
@@ -99,7 +106,9 @@ void exchange_client_readable(struct exchange *exchange)
 void exchange_upload_took(struct exchange *exchange, bool all)
 {
     exchange_progress(exchange);
-    if (all && !exchange->upload.complete && !exchange->upload_broken) {
+    if (all && exchange_is_tunnel(exchange)) {
+        exchange_tunnel_took(exchange);
+    } else if (all && !exchange->upload.complete && !exchange->upload_broken) {
         client_conn_want_read(exchange->client, true);
     }
 }
@@ -107,6 +116,10 @@ void exchange_upload_took(struct exchange *exchange, bool all)
 /* The pod takes no more; it may have answered before it closed, so reading goes on. */
 void exchange_upload_broken(struct exchange *exchange)
 {
+    if (exchange_is_tunnel(exchange)) {
+        exchange_tunnel_pod_deaf(exchange);
+        return;
+    }
     exchange->upload_broken = true;
     client_conn_want_read(exchange->client, false);
 }
@@ -194,8 +207,9 @@ static void begin_answer(struct exchange *exchange, struct h1_head *head, char *
     exchange->status = head->status;
     exchange->pod_keeps = !told_close && head->framing != H1_BODY_UNTIL_CLOSE;
     exchange->answer_chunked = open_ended && !exchange->http10;
-    exchange->close_after =
-        !exchange->keep_alive || !exchange->upload.complete || draining || (open_ended && exchange->http10);
+    exchange->close_after = !exchange->keep_alive || !exchange->upload.complete || draining ||
+                            (open_ended && exchange->http10) ||
+                            exchange->websocket; /* what the client sends now need not be HTTP */
     char server_timing[SERVER_TIMING_SIZE];
     exchange_server_timing(exchange, server_timing);
     struct answer_facts facts = {.close = exchange->close_after,
@@ -227,12 +241,19 @@ static bool take_answer_head(struct exchange *exchange, struct h1_scan *scan, ch
         if (fault == H1_FAULT_NONE) {
             fault = h1_head_parse(head, H1_RESPONSE, data + skip, end);
         }
-        if (fault != H1_FAULT_NONE || head->status == 101) {
+        bool granted = head->status == 101 && exchange->websocket && websocket_granted(head);
+        bool interim = head->status < 200 && head->status != 101;
+        if (fault != H1_FAULT_NONE || (head->status == 101 && !granted) ||
+            (interim && ++exchange->interims > INTERIM_ANSWERS_MAX)) {
             exchange_pod_failed(exchange, /* may_retry= */ false, "malformed_answer");
             return true;
         }
         skip += end;
-        if (head->status >= 200) {
+        if (granted) {
+            exchange_tunnel_begin(exchange, head, data + skip, len - skip);
+            return true;
+        }
+        if (!interim) {
             begin_answer(exchange, head, data + skip, len - skip);
             return true;
         }
@@ -283,6 +304,10 @@ static void answer_ended(struct exchange *exchange)
 
 void exchange_answer_readable(struct exchange *exchange)
 {
+    if (exchange_is_tunnel(exchange)) {
+        exchange_tunnel_from_pod(exchange);
+        return;
+    }
     if (client_socket_pending(&exchange->client->socket) && exchange->state == EXCHANGE_ANSWERING) {
         upstream_want_read(exchange->upstream, false); /* asked again when the client has taken its part */
         return;
@@ -305,7 +330,9 @@ void exchange_answer_readable(struct exchange *exchange)
 void exchange_client_took(struct exchange *exchange, bool all)
 {
     exchange_progress(exchange);
-    if (all && exchange->state == EXCHANGE_ANSWERING) {
+    if (all && exchange_is_tunnel(exchange)) {
+        exchange_tunnel_took(exchange);
+    } else if (all && exchange->state == EXCHANGE_ANSWERING) {
         upstream_want_read(exchange->upstream, true);
     }
 }

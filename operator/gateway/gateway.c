@@ -407,33 +407,20 @@ void gateway_function_blocked(struct gateway *gateway, const char *namespace, co
     registry_set_blocked(gateway->registry, namespace, name, code);
 }
 
+void gateway_function_template(struct gateway *gateway, const char *namespace, const char *name,
+                               uint64_t template)
+{
+    registry_set_template(gateway->registry, namespace, name, template);
+}
+
 void gateway_function_woken(struct gateway *gateway, const char *namespace, const char *name)
 {
     registry_function_woken(gateway->registry, namespace, name);
 }
 
-void gateway_peers_set(struct gateway *gateway, int gateways)
+void gateway_peers_set(struct gateway *gateway, int gateways, int place)
 {
-    registry_set_gateways(gateway->registry, gateways);
-}
-
-int gateway_certificate_set(struct gateway *gateway, const char *namespace, const char *secret,
-                            const char *chain_pem, const char *key_pem, bool *ret_changed, struct err *err)
-{
-    int64_t not_after_s;
-    if (certificates_set(gateway->certificates, namespace, secret, chain_pem, key_pem, &not_after_s,
-                         ret_changed, err) < 0) {
-        return -1;
-    }
-    metric_set(metric_family_get(gateway->metrics.certificates, (const char *[]){namespace, secret}),
-               (double)not_after_s);
-    return 0;
-}
-
-void gateway_certificate_remove(struct gateway *gateway, const char *namespace, const char *secret)
-{
-    certificates_remove(gateway->certificates, namespace, secret);
-    metric_family_remove(gateway->metrics.certificates, (const char *[]){namespace, secret}, 2);
+    registry_set_gateways(gateway->registry, gateways, place);
 }
 
 /* ---- out ---- */

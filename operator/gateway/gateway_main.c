@@ -158,6 +158,7 @@ struct program {
     struct kube_waker *waker;
     struct gateway *gateway;
     struct kube_node_ranges *ranges;
+    struct kube_certificates *certificates; /* NULL: no TLS */
     struct kube_catalog *catalog;
     struct announce *announce;
 };
@@ -231,12 +232,19 @@ static void start_catalog(struct program *program)
 {
     program->ranges = kube_node_ranges_new(program->client);
     kube_node_ranges_start(program->ranges);
+    if (program->options.tls_listen) {
+        program->certificates = kube_certificates_new(program->client, program->gateway, program->metrics,
+                                                      /* reread_ms= */ 0);
+        kube_certificates_start(program->certificates);
+    }
     struct kube_catalog_settings settings = {
         .client = program->client,
         .gateway = program->gateway,
         .system_namespace = program->options.namespace,
+        .identity = program->options.identity,
         .namespaces = (const char *const *)program->namespaces,
         .namespace_count = program->namespace_count,
+        .certificates = program->certificates,
         .on_pod_node = program->options.announcements ? pod_node : NULL,
         .arg = program->ranges,
     };
@@ -308,8 +316,12 @@ static void stop_all(struct program *program)
         kube_node_ranges_stop(program->ranges);
         kube_catalog_join(program->catalog);
     }
+    if (program->certificates) {
+        kube_certificates_stop(program->certificates);
+    }
     gateway_admin_stop(program->admin);
     kube_catalog_free(program->catalog);
+    kube_certificates_free(program->certificates);
     kube_node_ranges_free(program->ranges);
     gateway_free(program->gateway);
     kube_waker_free(program->waker);

@@ -18,7 +18,8 @@ struct gateway_metrics {
     struct metric_family *requests, *duration, *held, *handshakes, *certificates;
     struct metric *cold_start[COLD_PHASES];
     struct metric *connections[3]; /* public, internal, tls */
-    struct metric *upstream_connections, *upstream_retries, *upstream_failures, *probes, *wakes, *shed;
+    struct metric *upstream_connections, *websockets, *upstream_retries, *upstream_failures, *probes, *wakes,
+        *shed;
 };
 
 /* A TLS handshake ended; result: a literal, "full", "resumed" or why it failed. */

@@ -126,6 +126,8 @@ struct h1_slice head_traceparent(const struct h1_head *head)
     return ends && !memchr(at, '\t', header->value.len) ? header->value : none;
 }
 
+static const char websocket_headers[] = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+
 /* ---- requests ---- */
 
 static bool is_forwarded_to_pod(const struct h1_header *header, const struct request_facts *facts)
@@ -218,6 +220,9 @@ size_t request_write(struct strbuf *out, const struct h1_head *head, const struc
             copy_header_to_pod(out, &head->headers[i]);
         }
     }
+    if (facts->websocket) {
+        strbuf_append_str(out, websocket_headers);
+    }
     append_header(out, "X-Request-Id: ", facts->request_id);
     size_t id_at = out->len - 2 - facts->request_id.len;
     append_header(out, "traceparent: ", facts->traceparent);
@@ -267,7 +272,9 @@ void answer_write(struct strbuf *out, const struct h1_head *head, const struct a
     strbuf_append(out, line, (size_t)len);
     append_slice(out, head->reason);
     strbuf_append(out, "\r\n", 2);
-    if (facts->chunked) {
+    if (facts->websocket) {
+        strbuf_append_str(out, websocket_headers);
+    } else if (facts->chunked) {
         strbuf_append_str(out, "Transfer-Encoding: chunked\r\n");
     } else if (head->has_content_length && head->framing != H1_BODY_CHUNKED && head->status != 204) {
         append_length(out, head->content_length);
@@ -293,21 +300,14 @@ static const char *status_text(int status)
         int status;
         const char *text;
     } texts[] = {
-        {400, "Bad Request"},
-        {404, "Not Found"},
-        {405, "Method Not Allowed"},
-        {408, "Request Timeout"},
-        {413, "Content Too Large"},
-        {414, "URI Too Long"},
-        {417, "Expectation Failed"},
-        {421, "Misdirected Request"},
-        {431, "Request Header Fields Too Large"},
-        {500, "Internal Server Error"},
-        {501, "Not Implemented"},
-        {502, "Bad Gateway"},
-        {503, "Service Unavailable"},
-        {504, "Gateway Timeout"},
-        {505, "HTTP Version Not Supported"},
+        {400, "Bad Request"},           {404, "Not Found"},
+        {405, "Method Not Allowed"},    {408, "Request Timeout"},
+        {413, "Content Too Large"},     {414, "URI Too Long"},
+        {417, "Expectation Failed"},    {421, "Misdirected Request"},
+        {426, "Upgrade Required"},      {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"}, {501, "Not Implemented"},
+        {502, "Bad Gateway"},           {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},       {505, "HTTP Version Not Supported"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
         if (texts[i].status == status) {
@@ -350,6 +350,10 @@ void gateway_problem_write(struct strbuf *out, const struct gateway_problem *pro
     }
     if (problem->allow) {
         append_header_text(out, "Allow: ", problem->allow);
+    }
+    if (problem->websocket_version) {
+        strbuf_append_str(out, websocket_headers);
+        append_header_text(out, "Sec-WebSocket-Version: ", "13");
     }
     append_ours(out, facts);
     if (!head_only) {

@@ -27,6 +27,8 @@ struct watch {
 
 struct kube_catalog {
     struct gateway *gateway;
+    struct kube_certificates *certificates;
+    const char *identity;
     void (*on_pod_node)(void *arg, const char *node, const struct in_addr *address);
     void *arg;
     struct watch *watches; /* WATCHES_PER_NAMESPACE for each namespace, then that of the gateways */
@@ -42,6 +44,21 @@ struct kube_catalog {
 
 /* ---- changes, on the informers' threads ---- */
 
+static const char *secret_of(const struct kube_function *function)
+{
+    return function && function->spec && function->spec->has_http ? function->spec->tls_secret_name : NULL;
+}
+
+static void name_certificate(struct kube_catalog *catalog, const struct kube_function *old,
+                             const struct kube_function *new)
+{
+    const char *before = secret_of(old), *now = secret_of(new);
+    if (catalog->certificates && (before || now)) {
+        const struct cached_object *object = new ? &new->object : &old->object;
+        kube_certificates_named(catalog->certificates, object->namespace, before, now);
+    }
+}
+
 static void function_changed(void *arg, struct cached_object *old_object, struct cached_object *new_object)
 {
     struct kube_catalog *catalog = arg;
@@ -51,6 +68,7 @@ static void function_changed(void *arg, struct cached_object *old_object, struct
     if (same && !old->spec == !new->spec) {
         return; /* only its status */
     }
+    name_certificate(catalog, old, new);
     if (new &&new->spec) {
         gateway_function_set(catalog->gateway, new->spec);
         return;
@@ -96,25 +114,37 @@ static void deployment_changed(void *arg, struct cached_object *old_object, stru
 {
     struct kube_catalog *catalog = arg;
     const struct kube_deployment *old = (void *)old_object, *new = (void *)new_object;
+    const struct cached_object *object = new ? &new->object : &old->object;
     const char *before = old ? old->blocked_code : NULL, *after = new ? new->blocked_code : NULL;
     if (before != after) { /* literals, of one place each */
-        const struct cached_object *object = new ? &new->object : &old->object;
         gateway_function_blocked(catalog->gateway, object->namespace, object->name, after);
+    }
+    uint64_t template = new ? new->template : 0;
+    if ((old ? old->template : 0) != template) {
+        gateway_function_template(catalog->gateway, object->namespace, object->name, template);
     }
 }
 
+struct peer_count {
+    const char *identity;
+    int serving, before; /* before: of them, those whose names come before ours */
+};
+
 static void count_serving(void *arg, struct cached_object *object)
 {
-    *(int *)arg += ((const struct kube_peer *)(void *)object)->serving ? 1 : 0;
+    struct peer_count *count = arg;
+    bool serving = ((const struct kube_peer *)(void *)object)->serving;
+    count->serving += serving;
+    count->before += serving && strcmp(object->name, count->identity) < 0;
 }
 
 static void peer_changed(void *arg, struct cached_object *old, struct cached_object *new)
 {
     (void)old, (void)new;
     struct kube_catalog *catalog = arg;
-    int serving = 0;
-    informer_each(catalog->watches[catalog->watch_count - 1].informer, count_serving, &serving);
-    gateway_peers_set(catalog->gateway, serving > 0 ? serving : 1);
+    struct peer_count count = {.identity = catalog->identity};
+    informer_each(catalog->watches[catalog->watch_count - 1].informer, count_serving, &count);
+    gateway_peers_set(catalog->gateway, count.serving > 0 ? count.serving : 1, count.before);
 }
 
 /* ---- life cycle ---- */
@@ -157,6 +187,8 @@ struct kube_catalog *kube_catalog_new(const struct kube_catalog_settings *settin
 {
     struct kube_catalog *catalog = xcalloc(1, sizeof(*catalog));
     catalog->gateway = settings->gateway;
+    catalog->certificates = settings->certificates;
+    catalog->identity = settings->identity;
     catalog->on_pod_node = settings->on_pod_node;
     catalog->arg = settings->arg;
     pthread_mutex_init(&catalog->mu, NULL);
@@ -209,7 +241,8 @@ static void *supervise(void *arg)
     struct kube_catalog *catalog = arg;
     bool synced = false;
     do {
-        if (!synced && all_synced(catalog)) {
+        if (!synced && all_synced(catalog) &&
+            (!catalog->certificates || kube_certificates_settled(catalog->certificates))) {
             synced = true;
             gateway_catalog_synced(catalog->gateway);
             log_info("catalogue synced");

@@ -14,12 +14,11 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
-#define WORKER_ACCEPTS_PER_TURN    64
-#define WORKER_BACKLOG             4096
-#define WORKER_ACCEPT_PAUSE_MS     100
-#define WORKER_TICK_MS             1000
-#define WORKER_SWEEP_TICKS         30
-#define WORKER_HANDSHAKES_PER_TURN 8
+#define WORKER_ACCEPTS_PER_TURN 64
+#define WORKER_BACKLOG          4096
+#define WORKER_ACCEPT_PAUSE_MS  100
+#define WORKER_TICK_MS          1000
+#define WORKER_SWEEP_TICKS      30
 
 /* ---- small services ---- */
 
@@ -199,38 +198,6 @@ int worker_listen(struct worker *worker, enum listener listener, const struct so
     return 0;
 }
 
-/* ---- TLS ---- */
-
-static struct certificate *find_certificate(void *arg, const char *name)
-{
-    struct worker *worker = arg;
-    const char *namespace, *secret;
-    if (!route_table_tls_secret(worker_routes(worker), name, &namespace, &secret)) {
-        return NULL;
-    }
-    return certificates_get(worker->gateway->certificates, namespace, secret);
-}
-
-int worker_start_tls(struct worker *worker, const unsigned char *ticket_key, struct err *err)
-{
-    struct tls_settings settings = {.find = find_certificate, .arg = worker};
-    memcpy(settings.ticket_key, ticket_key, sizeof(settings.ticket_key));
-    return tls_context_new(&settings, &worker->tls, err);
-}
-
-static void handshakes_over(struct loop_post *post)
-{
-    container_of(post, struct worker, handshakes_over)->handshakes = 0;
-}
-
-bool worker_may_shake_hands(struct worker *worker)
-{
-    if (worker->handshakes == 0) {
-        loop_defer(worker->loop, &worker->handshakes_over);
-    }
-    return worker->handshakes < WORKER_HANDSHAKES_PER_TURN && ++worker->handshakes;
-}
-
 /* ---- upkeep ---- */
 
 static void tick(struct loop_timer *timer)
@@ -273,7 +240,6 @@ int worker_init(struct worker *worker, struct gateway *gateway, int index, struc
     strbuf_init(&worker->build, WORKER_BUILD_BYTES);
     worker->routes_changed.run = routes_changed;
     worker->drain_begun.run = drain_begun;
-    worker->handshakes_over.run = handshakes_over;
     loop_timer_init(&worker->tick, tick);
     loop_timer_init(&worker->accept_pause, accept_pause_over);
     atomic_store(&worker->last_request_ms, clock_monotonic_ms());
