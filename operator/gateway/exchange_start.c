@@ -224,7 +224,8 @@ static bool is_repeatable(const struct function_spec *spec, const struct h1_head
         return true;
     }
     for (size_t i = 0; spec->idempotency != FUNCTION_IDEMPOTENCY_NONE && i < head->header_count; i++) {
-        if (h1_slice_equal_nocase(head->headers[i].name, "Idempotency-Key")) {
+        /* One that Connection lists stays behind, and the function would not know. */
+        if (!head->headers[i].listed && h1_slice_equal_nocase(head->headers[i].name, "Idempotency-Key")) {
             return true;
         }
     }

@@ -375,9 +375,6 @@ static enum h1_fault decide_request(struct h1_head *head, const struct seen *see
     if (!is_valid_host(head->host)) {
         return H1_FAULT_HOST;
     }
-    if (seen->codings > 0 && head->minor == 0) {
-        return H1_FAULT_LENGTH;
-    }
     head->framing = seen->codings > 0          ? H1_BODY_CHUNKED
                     : head->content_length > 0 ? H1_BODY_LENGTH
                                                : H1_BODY_NONE;
@@ -392,6 +389,13 @@ static enum h1_fault decide_response(struct h1_head *head, const struct seen *se
     head->framing = seen->codings > 0          ? H1_BODY_CHUNKED
                     : head->has_content_length ? H1_BODY_LENGTH
                                                : H1_BODY_UNTIL_CLOSE;
+    bool tells_body = seen->codings > 0 || head->content_length > 0;
+    if (head->status < 200 && tells_body) {
+        return H1_FAULT_LENGTH;
+    }
+    if (head->status == 204 && tells_body) {
+        head->keep_alive = false; /* it may be on its way */
+    }
     if (head->status < 200 || head->status == 204 || head->status == 304) {
         h1_head_without_body(head);
     }
@@ -417,7 +421,7 @@ enum h1_fault h1_head_parse(struct h1_head *head, enum h1_kind kind, const char 
     if (fault != H1_FAULT_NONE) {
         return fault;
     }
-    if (seen.lengths > 0 && seen.codings > 0) {
+    if (seen.codings > 0 && (seen.lengths > 0 || head->minor == 0)) {
         return H1_FAULT_LENGTH;
     }
     if (seen.connection) {

@@ -31,6 +31,35 @@ static bool send_text(struct upstream_connection *connection, const char *text)
     return send_all(connection, text, strlen(text));
 }
 
+static void note(struct upstream_connection *connection, const char *text, size_t len)
+{
+    struct test_upstream *upstream = connection->upstream;
+    pthread_mutex_lock(&upstream->mu);
+    if (upstream->heard.cap > 0 && (upstream->heard.len > 0 || text[0] != '\n')) {
+        strbuf_append(&upstream->heard, text, len);
+    }
+    pthread_mutex_unlock(&upstream->mu);
+}
+
+/* Method and target, and each line that says how long the body is. */
+static void note_head(struct upstream_connection *connection)
+{
+    const char *line = connection->head, *end;
+    const char *version = strstr(line, " HTTP/1.1\r\n");
+    note(connection, "\n", 1); /* between two of them */
+    note(connection, line, version ? (size_t)(version - line) : strlen(line));
+    while ((end = strstr(line, "\r\n")) && end != line) {
+        size_t len = (size_t)(end - line);
+        if (strncasecmp(line, "content-length", 14) == 0 || strncasecmp(line, "transfer-encoding", 17) == 0) {
+            note(connection, " [", 2);
+            note(connection, line, len);
+            note(connection, "]", 1);
+        }
+        line = end + 2;
+    }
+    note(connection, " ", 1);
+}
+
 /* A request begins. */
 static void work_begins(struct upstream_connection *connection)
 {
@@ -48,6 +77,7 @@ static void work_begins(struct upstream_connection *connection)
         upstream->order[upstream->order_count++] = (int)strtol(number + 3, NULL, 10);
     }
     pthread_mutex_unlock(&upstream->mu);
+    note_head(connection);
 }
 
 /* It ends: before the last byte of the answer leaves, or the gateway's next request would count beside it. */
@@ -154,6 +184,7 @@ static ssize_t read_piece(struct upstream_connection *connection, char *out)
         connection->left -= (long long)take;
     }
     connection->body_bytes += (long long)take;
+    note(connection, out, take);
     for (size_t i = 0; i < take; i++) {
         connection->body_sum = connection->body_sum * 31 + (unsigned char)out[i];
     }
@@ -395,7 +426,16 @@ static bool serve_path(struct upstream_connection *connection, const char *path)
         pthread_mutex_lock(&upstream->mu);
         CLEANUP_FREE char *raw = xstrdup(upstream->raw);
         pthread_mutex_unlock(&upstream->mu);
-        return send_text(connection, raw);
+        bool sent = send_text(connection, raw);
+        if (str_starts_with(path, "/raw/late")) {
+            work_ends(connection);
+            (void)stop_wait(&upstream->stop, 30);
+            return send_text(connection, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret");
+        }
+        if (str_starts_with(path, "/raw/reset")) {
+            upstream_reset(connection);
+        }
+        return sent && path[4] != '/';
     } else if (str_starts_with(path, "/gate")) {
         pass_gate(upstream);
         return answer(connection, "200 OK", "", "gate", 4);

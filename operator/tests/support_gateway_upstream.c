@@ -147,6 +147,7 @@ void test_upstream_free(struct test_upstream *upstream)
     stop_release(&upstream->stop);
     pthread_mutex_destroy(&upstream->mu);
     pthread_cond_destroy(&upstream->changed);
+    strbuf_release(&upstream->heard);
     free(upstream->raw);
     free(upstream);
 }
@@ -164,6 +165,22 @@ void test_upstream_set_raw(struct test_upstream *upstream, const char *text)
     free(upstream->raw);
     upstream->raw = xstrdup(text);
     pthread_mutex_unlock(&upstream->mu);
+}
+
+void test_upstream_record(struct test_upstream *upstream)
+{
+    pthread_mutex_lock(&upstream->mu);
+    strbuf_init(&upstream->heard, 1 << 20);
+    pthread_mutex_unlock(&upstream->mu);
+}
+
+char *test_upstream_heard(struct test_upstream *upstream)
+{
+    pthread_mutex_lock(&upstream->mu);
+    char *heard = xstrdup(upstream->heard.buf);
+    strbuf_clear(&upstream->heard);
+    pthread_mutex_unlock(&upstream->mu);
+    return heard;
 }
 
 void test_upstream_open_gate(struct test_upstream *upstream, int count)

@@ -6,7 +6,8 @@
  *   /size/<n>        n bytes with Content-Length        /chunks/<n>/<size>  n chunks of that size
  *   /open/<n>        n bytes, ended by closing          /count       200, how many body bytes came and their sum
  *   /close           200 with Connection: close         /drop        closes without an answer
- *   /part            begins an answer and closes        /raw         what test_upstream_set_raw() was given
+ *   /part            begins an answer and closes        /raw         what test_upstream_set_raw() was given,
+ *                    /raw/close and closes, /raw/reset and resets, /raw/late and then another answer that nobody asked for
  *   /duplex          echoes each piece as a chunk, at once
  *   /early           413 without reading the body, then closes
  *   /gate            200 once test_upstream_open_gate() let it pass
@@ -36,6 +37,10 @@ void test_upstream_drop_idle(
     struct test_upstream *upstream); /* closes connections that are between requests */
 
 void test_upstream_set_raw(struct test_upstream *upstream, const char *answer);
+/* From now on what is read is noted, one line a request: "POST /x [Content-Length: 5] hello". */
+void test_upstream_record(struct test_upstream *upstream);
+/* What was noted, for the caller to free; begins anew. */
+char *test_upstream_heard(struct test_upstream *upstream);
 void test_upstream_open_gate(struct test_upstream *upstream, int count);
 
 int test_upstream_requests(struct test_upstream *upstream);    /* heads read */
