@@ -130,21 +130,21 @@ void tls_session_free(struct tls_session *session)
 
 static const char *failure_of(int code, unsigned long error)
 {
-    if (code == SSL_ERROR_SYSCALL || ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING) {
-        return "closed";
+    static const struct {
+        int reason;
+        const char *name;
+    } failures[] = {
+        {SSL_R_UNEXPECTED_EOF_WHILE_READING, "closed"}, {SSL_R_UNSUPPORTED_PROTOCOL, "version"},
+        {SSL_R_WRONG_VERSION_NUMBER, "version"},        {SSL_R_VERSION_TOO_LOW, "version"},
+        {SSL_R_NO_APPLICATION_PROTOCOL, "protocol"},    {SSL_R_NO_SHARED_CIPHER, "cipher"},
+    };
+    const char *failure = code == SSL_ERROR_SYSCALL ? "closed" : "malformed";
+    for (size_t i = 0; i < ARRAY_SIZE(failures); i++) {
+        if (ERR_GET_REASON(error) == failures[i].reason) {
+            failure = failures[i].name;
+        }
     }
-    switch (ERR_GET_REASON(error)) {
-    case SSL_R_UNSUPPORTED_PROTOCOL:
-    case SSL_R_WRONG_VERSION_NUMBER:
-    case SSL_R_VERSION_TOO_LOW:
-        return "version";
-    case SSL_R_NO_APPLICATION_PROTOCOL:
-        return "protocol";
-    case SSL_R_NO_SHARED_CIPHER:
-        return "cipher";
-    default:
-        return "malformed";
-    }
+    return failure;
 }
 
 enum tls_progress tls_session_handshake(struct tls_session *session)
