@@ -455,5 +455,12 @@ void client_conn_deadline(struct client_conn *client, int64_t deadline_ms)
 
 const char *client_conn_address(const struct client_conn *client, char out[INET_ADDRSTRLEN])
 {
-    return inet_ntop(AF_INET, &client->peer, out, INET_ADDRSTRLEN);
+    const unsigned char *octets = (const unsigned char *)&client->peer;
+    struct strbuf text;
+    strbuf_init_fixed(&text, out, INET_ADDRSTRLEN);
+    for (int i = 0; i < 4; i++) { /* inet_ntop() prints by printf, and this is for each request */
+        strbuf_append(&text, ".", i > 0 ? 1 : 0);
+        strbuf_append_uint(&text, octets[i]);
+    }
+    return out;
 }

@@ -131,17 +131,28 @@ static int64_t between_us(int64_t time_us, int64_t first_us, int64_t last_us)
     return time_us < first_us ? first_us : time_us > last_us ? last_us : time_us;
 }
 
+/* "NAME;dur=1.23": milliseconds. */
+static void append_phase(struct strbuf *out, const char *name, int64_t phase_us)
+{
+    uint64_t hundredths = phase_us > 0 ? ((uint64_t)phase_us + 5) / 10 : 0;
+    const char fraction[3] = {'.', (char)('0' + hundredths / 10 % 10), (char)('0' + hundredths % 10)};
+    strbuf_append_str(out, out->len > 0 ? ", " : "");
+    strbuf_append_str(out, name);
+    strbuf_append_str(out, ";dur=");
+    strbuf_append_uint(out, hundredths / 100);
+    strbuf_append(out, fraction, sizeof(fraction));
+}
+
 void exchange_server_timing(struct exchange *exchange, char out[SERVER_TIMING_SIZE])
 {
-    int64_t now_us = clock_monotonic_us();
-    double handler_ms = (double)(now_us - exchange->handed_us) / 1e3;
-    if (exchange->held_us == 0) {
-        snprintf(out, SERVER_TIMING_SIZE, "handler;dur=%.2f", handler_ms);
-        return;
-    }
+    int64_t now_us = clock_monotonic_us(), handler_us = now_us - exchange->handed_us;
+    struct strbuf text;
+    strbuf_init_fixed(&text, out, SERVER_TIMING_SIZE);
     if (!exchange->waiter.cold) {
-        snprintf(out, SERVER_TIMING_SIZE, "queue;dur=%.2f, handler;dur=%.2f",
-                 (double)(exchange->handed_us - exchange->arrived_us) / 1e3, handler_ms);
+        if (exchange->held_us != 0) {
+            append_phase(&text, "queue", exchange->handed_us - exchange->arrived_us);
+        }
+        append_phase(&text, "handler", handler_us);
         return;
     }
     /* Somebody else woke it, or it was awake already: what this gateway did for it ended when it had asked. */
@@ -149,19 +160,18 @@ void exchange_server_timing(struct exchange *exchange, char out[SERVER_TIMING_SI
     int64_t woken_us = between_us(woken ? exchange->waiter.woken_us : exchange->held_us, exchange->arrived_us,
                                   exchange->handed_us);
     int64_t usable_us = between_us(exchange->waiter.usable_us, woken_us, exchange->handed_us);
-    double phases_us[COLD_PHASES] = {
-        [COLD_DECIDE] = (double)(woken_us - exchange->arrived_us),
-        [COLD_START] = (double)(usable_us - woken_us),
-        [COLD_PROBE] = (double)(exchange->handed_us - usable_us),
-        [COLD_HANDLER] = (double)(now_us - exchange->handed_us),
+    static const char *const names[COLD_PHASES] = {"decide", "start", "probe", "handler"};
+    const int64_t phases_us[COLD_PHASES] = {
+        [COLD_DECIDE] = woken_us - exchange->arrived_us,
+        [COLD_START] = usable_us - woken_us,
+        [COLD_PROBE] = exchange->handed_us - usable_us,
+        [COLD_HANDLER] = handler_us,
     };
     for (int i = 0; i < COLD_PHASES; i++) {
-        metric_observe(exchange->worker->gateway->metrics.cold_start[i], phases_us[i] / 1e6);
+        metric_observe(exchange->worker->gateway->metrics.cold_start[i], (double)phases_us[i] / 1e6);
+        append_phase(&text, names[i], phases_us[i]);
     }
     function_metrics_cold(exchange->function->metrics, now_us - exchange->arrived_us);
-    snprintf(out, SERVER_TIMING_SIZE, "decide;dur=%.2f, start;dur=%.2f, probe;dur=%.2f, handler;dur=%.2f",
-             phases_us[COLD_DECIDE] / 1e3, phases_us[COLD_START] / 1e3, phases_us[COLD_PROBE] / 1e3,
-             phases_us[COLD_HANDLER] / 1e3);
 }
 
 /* data: answer bytes after the head; head_iov: the head, or NULL if it was sent. */

@@ -1,7 +1,5 @@
 #include "operator/gateway/heads.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "runtime/base/mem.h"
@@ -54,9 +52,9 @@ static void copy_header_to_pod(struct strbuf *out, const struct h1_header *heade
 
 static void append_length(struct strbuf *out, uint64_t length)
 {
-    char text[48];
-    int len = snprintf(text, sizeof(text), "Content-Length: %" PRIu64 "\r\n", length);
-    strbuf_append(out, text, (size_t)len);
+    strbuf_append_str(out, "Content-Length: ");
+    strbuf_append_uint(out, length);
+    strbuf_append(out, "\r\n", 2);
 }
 
 static const struct h1_header *find_header(const struct h1_head *head, enum h1_name id)
@@ -205,9 +203,9 @@ static bool is_forwarded_to_client(const struct h1_header *header)
 
 void answer_write(struct strbuf *out, const struct h1_head *head, const struct answer_facts *facts)
 {
-    char line[32];
-    int len = snprintf(line, sizeof(line), "HTTP/1.1 %d ", head->status);
-    strbuf_append(out, line, (size_t)len);
+    strbuf_append_str(out, "HTTP/1.1 ");
+    strbuf_append_uint(out, (uint64_t)head->status);
+    strbuf_append_char(out, ' ');
     append_slice(out, head->reason);
     strbuf_append(out, "\r\n", 2);
     if (facts->websocket) {
