@@ -354,7 +354,9 @@ static void client_ended(struct client_conn *client)
 static void client_ready(struct loop_watch *watch, uint32_t events)
 {
     struct client_conn *client = container_of(watch, struct client_conn, socket.watch);
-    if (events & (EPOLLERR | EPOLLHUP)) {
+    /* Both directions over: with a tunnel, that may be before its last bytes were read. */
+    bool tunnel = client->state == CLIENT_EXCHANGE && exchange_is_tunnel(client->exchange);
+    if ((events & EPOLLERR) || ((events & EPOLLHUP) && !tunnel)) {
         client_conn_close(client);
         return;
     }
@@ -432,6 +434,18 @@ void client_conn_keep(struct client_conn *client, const char *data, size_t len)
     }
 }
 
+struct h1_partial *client_conn_take_kept(struct client_conn *client)
+{
+    struct h1_partial *kept = client->in;
+    client->in = NULL;
+    return kept;
+}
+
+void client_conn_end(struct client_conn *client)
+{
+    shutdown(client->socket.watch.fd, SHUT_WR);
+}
+
 void client_conn_deadline(struct client_conn *client, int64_t deadline_ms)
 {
     if (client->state == CLIENT_EXCHANGE) {
@@ -441,5 +455,12 @@ void client_conn_deadline(struct client_conn *client, int64_t deadline_ms)
 
 const char *client_conn_address(const struct client_conn *client, char out[INET_ADDRSTRLEN])
 {
-    return inet_ntop(AF_INET, &client->peer, out, INET_ADDRSTRLEN);
+    const unsigned char *octets = (const unsigned char *)&client->peer;
+    struct strbuf text;
+    strbuf_init_fixed(&text, out, INET_ADDRSTRLEN);
+    for (int i = 0; i < 4; i++) { /* inet_ntop() prints by printf, and this is for each request */
+        strbuf_append(&text, ".", i > 0 ? 1 : 0);
+        strbuf_append_uint(&text, octets[i]);
+    }
+    return out;
 }

@@ -58,6 +58,10 @@ int client_conn_write(struct client_conn *client, struct iovec *iov, int count);
 void client_conn_want_read(struct client_conn *client, bool want);
 /* Bytes after the request's end: the next ones. */
 void client_conn_keep(struct client_conn *client, const char *data, size_t len);
+/* What client_conn_keep() kept; NULL: nothing. The caller frees it. */
+struct h1_partial *client_conn_take_kept(struct client_conn *client);
+/* Nothing more is written: the client sees the end, and may go on sending. */
+void client_conn_end(struct client_conn *client);
 /* The answer is out. keep: the next request may come; else unread: more of this request may come and is to be dropped. */
 void client_conn_answered(struct client_conn *client, bool keep, bool unread);
 void client_conn_deadline(struct client_conn *client, int64_t deadline_ms); /* while CLIENT_EXCHANGE */
