@@ -88,6 +88,7 @@ void gateway_function_woken(struct gateway *gateway, const char *namespace, cons
 /* How many gateways share the pods (>= 1): a share of a pod is ceil(concurrency / gateways). place: this one's number among them, from
  * 0, in an order that all agree on: it says whose the slots are that can't be shared evenly. */
 void gateway_peers_set(struct gateway *gateway, int gateways, int place);
+int gateway_peers(struct gateway *gateway); /* as last set */
 
 /* ---- out ---- */
 int gateway_statz(struct gateway *gateway, struct strbuf *out); /* operator/PROTOCOLS.md */
@@ -103,7 +104,7 @@ bool gateway_function_figures(struct gateway *gateway, const char *namespace, co
 bool gateway_ready(const struct gateway *gateway); /* started, catalogue synced, not draining */
 
 /* SIGTERM: not ready, answers close their connections, keeps serving all that comes and all that it holds; quiet when nothing is
- * in flight or waiting and no request came for quiet_ms. */
+ * in flight or waiting, all answers have left, and no request came for quiet_ms. */
 void gateway_drain(struct gateway *gateway);
 bool gateway_quiet(const struct gateway *gateway, int64_t quiet_ms);
 void gateway_stop(struct gateway *gateway); /* closes everything, joins the loops */
