@@ -4,9 +4,9 @@
  * stands for. README.md says what is left out, what the properties mean, and how to read a counter-example. `run` sets:
  *
  *   what may happen    REQUESTS PODS MAX DELETES SCALES LOST CRASHES (numbers), ROLL, HOLD, ANSWER_LOST, UNTOLD
- *   what is checked    no_cut, no_undo (not with MAY_UNDO), no_robbed (with ROLL), no_early (with CHECK_EARLY); that nobody is held at the
- *                      end; with LIVE that whoever is held is answered
- *   what is taken out  STALE_FIGURES NO_VERSION NO_PROOF NO_ASK_AGAIN NO_DRAIN NO_SETTLE
+ *   what is checked    no_cut, no_undo (not with MAY_UNDO), no_robbed and no_early (with ROLL); that nobody is held at the end; with LIVE
+ *                      that whoever is held is answered
+ *   what is taken out  STALE_FIGURES NO_VERSION NO_PROOF NO_ASK_AGAIN NO_DRAIN NO_SETTLE NO_TEMPLATE
  *   what is put in     BY_GENERATION
  */
 #ifndef REQUESTS
@@ -39,8 +39,8 @@ mtype:request = { COMING, HELD, GRANTED, ON_WAY, AT_WORK, SERVED, REFUSED };
 /* A pod. GONE: also the place of one that was never made. LEAVING: told to stop; it listens until its drain is over. */
 mtype:pod = { GONE, STARTING, SERVING, FAILING, LEAVING };
 /* What a gateway holds of a pod: nothing that it can use (struct pod absent or usable == false); usable; failure_code is set;
- * leaving, or GATEWAY_POD_TERMINATING. */
-mtype:view = { NOTHING, USABLE, FAILED, PARTED };
+ * leaving, or GATEWAY_POD_TERMINATING. AWAITED, only with ROLL: not usable, but it is in the pod cache, and nothing is wrong with it. */
+mtype:view = { NOTHING, USABLE, FAILED, PARTED, AWAITED };
 
 mtype:request request[REQUESTS] = COMING;
 byte at[REQUESTS];  /* the gateway that has it */
@@ -105,21 +105,38 @@ bit of_bad[PODS];    /* the pod is of the newest template */
 #endif
 #if PODS == 2
 #define ANY_POD(macro)       (macro(0) || macro(1))
+#define ANY_POD1(macro, g)   (macro(g, 0) || macro(g, 1))
 #define ANY_VIEW(g, what)    (VIEW(g, 0) == what || VIEW(g, 1) == what)
 #define COUNT(macro)         (macro(0) + macro(1))
 #else
 #define ANY_POD(macro)       (macro(0) || macro(1) || macro(2))
+#define ANY_POD1(macro, g)   (macro(g, 0) || macro(g, 1) || macro(g, 2))
 #define ANY_VIEW(g, what)    (VIEW(g, 0) == what || VIEW(g, 1) == what || VIEW(g, 2) == what)
 #define COUNT(macro)         (macro(0) + macro(1) + macro(2))
 #endif
 #define WAITING(g) ANY(IS, HELD, g)
 #define ASLEEP(g)  (WAITING(g) && !ANY_VIEW(g, USABLE))        /* function_wake_due(), enqueue() */
 #define SLOT(g, p) (VIEW(g, p) == USABLE && !ANY(HAS, g, p))   /* pick_pod() with a share of 1 */
-#define HOPELESS(g) (!ANY_VIEW(g, USABLE) && ANY_VIEW(g, FAILED)) /* hopeless() */
+#if defined(ROLL) && !defined(NO_TEMPLATE)
+/* may_help(): it is of the template before, none of which fails; also one that leaves, since its successor may come before it is gone. */
+#define HELPS(g, p) ((VIEW(g, p) == AWAITED || VIEW(g, p) == PARTED) && !IS_BAD(p))
+#else
+#define HELPS(g, p) false
+#endif
+#define HOPELESS(g) (!ANY_VIEW(g, USABLE) && ANY_VIEW(g, FAILED) && !ANY_POD1(HELPS, g)) /* hopeless() */
 #define IS_SERVING(p)      (pod[p] == SERVING)
 #define IS_GOOD_SERVING(p) (pod[p] == SERVING && !IS_BAD(p))
-#define IS_GOOD_ALIVE(p)   ((pod[p] == SERVING || pod[p] == STARTING) && !IS_BAD(p))
+/* It is on its way or serves, and the gateway has heard of it. */
+#define IS_KNOWN_GOOD(g, p) ((pod[p] == SERVING || pod[p] == STARTING) && !IS_BAD(p) && VIEW(g, p) != NOTHING)
 #define IS_BAD_FAILING(p)  (pod[p] == FAILING && IS_BAD(p))
+
+#ifdef ROLL
+#define UNUSABLE AWAITED
+#define UNKNOWN(g, p) (VIEW(g, p) == NOTHING || VIEW(g, p) == AWAITED)
+#else
+#define UNUSABLE NOTHING
+#define UNKNOWN(g, p) (VIEW(g, p) == NOTHING)
+#endif
 
 /* Nobody is held at g any more: what its patch did is history. */
 inline forget_wake(g) { if :: !WAITING(g) -> woke[g] = 0 :: else fi }
@@ -157,8 +174,8 @@ proctype Request(byte r)
         :: atomic { SLOT(g, 2) -> grant(r, g, 2) }
 #endif
         :: atomic { HOPELESS(g) -> /* refuse(), reject_refused(): the pod's failure code */
-#ifdef CHECK_EARLY
-               assert(!ANY_POD(IS_GOOD_ALIVE)); /* no_early */
+#ifdef ROLL
+               assert(!ANY_POD1(IS_KNOWN_GOOD, g)); /* no_early */
 #endif
                request[r] = REFUSED; at[r] = 0; forget_wake(g); break
            }
@@ -173,7 +190,7 @@ proctype Request(byte r)
            :: LISTENS(to[r]) -> request[r] = ON_WAY
            :: else -> /* exchange_connect_failed(), function_pod_unreachable(), ask_again() */
                if
-               :: VIEW(g, to[r]) == USABLE -> VIEW(g, to[r]) = NOTHING
+               :: VIEW(g, to[r]) == USABLE -> VIEW(g, to[r]) = UNUSABLE
                :: else
                fi;
                to[r] = 0;
@@ -198,9 +215,13 @@ inline learn(g, p)
 {
     if
     /* function_pod_announced(), function_pod_usable() of a probe, enter_state() of a Ready condition */
-    :: VIEW(g, p) == NOTHING && LISTENS(p) -> VIEW(g, p) = USABLE
+    :: UNKNOWN(g, p) && LISTENS(p) -> VIEW(g, p) = USABLE
     /* function_update_pod(): failure_code */
-    :: VIEW(g, p) == NOTHING && pod[p] == FAILING -> VIEW(g, p) = FAILED
+    :: UNKNOWN(g, p) && pod[p] == FAILING -> VIEW(g, p) = FAILED
+#ifdef ROLL
+    /* function_add_pod(): the API shows it, and no more */
+    :: VIEW(g, p) == NOTHING && ALIVE(p) -> VIEW(g, p) = AWAITED
+#endif
     /* function_pod_goodbye(), enter_state(GATEWAY_POD_TERMINATING): wake_at_once */
     :: VIEW(g, p) != PARTED && pod[p] == LEAVING -> VIEW(g, p) = PARTED; ask_once(g)
     /* function_remove_pod(): wake_at_once */

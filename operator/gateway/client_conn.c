@@ -2,8 +2,6 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
-#include <errno.h>
-#include <sys/socket.h>
 
 #include "operator/gateway/exchange.h"
 #include "runtime/base/clock.h"
@@ -37,9 +35,8 @@ static void enter_closed(struct client_conn *client)
         exchange_abort(client->exchange);
         client->exchange = NULL;
     }
-    loop_watch_close(worker->loop, &client->watch);
+    client_socket_close(&client->socket, worker->loop);
     loop_timer_close(worker->loop, &client->timer);
-    outbuf_release(&client->out);
     drop_in(client);
     atomic_fetch_sub(&worker->gateway->clients, 1);
     metric_add(worker->gateway->metrics.connections[client->listener], -1);
@@ -102,6 +99,7 @@ static void client_set_state(struct client_conn *client, enum client_state state
         return;
     }
     set_deadline(client);
+    client->socket.ended &= state != CLIENT_EXCHANGE; /* each request is told of it */
     if (state == CLIENT_UNROUTED) {
         count_unrouted(worker, 1);
         TAILQ_INSERT_TAIL(&worker->route_waiters, client, link);
@@ -119,9 +117,7 @@ void client_conn_close(struct client_conn *client)
 
 void client_conn_want_read(struct client_conn *client, bool want)
 {
-    uint32_t events = (want ? EPOLLIN : 0) | (client->ended ? 0 : EPOLLRDHUP) |
-                      (outbuf_pending(&client->out) ? EPOLLOUT : 0);
-    loop_watch_set(client->worker->loop, &client->watch, events);
+    client_socket_want(&client->socket, client->worker->loop, want);
 }
 
 static void keep_in(struct client_conn *client, const char *data, size_t len)
@@ -208,8 +204,8 @@ static void take_read(struct client_conn *client, char *data, size_t len)
 static void readable(struct client_conn *client)
 {
     struct worker *worker = client->worker;
-    ssize_t got = recv(client->watch.fd, worker->scratch, CLIENT_HEAD_READ_BYTES, 0);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+    ssize_t got = client_socket_read(&client->socket, worker->scratch, CLIENT_HEAD_READ_BYTES);
+    if (got < 0 && client_socket_is_empty()) {
         return;
     }
     if (got <= 0) {
@@ -256,8 +252,8 @@ void client_conn_retry_routes(struct worker *worker)
 static void drop_input(struct client_conn *client)
 {
     struct worker *worker = client->worker;
-    ssize_t got = recv(client->watch.fd, worker->scratch, WORKER_SCRATCH_BYTES, 0);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+    ssize_t got = client_socket_read(&client->socket, worker->scratch, WORKER_SCRATCH_BYTES);
+    if (got < 0 && client_socket_is_empty()) {
         return;
     }
     if (got > 0) {
@@ -275,7 +271,7 @@ static void flushed(struct client_conn *client)
         client_conn_close(client);
         return;
     }
-    shutdown(client->watch.fd, SHUT_WR);
+    shutdown(client->socket.watch.fd, SHUT_WR);
     client_set_state(client, CLIENT_LINGERING);
     client_conn_want_read(client, true);
 }
@@ -292,7 +288,7 @@ void client_conn_answered(struct client_conn *client, bool keep, bool unread)
 {
     client->exchange = NULL;
     client->served = true;
-    bool pending = outbuf_pending(&client->out);
+    bool pending = client_socket_pending(&client->socket);
     if (keep) {
         client_set_state(client, CLIENT_WAITING);
         if (pending) {
@@ -314,14 +310,11 @@ void client_conn_answered(struct client_conn *client, bool keep, bool unread)
 
 static void writable(struct client_conn *client)
 {
-    if (outbuf_flush(&client->out, client->watch.fd) < 0) {
+    if (client_socket_flush(&client->socket, client->worker->loop) < 0) {
         client_conn_close(client);
         return;
     }
-    bool pending = outbuf_pending(&client->out);
-    if (!pending) {
-        loop_watch_set(client->worker->loop, &client->watch, client->watch.events & ~(uint32_t)EPOLLOUT);
-    }
+    bool pending = client_socket_pending(&client->socket);
     switch (client->state) {
     case CLIENT_EXCHANGE:
         exchange_client_took(client->exchange, !pending);
@@ -345,22 +338,33 @@ static void writable(struct client_conn *client)
 
 /* ---- events ---- */
 
+/* Who reads sees the end by itself; who does not is told once, and not again and again. */
+static void client_ended(struct client_conn *client)
+{
+    if (client->state == CLIENT_UNROUTED) {
+        client_conn_close(client);
+    } else if (client->state == CLIENT_EXCHANGE) {
+        client_socket_saw_end(&client->socket, client->worker->loop);
+        exchange_client_ended(client->exchange);
+    } else if (!(client->socket.watch.events & EPOLLIN)) {
+        client_socket_saw_end(&client->socket, client->worker->loop);
+    }
+}
+
 static void client_ready(struct loop_watch *watch, uint32_t events)
 {
-    struct client_conn *client = container_of(watch, struct client_conn, watch);
-    if (events & (EPOLLERR | EPOLLHUP)) {
+    struct client_conn *client = container_of(watch, struct client_conn, socket.watch);
+    /* Both directions over: with a tunnel, that may be before its last bytes were read. */
+    bool tunnel = client->state == CLIENT_EXCHANGE && exchange_is_tunnel(client->exchange);
+    if ((events & EPOLLERR) || ((events & EPOLLHUP) && !tunnel)) {
         client_conn_close(client);
         return;
     }
     if (events & EPOLLOUT) {
         writable(client);
     }
-    if ((events & EPOLLRDHUP) && client->state == CLIENT_EXCHANGE) {
-        client->ended = true;
-        loop_watch_set(client->worker->loop, watch, watch->events & ~(uint32_t)EPOLLRDHUP);
-        exchange_client_ended(client->exchange);
-    } else if ((events & EPOLLRDHUP) && client->state == CLIENT_UNROUTED) {
-        client_conn_close(client);
+    if ((events & EPOLLRDHUP) && client->state != CLIENT_CLOSED) {
+        client_ended(client);
     }
     if (!(events & EPOLLIN) || !(watch->events & EPOLLIN)) {
         return;
@@ -398,7 +402,8 @@ void client_conn_accepted(struct worker *worker, enum listener listener, int fd,
 {
     struct err err = ERR_INIT;
     struct client_conn *client = xcalloc(1, sizeof(*client));
-    if (loop_watch_open(worker->loop, &client->watch, fd, EPOLLIN | EPOLLRDHUP, client_ready, &err) < 0) {
+    if (loop_watch_open(worker->loop, &client->socket.watch, fd, EPOLLIN | EPOLLRDHUP, client_ready, &err) <
+        0) {
         free(client);
         return;
     }
@@ -419,13 +424,7 @@ void client_conn_accepted(struct worker *worker, enum listener listener, int fd,
 
 int client_conn_write(struct client_conn *client, struct iovec *iov, int count)
 {
-    if (outbuf_write(&client->out, client->watch.fd, iov, count) < 0) {
-        return -1;
-    }
-    if (outbuf_pending(&client->out)) {
-        loop_watch_set(client->worker->loop, &client->watch, client->watch.events | EPOLLOUT);
-    }
-    return 0;
+    return client_socket_write(&client->socket, client->worker->loop, iov, count);
 }
 
 void client_conn_keep(struct client_conn *client, const char *data, size_t len)
@@ -433,6 +432,18 @@ void client_conn_keep(struct client_conn *client, const char *data, size_t len)
     if (len > 0) {
         keep_in(client, data, len);
     }
+}
+
+struct h1_partial *client_conn_take_kept(struct client_conn *client)
+{
+    struct h1_partial *kept = client->in;
+    client->in = NULL;
+    return kept;
+}
+
+void client_conn_end(struct client_conn *client)
+{
+    shutdown(client->socket.watch.fd, SHUT_WR);
 }
 
 void client_conn_deadline(struct client_conn *client, int64_t deadline_ms)
@@ -444,5 +455,12 @@ void client_conn_deadline(struct client_conn *client, int64_t deadline_ms)
 
 const char *client_conn_address(const struct client_conn *client, char out[INET_ADDRSTRLEN])
 {
-    return inet_ntop(AF_INET, &client->peer, out, INET_ADDRSTRLEN);
+    const unsigned char *octets = (const unsigned char *)&client->peer;
+    struct strbuf text;
+    strbuf_init_fixed(&text, out, INET_ADDRSTRLEN);
+    for (int i = 0; i < 4; i++) { /* inet_ntop() prints by printf, and this is for each request */
+        strbuf_append(&text, ".", i > 0 ? 1 : 0);
+        strbuf_append_uint(&text, octets[i]);
+    }
+    return out;
 }

@@ -13,10 +13,10 @@
 
 #include <netinet/in.h>
 
+#include "operator/gateway/client_socket.h"
 #include "operator/gateway/gateway_internal.h"
 #include "operator/gateway/h1_partial.h"
 #include "operator/gateway/heads.h"
-#include "operator/gateway/outbuf.h"
 
 struct exchange;
 
@@ -31,7 +31,7 @@ enum client_state {
 };
 
 struct client_conn {
-    struct loop_watch watch;
+    struct client_socket socket;
     struct loop_timer timer;
     struct loop_post gone, resume;
     struct worker *worker;
@@ -41,12 +41,10 @@ struct client_conn {
     uint8_t listener;
     bool served; /* it has had an answer */
     bool resume_pending;
-    bool ended;            /* the client ended its stream */
     bool unread;           /* flushing: it may still be sending */
     uint32_t lingered;     /* bytes dropped */
     int64_t arrived_us;    /* of the current request's head */
     struct h1_partial *in; /* an incomplete head, or requests that came too early; NULL: nothing */
-    struct outbuf out;
     struct exchange *exchange;
 };
 
@@ -60,6 +58,10 @@ int client_conn_write(struct client_conn *client, struct iovec *iov, int count);
 void client_conn_want_read(struct client_conn *client, bool want);
 /* Bytes after the request's end: the next ones. */
 void client_conn_keep(struct client_conn *client, const char *data, size_t len);
+/* What client_conn_keep() kept; NULL: nothing. The caller frees it. */
+struct h1_partial *client_conn_take_kept(struct client_conn *client);
+/* Nothing more is written: the client sees the end, and may go on sending. */
+void client_conn_end(struct client_conn *client);
 /* The answer is out. keep: the next request may come; else unread: more of this request may come and is to be dropped. */
 void client_conn_answered(struct client_conn *client, bool keep, bool unread);
 void client_conn_deadline(struct client_conn *client, int64_t deadline_ms); /* while CLIENT_EXCHANGE */

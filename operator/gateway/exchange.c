@@ -26,6 +26,7 @@ static int64_t state_limit_ms(const struct exchange *exchange, enum exchange_sta
     case EXCHANGE_AWAITING:
         return (int64_t)exchange->spec->timeout_seconds * 1000;
     case EXCHANGE_ANSWERING:
+    case EXCHANGE_TUNNEL:
         return (int64_t)exchange->spec->idle_timeout_seconds * 1000;
     default:
         return 0;
@@ -50,9 +51,9 @@ void exchange_set_state(struct exchange *exchange, enum exchange_state state)
 
 void exchange_progress(struct exchange *exchange)
 {
-    if (exchange->state == EXCHANGE_ANSWERING) {
-        client_conn_deadline(exchange->client, loop_now_ms(exchange->worker->loop) +
-                                                   state_limit_ms(exchange, EXCHANGE_ANSWERING));
+    if (exchange->state == EXCHANGE_ANSWERING || exchange->state == EXCHANGE_TUNNEL) {
+        client_conn_deadline(exchange->client,
+                             loop_now_ms(exchange->worker->loop) + state_limit_ms(exchange, exchange->state));
     }
 }
 
@@ -95,8 +96,12 @@ static void finish(struct exchange *exchange)
     struct worker *worker = exchange->worker;
     drop_upstream(exchange);
     release_slot(exchange);
-    function_metrics_count(metrics_of(exchange), exchange->status,
-                           clock_monotonic_us() - exchange->arrived_us);
+    if (exchange_is_tunnel(exchange)) {
+        metric_add(worker->gateway->metrics.websockets, -1); /* counted when it was answered */
+    } else {
+        function_metrics_count(metrics_of(exchange), exchange->status,
+                               clock_monotonic_us() - exchange->arrived_us);
+    }
     exchange_set_state(exchange, EXCHANGE_OVER);
     atomic_fetch_sub(&worker->exchanges, 1);
     exchange->client = NULL;
@@ -132,7 +137,8 @@ void exchange_reject(struct exchange *exchange, const struct gateway_problem *pr
     struct worker *worker = exchange->worker;
     assert(!exchange->answer_begun);
     exchange_set_state(exchange, EXCHANGE_REJECTING);
-    exchange->close_after = !exchange->keep_alive || !exchange->upload.complete || is_draining(exchange);
+    exchange->close_after =
+        !exchange->keep_alive || !exchange->upload.complete || exchange->websocket || is_draining(exchange);
     exchange->status = problem->status;
     struct answer_facts facts = {.close = exchange->close_after,
                                  .client_http10 = exchange->http10,
@@ -379,6 +385,7 @@ void exchange_deadline(struct exchange *exchange)
         exchange_reject(exchange, exchange->upload.complete ? &late : &slow);
         break;
     case EXCHANGE_ANSWERING:
+    case EXCHANGE_TUNNEL:
         exchange_cut(exchange);
         break;
     default:

@@ -1,7 +1,8 @@
 /* exchange.h - one request on its way: held, handed to a pod, answered.
  *
  *   held ──> connecting ──> awaiting ──> answering ──> over
- *     ^__________|______________|  (the pod can't be reached; a kept connection was stale)
+ *     ^__________|______________|  └───> tunnel ─────> over      (a WebSocket was granted: bytes both ways)
+ *      the pod can't be reached; a kept connection was stale
  *   any up to awaiting ──> rejecting ──> over
  *
  * exchange_set_state() alone moves an exchange and sets the state's deadline: hold time, time to connect, time to the first byte,
@@ -24,8 +25,16 @@ enum exchange_state {
     EXCHANGE_CONNECTING,
     EXCHANGE_AWAITING,
     EXCHANGE_ANSWERING,
+    EXCHANGE_TUNNEL,
     EXCHANGE_REJECTING, /* a problem of ours is going out */
     EXCHANGE_OVER,
+};
+
+/* One direction of a tunnel. */
+enum tunnel_flow {
+    TUNNEL_FLOWS,
+    TUNNEL_ENDED, /* its source ended; the receiver has yet to get what came before */
+    TUNNEL_PASSED /* the receiver was told, or takes no more */
 };
 
 struct exchange {
@@ -49,6 +58,9 @@ struct exchange {
     bool answer_seen;   /* a byte came from the pod */
     bool answer_begun;  /* a byte went to the client */
     bool answer_chunked, close_after, pod_keeps;
+    bool websocket;            /* asks for one */
+    uint8_t interims;          /* interim answers skipped */
+    enum tunnel_flow up, down; /* to the pod, to the client */
     int status;
     uint64_t upload_bytes;
     int64_t arrived_us, held_us, handed_us; /* held_us: the waker had been asked; 0: never held */
@@ -68,6 +80,11 @@ void exchange_client_took(struct exchange *exchange, bool all); /* of what was k
 void exchange_client_ended(struct exchange *exchange);          /* FIN seen */
 void exchange_abort(struct exchange *exchange);                 /* the connection is closing */
 void exchange_deadline(struct exchange *exchange);
+
+static inline bool exchange_is_tunnel(const struct exchange *exchange)
+{
+    return exchange->state == EXCHANGE_TUNNEL;
+}
 
 /* ---- from the pod's connection ---- */
 void exchange_connected(struct exchange *exchange);

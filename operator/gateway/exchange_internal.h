@@ -1,5 +1,5 @@
 /* exchange_internal.h - what the parts of an exchange share: exchange_start.c (from a head to a request that may be sent),
- * exchange.c (hold, hand over, end) and exchange_stream.c (the answer and both bodies).
+ * exchange.c (hold, hand over, end), exchange_stream.c (the answer and both bodies) and exchange_tunnel.c (WebSocket).
  */
 #ifndef CICADA_GATEWAY_EXCHANGE_INTERNAL_H
 #define CICADA_GATEWAY_EXCHANGE_INTERNAL_H
@@ -22,6 +22,15 @@ void exchange_cut(struct exchange *exchange);
 void exchange_complete(struct exchange *exchange, bool pod_clean);
 /* The pod's connection broke or talks nonsense. may_retry: it may be that the request never reached the handler. */
 void exchange_pod_failed(struct exchange *exchange, bool may_retry, const char *code);
+
+/* ---- tunnels (exchange_tunnel.c) ---- */
+/* head grants a WebSocket; data[0..len) came after it. */
+void exchange_tunnel_begin(struct exchange *exchange, const struct h1_head *head, char *data, size_t len);
+void exchange_tunnel_from_client(struct exchange *exchange);
+void exchange_tunnel_from_pod(struct exchange *exchange);
+/* A receiver took all that was kept for it. */
+void exchange_tunnel_took(struct exchange *exchange);
+void exchange_tunnel_pod_deaf(struct exchange *exchange); /* it takes no more */
 
 /* "handler;dur=1.2", and the phases of a cold start or the time in line before it. Counts them, too. */
 #define SERVER_TIMING_SIZE 160

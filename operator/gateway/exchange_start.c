@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "operator/gateway/exchange_internal.h"
+#include "operator/gateway/websocket.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
@@ -112,6 +113,22 @@ static bool has_route_problem(enum route_result result, struct h1_slice host, ch
     return false;
 }
 
+static bool has_websocket_problem(enum websocket_wish wish, struct gateway_problem *ret_problem)
+{
+    if (wish == WEBSOCKET_MALFORMED) {
+        *ret_problem = (struct gateway_problem){
+            .status = 400,
+            .code = "malformed_websocket",
+            .detail = "A WebSocket is asked for by one well-formed Sec-WebSocket-Key and without a body."};
+    } else if (wish == WEBSOCKET_OTHER_VERSION) {
+        *ret_problem = (struct gateway_problem){.status = 426,
+                                                .code = "websocket_version",
+                                                .detail = "Version 13 of WebSocket is understood.",
+                                                .websocket_version = true};
+    }
+    return wish == WEBSOCKET_MALFORMED || wish == WEBSOCKET_OTHER_VERSION;
+}
+
 static bool has_request_problem(const struct exchange *exchange, const struct h1_head *head,
                                 char allow[ALLOW_SIZE], struct gateway_problem *ret_problem)
 {
@@ -133,11 +150,8 @@ static bool has_request_problem(const struct exchange *exchange, const struct h1
         *ret_problem = (struct gateway_problem){.status = 417,
                                                 .code = "expectation_failed",
                                                 .detail = "The only expectation understood is 100-continue."};
-    } else if (head->upgrade_websocket) {
-        *ret_problem = (struct gateway_problem){
-            .status = 501, .code = "upgrade_not_supported", .detail = "WebSocket is not supported."};
     } else {
-        return false;
+        return has_websocket_problem(websocket_wish(head), ret_problem);
     }
     return true;
 }
@@ -188,6 +202,7 @@ static void take_head(struct exchange *exchange, const struct h1_head *head)
     exchange->keep_alive = head->keep_alive;
     exchange->http10 = head->minor == 0;
     exchange->head_only = head->method == H1_METHOD_HEAD;
+    exchange->websocket = websocket_wish(head) != WEBSOCKET_NOT_ASKED;
     exchange->expect_continue = head->expect_continue && head->minor > 0;
     exchange->upload_chunked = head->framing == H1_BODY_CHUNKED;
     h1_body_init(&exchange->upload, head->framing, head->content_length);
@@ -209,7 +224,8 @@ static bool is_repeatable(const struct function_spec *spec, const struct h1_head
         return true;
     }
     for (size_t i = 0; spec->idempotency != FUNCTION_IDEMPOTENCY_NONE && i < head->header_count; i++) {
-        if (h1_slice_equal_nocase(head->headers[i].name, "Idempotency-Key")) {
+        /* One that Connection lists stays behind, and the function would not know. */
+        if (!head->headers[i].listed && h1_slice_equal_nocase(head->headers[i].name, "Idempotency-Key")) {
             return true;
         }
     }
@@ -248,6 +264,7 @@ bool exchange_start(struct client_conn *client, const struct h1_head *head, char
         exchange_reject(exchange, &problem);
         return true;
     }
+    facts.websocket = exchange->websocket;
     strbuf_clear(&worker->build);
     size_t id_at = request_write(&worker->build, head, &match, &facts);
     size_t head_len = worker->build.len;

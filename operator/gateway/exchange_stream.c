@@ -4,8 +4,11 @@
 #include <sys/socket.h>
 
 #include "operator/gateway/exchange_internal.h"
+#include "operator/gateway/websocket.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
+
+#define INTERIM_ANSWERS_MAX 16 /* before the one that counts */
 
 static char crlf[] = "\r\n";
 static char last_chunk[] = "0\r\n\r\n";
@@ -79,14 +82,18 @@ static void forward_upload(struct exchange *exchange, char *data, size_t len)
 void exchange_client_readable(struct exchange *exchange)
 {
     struct client_conn *client = exchange->client;
+    if (exchange_is_tunnel(exchange)) {
+        exchange_tunnel_from_client(exchange);
+        return;
+    }
     bool flows = exchange->state == EXCHANGE_AWAITING || exchange->state == EXCHANGE_ANSWERING;
     if (!flows || exchange->upload.complete || exchange->upload_broken ||
         outbuf_pending(&exchange->upstream->out)) {
         client_conn_want_read(client, false); /* asked again when there is room */
         return;
     }
-    ssize_t got = recv(client->watch.fd, exchange->worker->scratch, WORKER_SCRATCH_BYTES, 0);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
+    ssize_t got = client_socket_read(&client->socket, exchange->worker->scratch, WORKER_SCRATCH_BYTES);
+    if (got < 0 && client_socket_is_empty()) {
         return;
     }
     if (got <= 0) {
@@ -99,7 +106,9 @@ void exchange_client_readable(struct exchange *exchange)
 void exchange_upload_took(struct exchange *exchange, bool all)
 {
     exchange_progress(exchange);
-    if (all && !exchange->upload.complete && !exchange->upload_broken) {
+    if (all && exchange_is_tunnel(exchange)) {
+        exchange_tunnel_took(exchange);
+    } else if (all && !exchange->upload.complete && !exchange->upload_broken) {
         client_conn_want_read(exchange->client, true);
     }
 }
@@ -107,6 +116,10 @@ void exchange_upload_took(struct exchange *exchange, bool all)
 /* The pod takes no more; it may have answered before it closed, so reading goes on. */
 void exchange_upload_broken(struct exchange *exchange)
 {
+    if (exchange_is_tunnel(exchange)) {
+        exchange_tunnel_pod_deaf(exchange);
+        return;
+    }
     exchange->upload_broken = true;
     client_conn_want_read(exchange->client, false);
 }
@@ -118,17 +131,28 @@ static int64_t between_us(int64_t time_us, int64_t first_us, int64_t last_us)
     return time_us < first_us ? first_us : time_us > last_us ? last_us : time_us;
 }
 
+/* "NAME;dur=1.23": milliseconds. */
+static void append_phase(struct strbuf *out, const char *name, int64_t phase_us)
+{
+    uint64_t hundredths = phase_us > 0 ? ((uint64_t)phase_us + 5) / 10 : 0;
+    const char fraction[3] = {'.', (char)('0' + hundredths / 10 % 10), (char)('0' + hundredths % 10)};
+    strbuf_append_str(out, out->len > 0 ? ", " : "");
+    strbuf_append_str(out, name);
+    strbuf_append_str(out, ";dur=");
+    strbuf_append_uint(out, hundredths / 100);
+    strbuf_append(out, fraction, sizeof(fraction));
+}
+
 void exchange_server_timing(struct exchange *exchange, char out[SERVER_TIMING_SIZE])
 {
-    int64_t now_us = clock_monotonic_us();
-    double handler_ms = (double)(now_us - exchange->handed_us) / 1e3;
-    if (exchange->held_us == 0) {
-        snprintf(out, SERVER_TIMING_SIZE, "handler;dur=%.2f", handler_ms);
-        return;
-    }
+    int64_t now_us = clock_monotonic_us(), handler_us = now_us - exchange->handed_us;
+    struct strbuf text;
+    strbuf_init_fixed(&text, out, SERVER_TIMING_SIZE);
     if (!exchange->waiter.cold) {
-        snprintf(out, SERVER_TIMING_SIZE, "queue;dur=%.2f, handler;dur=%.2f",
-                 (double)(exchange->handed_us - exchange->arrived_us) / 1e3, handler_ms);
+        if (exchange->held_us != 0) {
+            append_phase(&text, "queue", exchange->handed_us - exchange->arrived_us);
+        }
+        append_phase(&text, "handler", handler_us);
         return;
     }
     /* Somebody else woke it, or it was awake already: what this gateway did for it ended when it had asked. */
@@ -136,19 +160,18 @@ void exchange_server_timing(struct exchange *exchange, char out[SERVER_TIMING_SI
     int64_t woken_us = between_us(woken ? exchange->waiter.woken_us : exchange->held_us, exchange->arrived_us,
                                   exchange->handed_us);
     int64_t usable_us = between_us(exchange->waiter.usable_us, woken_us, exchange->handed_us);
-    double phases_us[COLD_PHASES] = {
-        [COLD_DECIDE] = (double)(woken_us - exchange->arrived_us),
-        [COLD_START] = (double)(usable_us - woken_us),
-        [COLD_PROBE] = (double)(exchange->handed_us - usable_us),
-        [COLD_HANDLER] = (double)(now_us - exchange->handed_us),
+    static const char *const names[COLD_PHASES] = {"decide", "start", "probe", "handler"};
+    const int64_t phases_us[COLD_PHASES] = {
+        [COLD_DECIDE] = woken_us - exchange->arrived_us,
+        [COLD_START] = usable_us - woken_us,
+        [COLD_PROBE] = exchange->handed_us - usable_us,
+        [COLD_HANDLER] = handler_us,
     };
     for (int i = 0; i < COLD_PHASES; i++) {
-        metric_observe(exchange->worker->gateway->metrics.cold_start[i], phases_us[i] / 1e6);
+        metric_observe(exchange->worker->gateway->metrics.cold_start[i], (double)phases_us[i] / 1e6);
+        append_phase(&text, names[i], phases_us[i]);
     }
     function_metrics_cold(exchange->function->metrics, now_us - exchange->arrived_us);
-    snprintf(out, SERVER_TIMING_SIZE, "decide;dur=%.2f, start;dur=%.2f, probe;dur=%.2f, handler;dur=%.2f",
-             phases_us[COLD_DECIDE] / 1e3, phases_us[COLD_START] / 1e3, phases_us[COLD_PROBE] / 1e3,
-             phases_us[COLD_HANDLER] / 1e3);
 }
 
 /* data: answer bytes after the head; head_iov: the head, or NULL if it was sent. */
@@ -194,8 +217,9 @@ static void begin_answer(struct exchange *exchange, struct h1_head *head, char *
     exchange->status = head->status;
     exchange->pod_keeps = !told_close && head->framing != H1_BODY_UNTIL_CLOSE;
     exchange->answer_chunked = open_ended && !exchange->http10;
-    exchange->close_after =
-        !exchange->keep_alive || !exchange->upload.complete || draining || (open_ended && exchange->http10);
+    exchange->close_after = !exchange->keep_alive || !exchange->upload.complete || draining ||
+                            (open_ended && exchange->http10) ||
+                            exchange->websocket; /* what the client sends now need not be HTTP */
     char server_timing[SERVER_TIMING_SIZE];
     exchange_server_timing(exchange, server_timing);
     struct answer_facts facts = {.close = exchange->close_after,
@@ -227,12 +251,19 @@ static bool take_answer_head(struct exchange *exchange, struct h1_scan *scan, ch
         if (fault == H1_FAULT_NONE) {
             fault = h1_head_parse(head, H1_RESPONSE, data + skip, end);
         }
-        if (fault != H1_FAULT_NONE || head->status == 101) {
+        bool granted = head->status == 101 && exchange->websocket && websocket_granted(head);
+        bool interim = head->status < 200 && head->status != 101;
+        if (fault != H1_FAULT_NONE || (head->status == 101 && !granted) ||
+            (interim && ++exchange->interims > INTERIM_ANSWERS_MAX)) {
             exchange_pod_failed(exchange, /* may_retry= */ false, "malformed_answer");
             return true;
         }
         skip += end;
-        if (head->status >= 200) {
+        if (granted) {
+            exchange_tunnel_begin(exchange, head, data + skip, len - skip);
+            return true;
+        }
+        if (!interim) {
             begin_answer(exchange, head, data + skip, len - skip);
             return true;
         }
@@ -283,7 +314,11 @@ static void answer_ended(struct exchange *exchange)
 
 void exchange_answer_readable(struct exchange *exchange)
 {
-    if (outbuf_pending(&exchange->client->out) && exchange->state == EXCHANGE_ANSWERING) {
+    if (exchange_is_tunnel(exchange)) {
+        exchange_tunnel_from_pod(exchange);
+        return;
+    }
+    if (client_socket_pending(&exchange->client->socket) && exchange->state == EXCHANGE_ANSWERING) {
         upstream_want_read(exchange->upstream, false); /* asked again when the client has taken its part */
         return;
     }
@@ -305,7 +340,9 @@ void exchange_answer_readable(struct exchange *exchange)
 void exchange_client_took(struct exchange *exchange, bool all)
 {
     exchange_progress(exchange);
-    if (all && exchange->state == EXCHANGE_ANSWERING) {
+    if (all && exchange_is_tunnel(exchange)) {
+        exchange_tunnel_took(exchange);
+    } else if (all && exchange->state == EXCHANGE_ANSWERING) {
         upstream_want_read(exchange->upstream, true);
     }
 }

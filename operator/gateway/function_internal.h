@@ -19,6 +19,8 @@ void function_account(struct function_state *function, int64_t now_us);
 void function_settle_waiters(struct function_state *function, struct aftermath *aftermath);
 void function_set_usable(struct function_state *function, struct pod *pod, bool usable);
 void function_recompute_share(struct function_state *function);
+/* Brings pod->dealt of the usable pods up to date. */
+void function_deal(struct function_state *function);
 void code_copy(char out[GATEWAY_CODE_SIZE], const char *code);
 
 #endif

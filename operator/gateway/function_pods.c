@@ -64,26 +64,57 @@ void function_set_usable(struct function_state *function, struct pod *pod, bool 
         swap_pods(function, pod->index, --function->usable_count);
     }
     pod->usable = usable;
+    function->deal_is_old = true;
 }
 
 void function_recompute_share(struct function_state *function)
 {
     int concurrency = function->spec ? function->spec->concurrency : 1;
-    function->share = (concurrency + function->gateways - 1) / function->gateways;
-    int bound = (2 * concurrency + 4) / function->gateways;
+    int gateways = function->peers.gateways;
+    function->share = (concurrency + gateways - 1) / gateways;
+    int bound = (2 * concurrency + 4) / gateways;
     atomic_store(&function->connection_bound, bound > 1 ? bound : 1);
+    function->deal_is_old = true;
+}
+
+static int compare_uids(const void *a, const void *b)
+{
+    const struct pod *const *left = a, *const *right = b;
+    return strcmp((*left)->uid, (*right)->uid);
+}
+
+/* Of each pod `rest` slots can't be shared evenly. They go to one gateway after the other, pod by pod in the order of their uids. All
+ * gateways deal alike while they see the same pods; while they don't, two may meet in a pod, which has places to wait. */
+void function_deal(struct function_state *function)
+{
+    int concurrency = function->spec ? function->spec->concurrency : 1;
+    int gateways = function->peers.gateways, rest = concurrency % gateways;
+    size_t count = function->usable_count;
+    CLEANUP_FREE struct pod **pods =
+        xcalloc(count + 1, sizeof(*pods)); /* their order here is the loops' own */
+    memcpy(pods, function->pods, count * sizeof(*pods));
+    if (rest > 0) {
+        qsort(pods, count, sizeof(*pods), compare_uids);
+    }
+    for (size_t i = 0; i < count; i++) {
+        int first = (int)(i % (size_t)gateways) * rest % gateways; /* who gets the first of this pod's rest */
+        int after = (function->peers.place - first + gateways) % gateways;
+        pods[i]->dealt = concurrency / gateways + (after < rest ? 1 : 0);
+    }
+    function->deal_is_old = false;
 }
 
 /* ---- what the catalogue says ---- */
 
-void function_set_spec(struct function_state *function, struct function_spec *spec, int gateways)
+void function_set_spec(struct function_state *function, struct function_spec *spec,
+                       struct function_peers peers)
 {
     struct aftermath aftermath;
     aftermath_init(&aftermath);
     pthread_mutex_lock(&function->mu);
     struct function_spec *old = function->spec;
     function->spec = spec ? function_spec_ref(spec) : NULL;
-    function->gateways = gateways;
+    function->peers = peers;
     function_recompute_share(function);
     function_settle_waiters(function, &aftermath);
     aftermath.attend = true;
@@ -91,12 +122,12 @@ void function_set_spec(struct function_state *function, struct function_spec *sp
     function_spec_unref(old);
 }
 
-void function_set_gateways(struct function_state *function, int gateways)
+void function_set_peers(struct function_state *function, struct function_peers peers)
 {
     struct aftermath aftermath;
     aftermath_init(&aftermath);
     pthread_mutex_lock(&function->mu);
-    function->gateways = gateways;
+    function->peers = peers;
     function_recompute_share(function);
     function_settle_waiters(function, &aftermath);
     function_unlock(function, &aftermath);
@@ -108,6 +139,16 @@ void function_set_blocked(struct function_state *function, const char *code)
     aftermath_init(&aftermath);
     pthread_mutex_lock(&function->mu);
     code_copy(function->blocked_code, code);
+    function_settle_waiters(function, &aftermath);
+    function_unlock(function, &aftermath);
+}
+
+void function_set_template(struct function_state *function, uint64_t template)
+{
+    struct aftermath aftermath;
+    aftermath_init(&aftermath);
+    pthread_mutex_lock(&function->mu);
+    function->template = template;
     function_settle_waiters(function, &aftermath);
     function_unlock(function, &aftermath);
 }
@@ -184,6 +225,7 @@ bool function_update_pod(struct function_state *function, struct pod *pod, const
     bool moved = news->has_address && set_address(function, pod, &news->address);
     code_copy(pod->failure_code, news->failure_code);
     code_copy(pod->delay_code, news->delay_code);
+    pod->template = news->template;
     enter_state(function, pod, news->state, moved);
     bool close_idle = moved || news->state == GATEWAY_POD_TERMINATING;
     function->wake_at_once |= function->usable_count == 0 && news->state == GATEWAY_POD_TERMINATING;

@@ -19,7 +19,7 @@ struct function_state *function_state_new(const char *namespace, const char *nam
     function->key = xasprintf("%s/%s", namespace, name);
     pthread_mutex_init(&function->mu, NULL);
     TAILQ_INIT(&function->waiters);
-    function->gateways = 1;
+    function->peers = (struct function_peers){.gateways = 1};
     function->share = 1;
     atomic_init(&function->connection_bound, 1);
     function->random = random_u64() | 1;
@@ -97,22 +97,32 @@ static uint64_t next_random(struct function_state *function)
     return function->random = x;
 }
 
-/* The less busy of two picked at random; when both are full, the least busy of all. NULL: no slot is free. */
+/* One of whose slots that are ours is free, before one of which none is; then the less busy one. */
+static bool is_better(const struct pod *a, const struct pod *b)
+{
+    bool a_spent = a->in_flight >= a->dealt, b_spent = b->in_flight >= b->dealt;
+    return a_spent != b_spent ? b_spent : a->in_flight < b->in_flight;
+}
+
+/* The better of two picked at random; when neither has a slot of ours, the best of all. NULL: no slot is free. */
 static struct pod *pick_pod(struct function_state *function)
 {
     size_t count = function->usable_count;
     if (count == 0) {
         return NULL;
     }
+    if (function->deal_is_old) {
+        function_deal(function);
+    }
     struct pod *best = function->pods[0];
     if (count > 1) {
         uint64_t random = next_random(function);
         size_t a = (size_t)(random >> 32) % count, b = (size_t)(random & 0xFFFFFFFF) % (count - 1);
         b += b >= a;
-        best = function->pods[a]->in_flight <= function->pods[b]->in_flight ? function->pods[a]
-                                                                            : function->pods[b];
-        for (size_t i = 0; best->in_flight >= function->share && i < count; i++) {
-            if (function->pods[i]->in_flight < best->in_flight) {
+        best = is_better(function->pods[b], function->pods[a]) ? function->pods[b] : function->pods[a];
+        bool spent = best->in_flight >= best->dealt;
+        for (size_t i = 0; spent && i < count; i++) {
+            if (is_better(function->pods[i], best)) {
                 best = function->pods[i];
             }
         }
@@ -145,6 +155,43 @@ static void refuse(struct waiter *waiter, const char *code)
     waiter->refused_code = xstrdup(code);
 }
 
+/* The pod whose failure counts: of the template that pods are made from now, where that is known; the one seen last. NULL: none fails. */
+static const struct pod *failed_pod(const struct function_state *function)
+{
+    const struct pod *failed = NULL;
+    for (size_t i = 0; i < function->pod_count; i++) {
+        const struct pod *pod = function->pods[i];
+        bool counts = pod->state != GATEWAY_POD_TERMINATING && pod->failure_code[0] &&
+                      (function->template == 0 || pod->template == function->template);
+        if (counts && (!failed || pod->seen_ms >= failed->seen_ms)) {
+            failed = pod;
+        }
+    }
+    return failed;
+}
+
+static bool template_fails(const struct function_state *function, uint64_t template)
+{
+    for (size_t i = 0; i < function->pod_count; i++) {
+        const struct pod *pod = function->pods[i];
+        if (pod->state != GATEWAY_POD_TERMINATING && pod->failure_code[0] && pod->template == template) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether waiting for this pod may help, although `failed` fails. A failure speaks for all pods of its template that never served. One
+ * of another template that is about to go may help, too: its ReplicaSet makes another before it is gone. */
+static bool may_help(const struct function_state *function, const struct pod *pod, const struct pod *failed)
+{
+    if (pod->failure_code[0]) {
+        return false;
+    }
+    bool has_served = pod->usable_us > 0 && pod->state != GATEWAY_POD_TERMINATING;
+    return has_served || (pod->template != failed->template && !template_fails(function, pod->template));
+}
+
 /* Why no request can be served however long it waits; NULL: it may wait. */
 static const char *hopeless(const struct function_state *function)
 {
@@ -157,19 +204,16 @@ static const char *hopeless(const struct function_state *function)
     if (function->usable_count > 0) {
         return NULL;
     }
-    bool coming = false;
+    const struct pod *failed = failed_pod(function);
     for (size_t i = 0; i < function->pod_count; i++) {
         const struct pod *pod = function->pods[i];
-        if (pod->state == GATEWAY_POD_TERMINATING) {
-            continue;
+        /* A quota may stop the second pod while the first is starting. */
+        bool is_starting = pod->state != GATEWAY_POD_TERMINATING && !pod->failure_code[0];
+        if (failed ? may_help(function, pod, failed) : is_starting) {
+            return NULL;
         }
-        if (pod->failure_code[0]) {
-            return pod->failure_code;
-        }
-        coming = true;
     }
-    /* A quota may stop the second pod while the first is starting. */
-    return function->blocked_code[0] && !coming ? function->blocked_code : NULL;
+    return failed ? failed->failure_code : function->blocked_code[0] ? function->blocked_code : NULL;
 }
 
 void function_settle_waiters(struct function_state *function, struct aftermath *aftermath)

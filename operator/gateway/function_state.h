@@ -1,7 +1,8 @@
 /* function_state.h - one function as the gateway sees it: its pods, what is in flight, who waits, and the figures.
  *
- * A request asks for a slot (function_admit): it gets one at once, waits in line, or is refused. A slot is a share of one
- * pod: ceil(concurrency / gateways). Waiters are served first come, first served, as slots appear; each is told once
+ * A request asks for a slot (function_admit): it gets one at once, waits in line, or is refused. A gateway may use
+ * ceil(concurrency / gateways) slots of each pod. If that does not come out even, slots are dealt: those that are its own are used up,
+ * on all pods, before others, so that gateways meet in a pod only when it must be. Waiters are served first come, first served, as slots appear; each is told once
  * through waiter->settled, without any lock held, from whatever thread made the slot.
  * `attend` is called, without any lock held, when somebody has to look after the function: a request waits and no pod is
  * usable, or there is a pod to probe.
@@ -54,7 +55,9 @@ struct pod {
     bool removed;
     char failure_code[GATEWAY_CODE_SIZE]; /* empty: none */
     char delay_code[GATEWAY_CODE_SIZE];   /* empty: none is known, or it was usable since */
+    uint64_t template;                    /* 0: not known */
     int in_flight;
+    int dealt;         /* slots that are this gateway's own; see function->deal_is_old */
     size_t index;      /* in function->pods */
     int64_t seen_ms;   /* first heard of */
     int64_t usable_us; /* when it last became usable; 0: never yet */
@@ -83,6 +86,11 @@ TAILQ_HEAD(waiter_queue, waiter);
 
 struct function_metrics; /* gateway_metrics.h */
 
+/* The gateways that share the pods, and which of them this one is. */
+struct function_peers {
+    int gateways, place; /* >= 1; 0 <= place < gateways */
+};
+
 struct function_state {
     atomic_int refs;
     UT_hash_handle by_key; /* the registry's; key "namespace/name" */
@@ -95,12 +103,14 @@ struct function_state {
     pthread_mutex_t mu;
     /* all below guarded by mu */
     struct function_spec *spec; /* NULL: only pods are known, or it was removed */
-    int gateways;
+    struct function_peers peers;
     int share;                   /* slots per pod */
+    bool deal_is_old;            /* pods or peers have changed: pod->dealt is made anew when it is used */
     atomic_int connection_bound; /* per pod; written with mu held */
     struct pod **pods;           /* the usable ones first */
     size_t pod_count, pod_alloc, usable_count;
     char blocked_code[GATEWAY_CODE_SIZE]; /* why there are no pods; empty: none */
+    uint64_t template;                    /* of pods that are made from now on; 0: not known */
     struct waiter_queue waiters;
     int waiting, in_flight;
     size_t held_bytes;
@@ -122,9 +132,10 @@ void function_state_unref(struct function_state *function); /* NULL is fine */
 /* ---- what the catalogue says ---- */
 
 void function_set_spec(struct function_state *function, struct function_spec *spec,
-                       int gateways); /* NULL: removed */
-void function_set_gateways(struct function_state *function, int gateways);
+                       struct function_peers peers); /* NULL: removed */
+void function_set_peers(struct function_state *function, struct function_peers peers);
 void function_set_blocked(struct function_state *function, const char *code);
+void function_set_template(struct function_state *function, uint64_t template);
 void function_woken(struct function_state *function, int64_t now_us);
 /* Adds the pod to the function: takes over the reference. */
 void function_add_pod(struct function_state *function, struct pod *pod);

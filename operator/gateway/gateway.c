@@ -380,14 +380,20 @@ void gateway_function_blocked(struct gateway *gateway, const char *namespace, co
     registry_set_blocked(gateway->registry, namespace, name, code);
 }
 
+void gateway_function_template(struct gateway *gateway, const char *namespace, const char *name,
+                               uint64_t template)
+{
+    registry_set_template(gateway->registry, namespace, name, template);
+}
+
 void gateway_function_woken(struct gateway *gateway, const char *namespace, const char *name)
 {
     registry_function_woken(gateway->registry, namespace, name);
 }
 
-void gateway_peers_set(struct gateway *gateway, int gateways)
+void gateway_peers_set(struct gateway *gateway, int gateways, int place)
 {
-    registry_set_gateways(gateway->registry, gateways);
+    registry_set_gateways(gateway->registry, gateways, place);
 }
 
 /* ---- out ---- */

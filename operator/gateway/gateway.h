@@ -69,6 +69,7 @@ struct gateway_pod {
     const char *
         failure_code; /* NULL, or why it can't start: "ImagePullBackOff", "CreateContainerConfigError", "ContainerExited", ... */
     const char *delay_code; /* NULL, or what it waits for before it can serve: "DatabaseUnreachable" */
+    uint64_t template; /* the same for pods that were made alike: what stops one of them stops all; 0: not known */
 };
 void gateway_pod_set(struct gateway *gateway, const struct gateway_pod *pod); /* adds or replaces, by uid */
 void gateway_pod_remove(struct gateway *gateway, const char *uid);
@@ -79,10 +80,14 @@ bool gateway_pod_goodbye(struct gateway *gateway, const char *uid);
 /* Why the Deployment makes no pods (ReplicaFailure: quota ...): waiters get 503 with this code at once while no pod is usable; NULL clears. */
 void gateway_function_blocked(struct gateway *gateway, const char *namespace, const char *name,
                               const char *code);
+/* The template that new pods of the function are made from, as in struct gateway_pod: failures of others don't count. 0: not known. */
+void gateway_function_template(struct gateway *gateway, const char *namespace, const char *name,
+                               uint64_t template);
 /* The waker's call brought the function from zero to one, a moment ago: the phase `decide` of its held requests ends here. */
 void gateway_function_woken(struct gateway *gateway, const char *namespace, const char *name);
-/* How many gateways share the pods (>= 1): a share of a pod is ceil(concurrency / gateways). */
-void gateway_peers_set(struct gateway *gateway, int gateways);
+/* How many gateways share the pods (>= 1): a share of a pod is ceil(concurrency / gateways). place: this one's number among them, from
+ * 0, in an order that all agree on: it says whose the slots are that can't be shared evenly. */
+void gateway_peers_set(struct gateway *gateway, int gateways, int place);
 
 /* ---- out ---- */
 int gateway_statz(struct gateway *gateway, struct strbuf *out); /* operator/PROTOCOLS.md */

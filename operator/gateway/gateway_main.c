@@ -220,6 +220,7 @@ static void start_catalog(struct program *program)
         .client = program->client,
         .gateway = program->gateway,
         .system_namespace = program->options.namespace,
+        .identity = program->options.identity,
         .namespaces = (const char *const *)program->namespaces,
         .namespace_count = program->namespace_count,
         .on_pod_node = program->options.announcements ? pod_node : NULL,

@@ -23,10 +23,10 @@ void gateway_metrics_init(struct gateway_metrics *metrics, struct metrics *regis
     metrics->requests =
         metrics_counter(registry, "cicada_gateway_requests_total",
                         "Requests answered; code 499: the client went first.", request_labels);
-    metrics->duration =
-        metrics_histogram(registry, "cicada_gateway_request_duration_seconds",
-                          "Time from a request's head to the end of its answer.", function_labels,
-                          metrics_latency_bounds, metrics_latency_bound_count);
+    metrics->duration = metrics_histogram(
+        registry, "cicada_gateway_request_duration_seconds",
+        "Time from a request's head to the end of its answer; of a WebSocket, to its beginning.",
+        function_labels, metrics_latency_bounds, metrics_latency_bound_count);
     metrics->held = metrics_gauge(registry, "cicada_gateway_held_requests",
                                   "Requests that wait for a replica.", function_labels);
     struct metric_family *cold =
@@ -43,6 +43,9 @@ void gateway_metrics_init(struct gateway_metrics *metrics, struct metrics *regis
     }
     metrics->upstream_connections = single(metrics_gauge(registry, "cicada_gateway_upstream_connections",
                                                          "Open connections to function pods.", NULL));
+    metrics->websockets =
+        single(metrics_gauge(registry, "cicada_gateway_websockets",
+                             "Open WebSockets; requests_total counts each when it was granted.", NULL));
     metrics->upstream_retries = single(metrics_counter(registry, "cicada_gateway_upstream_retries_total",
                                                        "Requests that were sent to a pod again.", NULL));
     metrics->upstream_failures =

@@ -18,7 +18,8 @@ struct gateway_metrics {
     struct metric_family *requests, *duration, *held;
     struct metric *cold_start[COLD_PHASES];
     struct metric *connections[2]; /* public, internal */
-    struct metric *upstream_connections, *upstream_retries, *upstream_failures, *probes, *wakes, *shed;
+    struct metric *upstream_connections, *websockets, *upstream_retries, *upstream_failures, *probes, *wakes,
+        *shed;
 };
 
 void gateway_metrics_init(struct gateway_metrics *metrics, struct metrics *registry);

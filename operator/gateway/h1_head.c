@@ -201,30 +201,36 @@ static enum h1_fault check_request_line(struct h1_head *head, const char *data)
     return head->method == H1_METHOD_CONNECT ? H1_FAULT_METHOD : H1_FAULT_NONE;
 }
 
+/* Lengths are compared first: this is done for each header. */
+#define NAME(text, id)                                                                                       \
+    {                                                                                                        \
+        text, sizeof(text) - 1, id                                                                           \
+    }
 static enum h1_name name_id(struct h1_slice name)
 {
     static const struct {
         const char *text;
+        size_t len;
         enum h1_name id;
     } names[] = {
-        {"host", H1_NAME_HOST},
-        {"content-length", H1_NAME_CONTENT_LENGTH},
-        {"transfer-encoding", H1_NAME_TRANSFER_ENCODING},
-        {"connection", H1_NAME_CONNECTION},
-        {"keep-alive", H1_NAME_HOP},
-        {"proxy-connection", H1_NAME_HOP},
-        {"proxy-authenticate", H1_NAME_HOP},
-        {"proxy-authorization", H1_NAME_HOP},
-        {"te", H1_NAME_HOP},
-        {"trailer", H1_NAME_HOP},
-        {"http2-settings", H1_NAME_HOP},
-        {"upgrade", H1_NAME_UPGRADE},
-        {"expect", H1_NAME_EXPECT},
-        {"date", H1_NAME_DATE},
-        {"x-request-id", H1_NAME_REQUEST_ID},
-        {"traceparent", H1_NAME_TRACEPARENT},
-        {"tracestate", H1_NAME_TRACESTATE},
-        {"forwarded", H1_NAME_FORWARDED},
+        NAME("host", H1_NAME_HOST),
+        NAME("content-length", H1_NAME_CONTENT_LENGTH),
+        NAME("transfer-encoding", H1_NAME_TRANSFER_ENCODING),
+        NAME("connection", H1_NAME_CONNECTION),
+        NAME("keep-alive", H1_NAME_HOP),
+        NAME("proxy-connection", H1_NAME_HOP),
+        NAME("proxy-authenticate", H1_NAME_HOP),
+        NAME("proxy-authorization", H1_NAME_HOP),
+        NAME("te", H1_NAME_HOP),
+        NAME("trailer", H1_NAME_HOP),
+        NAME("http2-settings", H1_NAME_HOP),
+        NAME("upgrade", H1_NAME_UPGRADE),
+        NAME("expect", H1_NAME_EXPECT),
+        NAME("date", H1_NAME_DATE),
+        NAME("x-request-id", H1_NAME_REQUEST_ID),
+        NAME("traceparent", H1_NAME_TRACEPARENT),
+        NAME("tracestate", H1_NAME_TRACESTATE),
+        NAME("forwarded", H1_NAME_FORWARDED),
     };
     char first = (char)(name.at[0] | 0x20);
     if (first == 'x') {
@@ -236,7 +242,8 @@ static enum h1_name name_id(struct h1_slice name)
         }
     }
     for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-        if (names[i].text[0] == first && ascii_equal_nocase(name.at, name.len, names[i].text)) {
+        if (names[i].len == name.len && names[i].text[0] == first &&
+            strncasecmp(name.at, names[i].text, name.len) == 0) {
             return names[i].id;
         }
     }
@@ -290,6 +297,7 @@ static enum h1_fault check_header(struct h1_head *head, struct h1_header *header
         seen->connection = true;
         seen->close |= h1_list_has(header->value, "close");
         seen->keep_alive |= h1_list_has(header->value, "keep-alive");
+        head->connection_upgrade |= h1_list_has(header->value, "upgrade");
         break;
     case H1_NAME_EXPECT:
         *(h1_slice_equal_nocase(header->value, "100-continue") ? &head->expect_continue
@@ -374,9 +382,6 @@ static enum h1_fault decide_request(struct h1_head *head, const struct seen *see
     if (!is_valid_host(head->host)) {
         return H1_FAULT_HOST;
     }
-    if (seen->codings > 0 && head->minor == 0) {
-        return H1_FAULT_LENGTH;
-    }
     head->framing = seen->codings > 0          ? H1_BODY_CHUNKED
                     : head->content_length > 0 ? H1_BODY_LENGTH
                                                : H1_BODY_NONE;
@@ -391,6 +396,13 @@ static enum h1_fault decide_response(struct h1_head *head, const struct seen *se
     head->framing = seen->codings > 0          ? H1_BODY_CHUNKED
                     : head->has_content_length ? H1_BODY_LENGTH
                                                : H1_BODY_UNTIL_CLOSE;
+    bool tells_body = seen->codings > 0 || head->content_length > 0;
+    if (head->status < 200 && tells_body) {
+        return H1_FAULT_LENGTH;
+    }
+    if (head->status == 204 && tells_body) {
+        head->keep_alive = false; /* it may be on its way */
+    }
     if (head->status < 200 || head->status == 204 || head->status == 304) {
         h1_head_without_body(head);
     }
@@ -416,7 +428,7 @@ enum h1_fault h1_head_parse(struct h1_head *head, enum h1_kind kind, const char 
     if (fault != H1_FAULT_NONE) {
         return fault;
     }
-    if (seen.lengths > 0 && seen.codings > 0) {
+    if (seen.codings > 0 && (seen.lengths > 0 || head->minor == 0)) {
         return H1_FAULT_LENGTH;
     }
     if (seen.connection) {

@@ -89,7 +89,7 @@ struct h1_head {
     bool has_content_length;
     bool keep_alive;
     bool expect_continue, expect_other;
-    bool upgrade_websocket;
+    bool upgrade_websocket, connection_upgrade; /* what Upgrade and Connection list */
     struct h1_slice host;
 };
 

@@ -1,7 +1,5 @@
 #include "operator/gateway/heads.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "runtime/base/mem.h"
@@ -54,9 +52,9 @@ static void copy_header_to_pod(struct strbuf *out, const struct h1_header *heade
 
 static void append_length(struct strbuf *out, uint64_t length)
 {
-    char text[48];
-    int len = snprintf(text, sizeof(text), "Content-Length: %" PRIu64 "\r\n", length);
-    strbuf_append(out, text, (size_t)len);
+    strbuf_append_str(out, "Content-Length: ");
+    strbuf_append_uint(out, length);
+    strbuf_append(out, "\r\n", 2);
 }
 
 static const struct h1_header *find_header(const struct h1_head *head, enum h1_name id)
@@ -121,6 +119,8 @@ struct h1_slice head_traceparent(const struct h1_head *head)
     return ends && !memchr(at, '\t', header->value.len) ? header->value : none;
 }
 
+static const char websocket_headers[] = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+
 /* ---- requests ---- */
 
 static bool is_forwarded_to_pod(const struct h1_header *header, const struct request_facts *facts)
@@ -153,6 +153,9 @@ size_t request_write(struct strbuf *out, const struct h1_head *head, const struc
         if (is_forwarded_to_pod(&head->headers[i], facts)) {
             copy_header_to_pod(out, &head->headers[i]);
         }
+    }
+    if (facts->websocket) {
+        strbuf_append_str(out, websocket_headers);
     }
     append_header(out, "X-Request-Id: ", facts->request_id);
     size_t id_at = out->len - 2 - facts->request_id.len;
@@ -200,12 +203,14 @@ static bool is_forwarded_to_client(const struct h1_header *header)
 
 void answer_write(struct strbuf *out, const struct h1_head *head, const struct answer_facts *facts)
 {
-    char line[32];
-    int len = snprintf(line, sizeof(line), "HTTP/1.1 %d ", head->status);
-    strbuf_append(out, line, (size_t)len);
+    strbuf_append_str(out, "HTTP/1.1 ");
+    strbuf_append_uint(out, (uint64_t)head->status);
+    strbuf_append_char(out, ' ');
     append_slice(out, head->reason);
     strbuf_append(out, "\r\n", 2);
-    if (facts->chunked) {
+    if (facts->websocket) {
+        strbuf_append_str(out, websocket_headers);
+    } else if (facts->chunked) {
         strbuf_append_str(out, "Transfer-Encoding: chunked\r\n");
     } else if (head->has_content_length && head->framing != H1_BODY_CHUNKED && head->status != 204) {
         append_length(out, head->content_length);
@@ -231,13 +236,11 @@ static const char *status_text(int status)
         int status;
         const char *text;
     } texts[] = {
-        {400, "Bad Request"},           {404, "Not Found"},
-        {405, "Method Not Allowed"},    {408, "Request Timeout"},
-        {413, "Content Too Large"},     {414, "URI Too Long"},
-        {417, "Expectation Failed"},    {431, "Request Header Fields Too Large"},
-        {500, "Internal Server Error"}, {501, "Not Implemented"},
-        {502, "Bad Gateway"},           {503, "Service Unavailable"},
-        {504, "Gateway Timeout"},       {505, "HTTP Version Not Supported"},
+        {400, "Bad Request"},           {404, "Not Found"},         {405, "Method Not Allowed"},
+        {408, "Request Timeout"},       {413, "Content Too Large"}, {414, "URI Too Long"},
+        {417, "Expectation Failed"},    {426, "Upgrade Required"},  {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"}, {501, "Not Implemented"},   {502, "Bad Gateway"},
+        {503, "Service Unavailable"},   {504, "Gateway Timeout"},   {505, "HTTP Version Not Supported"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
         if (texts[i].status == status) {
@@ -280,6 +283,10 @@ void gateway_problem_write(struct strbuf *out, const struct gateway_problem *pro
     }
     if (problem->allow) {
         append_header_text(out, "Allow: ", problem->allow);
+    }
+    if (problem->websocket_version) {
+        strbuf_append_str(out, websocket_headers);
+        append_header_text(out, "Sec-WebSocket-Version: ", "13");
     }
     append_ours(out, facts);
     if (!head_only) {

@@ -20,6 +20,7 @@ struct request_facts {
     struct h1_slice request_id;
     struct h1_slice traceparent;
     bool keep_tracestate; /* the trace is the client's own */
+    bool websocket;       /* asks for one */
 };
 
 /* The client's id if it is well-formed, else an empty slice. The same for traceparent (W3C, version 00 and later). */
@@ -33,7 +34,8 @@ size_t request_write(struct strbuf *out, const struct h1_head *head, const struc
 struct answer_facts {
     bool close; /* this is the connection's last answer */
     bool client_http10;
-    bool chunked; /* sent chunked to the client */
+    bool chunked;   /* sent chunked to the client */
+    bool websocket; /* grants one: a 101 */
     struct h1_slice request_id;
     const char *server_timing;
     const char *date; /* used if the pod sent none */
@@ -47,6 +49,7 @@ struct gateway_problem {
     const char *detail;      /* a sentence; NULL: none */
     int retry_after_seconds; /* 0: none */
     const char *allow;       /* for 405; NULL: none */
+    bool websocket_version;  /* for 426: names the one that is understood */
 };
 /* An answer of the gateway's own, body included unless head_only. */
 void gateway_problem_write(struct strbuf *out, const struct gateway_problem *problem, bool head_only,

@@ -27,6 +27,7 @@ struct watch {
 
 struct kube_catalog {
     struct gateway *gateway;
+    const char *identity;
     void (*on_pod_node)(void *arg, const char *node, const struct in_addr *address);
     void *arg;
     struct watch *watches; /* WATCHES_PER_NAMESPACE for each namespace, then that of the gateways */
@@ -96,25 +97,37 @@ static void deployment_changed(void *arg, struct cached_object *old_object, stru
 {
     struct kube_catalog *catalog = arg;
     const struct kube_deployment *old = (void *)old_object, *new = (void *)new_object;
+    const struct cached_object *object = new ? &new->object : &old->object;
     const char *before = old ? old->blocked_code : NULL, *after = new ? new->blocked_code : NULL;
     if (before != after) { /* literals, of one place each */
-        const struct cached_object *object = new ? &new->object : &old->object;
         gateway_function_blocked(catalog->gateway, object->namespace, object->name, after);
+    }
+    uint64_t template = new ? new->template : 0;
+    if ((old ? old->template : 0) != template) {
+        gateway_function_template(catalog->gateway, object->namespace, object->name, template);
     }
 }
 
+struct peer_count {
+    const char *identity;
+    int serving, before; /* before: of them, those whose names come before ours */
+};
+
 static void count_serving(void *arg, struct cached_object *object)
 {
-    *(int *)arg += ((const struct kube_peer *)(void *)object)->serving ? 1 : 0;
+    struct peer_count *count = arg;
+    bool serving = ((const struct kube_peer *)(void *)object)->serving;
+    count->serving += serving;
+    count->before += serving && strcmp(object->name, count->identity) < 0;
 }
 
 static void peer_changed(void *arg, struct cached_object *old, struct cached_object *new)
 {
     (void)old, (void)new;
     struct kube_catalog *catalog = arg;
-    int serving = 0;
-    informer_each(catalog->watches[catalog->watch_count - 1].informer, count_serving, &serving);
-    gateway_peers_set(catalog->gateway, serving > 0 ? serving : 1);
+    struct peer_count count = {.identity = catalog->identity};
+    informer_each(catalog->watches[catalog->watch_count - 1].informer, count_serving, &count);
+    gateway_peers_set(catalog->gateway, count.serving > 0 ? count.serving : 1, count.before);
 }
 
 /* ---- life cycle ---- */
@@ -157,6 +170,7 @@ struct kube_catalog *kube_catalog_new(const struct kube_catalog_settings *settin
 {
     struct kube_catalog *catalog = xcalloc(1, sizeof(*catalog));
     catalog->gateway = settings->gateway;
+    catalog->identity = settings->identity;
     catalog->on_pod_node = settings->on_pod_node;
     catalog->arg = settings->arg;
     pthread_mutex_init(&catalog->mu, NULL);

@@ -23,6 +23,7 @@ struct kube_catalog_settings {
     struct kube_client *client;    /* borrowed */
     struct gateway *gateway;       /* borrowed */
     const char *system_namespace;  /* where the gateways run */
+    const char *identity;          /* this gateway's pod; borrowed */
     const char *const *namespaces; /* whose Functions are served; copied */
     size_t namespace_count;        /* 0: all */
     /* Called on an informer's thread when a function's pod is given to a node, and when the API first shows its address (NULL: it has

@@ -11,6 +11,7 @@
 #define FUNCTION_CONTAINER        "function"
 #define TERMINATION_MESSAGE_DEPTH 4
 #define REASON_MAX_BYTES          63
+#define TEMPLATE_ANNOTATION       "cicada.dev/template"
 
 /* After these the kubelet goes on trying, but nothing changes before a person has changed something. ErrImagePull is not among
  * them: it is the first try's. From the second on it takes turns with ImagePullBackOff. */
@@ -29,6 +30,7 @@ static void pod_release(struct cached_object *object)
     free(pod->node);
     free(pod->waiting_reason);
     free(pod->exit_reason);
+    free(pod->pending_reason);
     cached_object_release_names(object);
     free(pod);
 }
@@ -49,17 +51,24 @@ static void read_address(struct kube_pod *pod, const cJSON *status)
     }
 }
 
-static bool condition_is_true(const cJSON *status, const char *type)
+/* NULL: it has no such condition. */
+static const cJSON *find_condition(const cJSON *status, const char *type)
 {
     const cJSON *condition;
     cJSON_ArrayForEach(condition, json_array(status, "conditions"))
     {
-        const char *name = json_string(condition, "type"), *value = json_string(condition, "status");
-        if (name && value && strcmp(name, type) == 0) {
-            return strcmp(value, "True") == 0;
+        const char *name = json_string(condition, "type");
+        if (name && strcmp(name, type) == 0) {
+            return condition;
         }
     }
-    return false;
+    return NULL;
+}
+
+static bool condition_is(const cJSON *condition, const char *value)
+{
+    const char *text = json_string(condition, "status");
+    return text && strcmp(text, value) == 0;
 }
 
 /* A pod that has ended for good (evicted, node gone) keeps its Ready condition at times; its phase tells. */
@@ -71,7 +80,7 @@ static enum gateway_pod_state read_state(const cJSON *tree)
         (phase && (strcmp(phase, "Failed") == 0 || strcmp(phase, "Succeeded") == 0))) {
         return GATEWAY_POD_TERMINATING;
     }
-    return condition_is_true(status, "Ready") ? GATEWAY_POD_READY : GATEWAY_POD_PENDING;
+    return condition_is(find_condition(status, "Ready"), "True") ? GATEWAY_POD_READY : GATEWAY_POD_PENDING;
 }
 
 static bool is_reason(const char *text)
@@ -134,6 +143,27 @@ static void read_container(struct kube_pod *pod, const cJSON *status)
     }
 }
 
+/* Ready=False has "ContainersNotReady" as its reason also while there is no node. */
+static char *pending_reason(const cJSON *status)
+{
+    static const char *const types[] = {"PodScheduled", "Ready"};
+    for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+        const cJSON *condition = find_condition(status, types[i]);
+        const char *reason = json_string(condition, "reason");
+        if (condition_is(condition, "False") && reason && is_reason(reason)) {
+            return xstrdup(reason);
+        }
+    }
+    return NULL;
+}
+
+uint64_t kube_template(const cJSON *object)
+{
+    const char *text =
+        json_string(json_object(json_object(object, "metadata"), "annotations"), TEMPLATE_ANNOTATION);
+    return text ? hash_fnv1a(HASH_FNV1A_START, text, strlen(text)) : 0;
+}
+
 struct cached_object *kube_pod_project(void *arg, const cJSON *tree)
 {
     (void)arg;
@@ -148,6 +178,8 @@ struct cached_object *kube_pod_project(void *arg, const cJSON *tree)
     pod->function = xstrdup(function);
     pod->node = xstrdup_or_null(json_string(json_object(tree, "spec"), "nodeName"));
     pod->state = read_state(tree);
+    pod->template = kube_template(tree);
+    pod->pending_reason = pending_reason(status);
     read_address(pod, status);
     read_container(pod, status);
     return &pod->object;
@@ -204,6 +236,18 @@ const char *kube_pod_failure(const struct kube_pod *pod)
     return NULL;
 }
 
+/* What tells most comes first: an exit that may be bad luck, then why there is no container yet, then the pod's conditions. */
+const char *kube_pod_delay(const struct kube_pod *pod)
+{
+    if (pod->state != GATEWAY_POD_PENDING) {
+        return NULL;
+    }
+    bool has_exited = pod->exits > atomic_load(&pod->exits_when_ready);
+    return has_exited && pod->exit_reason ? pod->exit_reason
+           : pod->waiting_reason          ? pod->waiting_reason
+                                          : pod->pending_reason;
+}
+
 void kube_pod_to_gateway(const struct kube_pod *pod, struct gateway_pod *ret_pod)
 {
     *ret_pod = (struct gateway_pod){
@@ -215,5 +259,7 @@ void kube_pod_to_gateway(const struct kube_pod *pod, struct gateway_pod *ret_pod
         .address = {.sin_family = AF_INET, .sin_port = htons(KUBE_FUNCTION_PORT), .sin_addr = pod->address},
         .state = pod->state,
         .failure_code = kube_pod_failure(pod),
+        .delay_code = kube_pod_delay(pod),
+        .template = pod->template,
     };
 }

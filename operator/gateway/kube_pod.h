@@ -26,12 +26,18 @@ struct kube_pod {
     bool has_address;
     struct in_addr address;
     enum gateway_pod_state state;
+    uint64_t template;    /* kube_template() */
     char *waiting_reason; /* the function's container waits: "ImagePullBackOff", ...; NULL: it does not */
     char *exit_reason;    /* from its last termination message: "HandlerLoadFailed", ...; NULL: none */
-    int exits;            /* of its container, so far */
+    char *
+        pending_reason; /* why its conditions say that it is not scheduled, or not ready: "Unschedulable", ... */
+    int exits;          /* of its container, so far */
     atomic_int exits_when_ready; /* `exits` when it was last seen ready: see kube_pod_inherit() */
     atomic_bool pull_backed_off; /* its image could not be pulled more than once */
 };
+
+/* What a pod template, or a pod, says of which template it is (annotation cicada.dev/template): equal for equal ones, 0 if it does not. */
+uint64_t kube_template(const cJSON *object);
 
 /* For informer_settings.project; NULL if the object is no function's pod. */
 struct cached_object *kube_pod_project(void *arg, const cJSON *tree);
@@ -45,6 +51,8 @@ static inline struct kube_pod *kube_pod_of(struct cached_object *object)
 void kube_pod_inherit(struct kube_pod *pod, const struct kube_pod *old);
 /* Why the pod can't start, as a code for callers; NULL: it serves, or may still start. Valid as long as the pod. */
 const char *kube_pod_failure(const struct kube_pod *pod);
+/* What it waits for before it can serve, as a code for callers; NULL: nothing is known. Valid as long as the pod. */
+const char *kube_pod_delay(const struct kube_pod *pod);
 /* The pod as the core takes it; borrows from `pod`. */
 void kube_pod_to_gateway(const struct kube_pod *pod, struct gateway_pod *ret_pod);
 

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "operator/gateway/kube_pod.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 
@@ -56,6 +57,7 @@ struct cached_object *kube_deployment_project(void *arg, const cJSON *tree)
     (void)arg;
     struct kube_deployment *deployment = xcalloc(1, sizeof(*deployment));
     cached_object_init(&deployment->object, tree, plain_release);
+    deployment->template = kube_template(json_object(json_object(tree, "spec"), "template"));
     const cJSON *failure = true_condition(tree, "ReplicaFailure");
     if (failure) {
         /* Kubernetes has one reason (FailedCreate) for all; its quota plug-in has used these words since 1.0. */

@@ -23,6 +23,7 @@ struct kube_deployment {
     struct cached_object object;
     const char *
         blocked_code; /* why it makes no pods ("QuotaExceeded", "ReplicaFailure"); NULL: nothing is in the way */
+    uint64_t template; /* of its pods from now on: kube_template() */
 };
 struct cached_object *kube_deployment_project(void *arg, const cJSON *tree);
 

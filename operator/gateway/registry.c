@@ -13,7 +13,7 @@ struct registry {
     /* all below guarded by mu */
     struct function_state *functions;
     struct pod *pods;
-    int gateways;
+    struct function_peers peers;
     struct route_table *routes;
     uint64_t routes_version;
 };
@@ -26,7 +26,7 @@ struct registry *registry_new(const char *domain, const char *cluster_domain, co
     registry->cluster_domain = xstrdup_or_null(cluster_domain);
     atomic_init(&registry->version, 1);
     pthread_mutex_init(&registry->mu, NULL);
-    registry->gateways = 1;
+    registry->peers = (struct function_peers){.gateways = 1};
     return registry;
 }
 
@@ -94,7 +94,7 @@ void registry_set_function(struct registry *registry, struct function_spec *spec
     struct function_state *function = ensure_function(registry, spec->namespace, spec->name);
     /* Only this module sets specs, always with mu held: reading without the function's lock is safe here. */
     if (!is_same_spec(function->spec, spec)) {
-        function_set_spec(function, spec, registry->gateways);
+        function_set_spec(function, spec, registry->peers);
         atomic_fetch_add(&registry->version, 1);
     }
     pthread_mutex_unlock(&registry->mu);
@@ -105,7 +105,7 @@ void registry_remove_function(struct registry *registry, const char *namespace, 
     pthread_mutex_lock(&registry->mu);
     struct function_state *function = find_function(registry, namespace, name);
     if (function && function->spec) {
-        function_set_spec(function, NULL, registry->gateways);
+        function_set_spec(function, NULL, registry->peers);
         atomic_fetch_add(&registry->version, 1);
     }
     pthread_mutex_unlock(&registry->mu);
@@ -123,6 +123,18 @@ void registry_set_blocked(struct registry *registry, const char *namespace, cons
     pthread_mutex_unlock(&registry->mu);
 }
 
+void registry_set_template(struct registry *registry, const char *namespace, const char *name,
+                           uint64_t template)
+{
+    pthread_mutex_lock(&registry->mu);
+    struct function_state *function =
+        template ? ensure_function(registry, namespace, name) : find_function(registry, namespace, name);
+    if (function) {
+        function_set_template(function, template);
+    }
+    pthread_mutex_unlock(&registry->mu);
+}
+
 void registry_function_woken(struct registry *registry, const char *namespace, const char *name)
 {
     int64_t now_us = clock_monotonic_us();
@@ -134,14 +146,15 @@ void registry_function_woken(struct registry *registry, const char *namespace, c
     pthread_mutex_unlock(&registry->mu);
 }
 
-void registry_set_gateways(struct registry *registry, int gateways)
+void registry_set_gateways(struct registry *registry, int gateways, int place)
 {
+    gateways = gateways > 1 ? gateways : 1;
     pthread_mutex_lock(&registry->mu);
-    registry->gateways = gateways > 1 ? gateways : 1;
+    registry->peers = (struct function_peers){.gateways = gateways, .place = place % gateways};
     struct function_state *function, *next;
     HASH_ITER(by_key, registry->functions, function, next)
     {
-        function_set_gateways(function, registry->gateways);
+        function_set_peers(function, registry->peers);
     }
     pthread_mutex_unlock(&registry->mu);
 }

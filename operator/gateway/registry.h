@@ -31,13 +31,15 @@ void registry_set_function(struct registry *registry, struct function_spec *spec
 void registry_remove_function(struct registry *registry, const char *namespace, const char *name);
 void registry_set_blocked(struct registry *registry, const char *namespace, const char *name,
                           const char *code);
+void registry_set_template(struct registry *registry, const char *namespace, const char *name,
+                           uint64_t template);
 void registry_function_woken(struct registry *registry, const char *namespace, const char *name);
 void registry_set_pod(struct registry *registry, const struct gateway_pod *news);
 void registry_remove_pod(struct registry *registry, const char *uid);
 bool registry_pod_announced(struct registry *registry, const char *uid, const struct sockaddr_in *address);
 /* *ret_pod: a reference, for closing its idle connections. */
 bool registry_pod_goodbye(struct registry *registry, const char *uid, struct pod **ret_pod);
-void registry_set_gateways(struct registry *registry, int gateways);
+void registry_set_gateways(struct registry *registry, int gateways, int place);
 
 /* A reference, and what is in flight and waiting at this moment; NULL: unknown. */
 struct function_state *registry_function(struct registry *registry, const char *namespace, const char *name,

@@ -294,6 +294,11 @@ int upstream_write(struct upstream_conn *conn, struct iovec *iov, int count)
     return 0;
 }
 
+void upstream_end(struct upstream_conn *conn)
+{
+    shutdown(conn->watch.fd, SHUT_WR);
+}
+
 void upstream_want_read(struct upstream_conn *conn, bool want)
 {
     uint32_t events = conn->watch.events & ~(uint32_t)EPOLLIN;

@@ -57,6 +57,7 @@ void upstream_park(struct upstream_conn *conn);
 void upstream_close(struct upstream_conn *conn);
 /* -1: broken. */
 int upstream_write(struct upstream_conn *conn, struct iovec *iov, int count);
+void upstream_end(struct upstream_conn *conn); /* nothing more is written: the pod sees the end */
 void upstream_want_read(struct upstream_conn *conn, bool want);
 
 /* Closes the idle connections of one pod, of all pods. On the worker's thread. */

@@ -322,7 +322,7 @@ bool test_client_try_read(struct test_client *client, struct test_answer *answer
     strbuf_consume(&client->in, answer->head.len);
     assert_memory_equal(answer->head.buf, "HTTP/1.1 ", 9);
     answer->status = (int)strtol(answer->head.buf + 9, NULL, 10);
-    if (answer->status == 100) {
+    if (answer->status < 200) {
         return true;
     }
     char value[512];

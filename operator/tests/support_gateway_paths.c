@@ -31,6 +31,35 @@ static bool send_text(struct upstream_connection *connection, const char *text)
     return send_all(connection, text, strlen(text));
 }
 
+static void note(struct upstream_connection *connection, const char *text, size_t len)
+{
+    struct test_upstream *upstream = connection->upstream;
+    pthread_mutex_lock(&upstream->mu);
+    if (upstream->heard.cap > 0 && (upstream->heard.len > 0 || text[0] != '\n')) {
+        strbuf_append(&upstream->heard, text, len);
+    }
+    pthread_mutex_unlock(&upstream->mu);
+}
+
+/* Method and target, and each line that says how long the body is. */
+static void note_head(struct upstream_connection *connection)
+{
+    const char *line = connection->head, *end;
+    const char *version = strstr(line, " HTTP/1.1\r\n");
+    note(connection, "\n", 1); /* between two of them */
+    note(connection, line, version ? (size_t)(version - line) : strlen(line));
+    while ((end = strstr(line, "\r\n")) && end != line) {
+        size_t len = (size_t)(end - line);
+        if (strncasecmp(line, "content-length", 14) == 0 || strncasecmp(line, "transfer-encoding", 17) == 0) {
+            note(connection, " [", 2);
+            note(connection, line, len);
+            note(connection, "]", 1);
+        }
+        line = end + 2;
+    }
+    note(connection, " ", 1);
+}
+
 /* A request begins. */
 static void work_begins(struct upstream_connection *connection)
 {
@@ -48,6 +77,7 @@ static void work_begins(struct upstream_connection *connection)
         upstream->order[upstream->order_count++] = (int)strtol(number + 3, NULL, 10);
     }
     pthread_mutex_unlock(&upstream->mu);
+    note_head(connection);
 }
 
 /* It ends: before the last byte of the answer leaves, or the gateway's next request would count beside it. */
@@ -154,6 +184,7 @@ static ssize_t read_piece(struct upstream_connection *connection, char *out)
         connection->left -= (long long)take;
     }
     connection->body_bytes += (long long)take;
+    note(connection, out, take);
     for (size_t i = 0; i < take; i++) {
         connection->body_sum = connection->body_sum * 31 + (unsigned char)out[i];
     }
@@ -220,18 +251,6 @@ static bool duplex(struct upstream_connection *connection)
     return got >= 0 && send_text(connection, "0\r\n\r\n");
 }
 
-static bool wait_at_gate(struct upstream_connection *connection)
-{
-    struct test_upstream *upstream = connection->upstream;
-    pthread_mutex_lock(&upstream->mu);
-    while (upstream->gate == 0 && !stop_is_set(&upstream->stop)) {
-        pthread_cond_wait(&upstream->changed, &upstream->mu);
-    }
-    upstream->gate--;
-    pthread_mutex_unlock(&upstream->mu);
-    return answer(connection, "200 OK", "", "gate", 4);
-}
-
 static bool wait_for_end(struct upstream_connection *connection)
 {
     struct pollfd fds[] = {{.fd = connection->fd, .events = POLLRDHUP},
@@ -255,6 +274,98 @@ static bool answer_echo(struct upstream_connection *connection)
     CLEANUP_STRBUF struct strbuf body;
     strbuf_init(&body, 64u << 20);
     return read_body(connection, &body) && answer(connection, "200 OK", "", body.buf, body.len);
+}
+
+/* ---- WebSockets that were granted ---- */
+
+static const char granted[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: WebSocket\r\nConnection: "
+                              "keep-alive, Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+                              "Sec-WebSocket-Protocol: chat\r\n\r\n";
+
+static bool tunnel_echo(struct upstream_connection *connection)
+{
+    do {
+        if (!send_all(connection, connection->buffer, connection->have)) {
+            return false;
+        }
+        connection->have = 0;
+    } while (fill(connection));
+    return false;
+}
+
+static bool tunnel_count(struct upstream_connection *connection)
+{
+    char text[64];
+    do {
+        connection->body_bytes += (long long)connection->have;
+        connection->have = 0;
+    } while (fill(connection));
+    snprintf(text, sizeof(text), "%lld", connection->body_bytes);
+    (void)send_text(connection, text);
+    return false;
+}
+
+static bool tunnel_send(struct upstream_connection *connection, long long size)
+{
+    if (stream_answer(connection, size / PIECE_SIZE, PIECE_SIZE, false) &&
+        stream_answer(connection, 1, size % PIECE_SIZE, false)) {
+        shutdown(connection->fd, SHUT_WR);
+        (void)tunnel_count(connection);
+    }
+    pthread_mutex_lock(&connection->upstream->mu);
+    connection->upstream->tunnel_bytes = connection->body_bytes;
+    pthread_mutex_unlock(&connection->upstream->mu);
+    return false;
+}
+
+static void pass_gate(struct test_upstream *upstream)
+{
+    pthread_mutex_lock(&upstream->mu);
+    while (upstream->gate == 0 && !stop_is_set(&upstream->stop)) {
+        pthread_cond_wait(&upstream->changed, &upstream->mu);
+    }
+    upstream->gate--;
+    pthread_mutex_unlock(&upstream->mu);
+}
+
+static void upstream_reset(struct upstream_connection *connection)
+{
+    struct linger hard = {.l_onoff = 1};
+    pthread_mutex_lock(&connection->upstream->mu);
+    setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+    close(connection->fd);
+    connection->fd = -1;
+    pthread_mutex_unlock(&connection->upstream->mu);
+}
+
+static bool serve_tunnel(struct upstream_connection *connection, const char *what)
+{
+    if (str_starts_with(what, "greet")) {
+        CLEANUP_FREE char *both = xasprintf("%shello", granted);
+        return send_text(connection, both) && tunnel_echo(connection);
+    }
+    if (!send_text(connection, granted)) {
+        return false;
+    }
+    if (str_starts_with(what, "head")) {
+        return send_all(connection, connection->head, connection->head_len) && tunnel_echo(connection);
+    }
+    if (str_starts_with(what, "send/")) {
+        return tunnel_send(connection, strtoll(what + 5, NULL, 10));
+    }
+    if (str_starts_with(what, "count")) {
+        return tunnel_count(connection);
+    }
+    if (str_starts_with(what, "stall")) {
+        pass_gate(connection->upstream);
+        return tunnel_count(connection);
+    }
+    if (str_starts_with(what, "reset")) {
+        (void)fill(connection);
+        upstream_reset(connection);
+        return false;
+    }
+    return str_starts_with(what, "close") ? false : tunnel_echo(connection);
 }
 
 static long long path_number(const char *path, int which)
@@ -315,9 +426,21 @@ static bool serve_path(struct upstream_connection *connection, const char *path)
         pthread_mutex_lock(&upstream->mu);
         CLEANUP_FREE char *raw = xstrdup(upstream->raw);
         pthread_mutex_unlock(&upstream->mu);
-        return send_text(connection, raw);
+        bool sent = send_text(connection, raw);
+        if (str_starts_with(path, "/raw/late")) {
+            work_ends(connection);
+            (void)stop_wait(&upstream->stop, 30);
+            return send_text(connection, "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecret");
+        }
+        if (str_starts_with(path, "/raw/reset")) {
+            upstream_reset(connection);
+        }
+        return sent && path[4] != '/';
     } else if (str_starts_with(path, "/gate")) {
-        return wait_at_gate(connection);
+        pass_gate(upstream);
+        return answer(connection, "200 OK", "", "gate", 4);
+    } else if (str_starts_with(path, "/ws/")) {
+        return serve_tunnel(connection, path + 4);
     }
     return answer(connection, "200 OK", "", "ok", str_starts_with(connection->head, "HEAD") ? 0 : 2);
 }
@@ -334,8 +457,10 @@ void *upstream_serve(void *arg)
         work_ends(connection);
     }
     pthread_mutex_lock(&upstream->mu);
-    shutdown(connection->fd, SHUT_WR);
-    close(connection->fd);
+    if (connection->fd >= 0) {
+        shutdown(connection->fd, SHUT_WR);
+        close(connection->fd);
+    }
     connection->fd = -1;
     connection->done = true;
     upstream->open--;

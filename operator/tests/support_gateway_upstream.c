@@ -120,6 +120,7 @@ struct test_upstream *test_upstream_new(void)
     pthread_cond_init(&upstream->changed, NULL);
     LIST_INIT(&upstream->connections);
     upstream->raw = xstrdup("");
+    upstream->tunnel_bytes = -1;
     upstream->address =
         (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     upstream->listen_fd = open_listener(&upstream->address);
@@ -146,6 +147,7 @@ void test_upstream_free(struct test_upstream *upstream)
     stop_release(&upstream->stop);
     pthread_mutex_destroy(&upstream->mu);
     pthread_cond_destroy(&upstream->changed);
+    strbuf_release(&upstream->heard);
     free(upstream->raw);
     free(upstream);
 }
@@ -163,6 +165,22 @@ void test_upstream_set_raw(struct test_upstream *upstream, const char *text)
     free(upstream->raw);
     upstream->raw = xstrdup(text);
     pthread_mutex_unlock(&upstream->mu);
+}
+
+void test_upstream_record(struct test_upstream *upstream)
+{
+    pthread_mutex_lock(&upstream->mu);
+    strbuf_init(&upstream->heard, 1 << 20);
+    pthread_mutex_unlock(&upstream->mu);
+}
+
+char *test_upstream_heard(struct test_upstream *upstream)
+{
+    pthread_mutex_lock(&upstream->mu);
+    char *heard = xstrdup(upstream->heard.buf);
+    strbuf_clear(&upstream->heard);
+    pthread_mutex_unlock(&upstream->mu);
+    return heard;
 }
 
 void test_upstream_open_gate(struct test_upstream *upstream, int count)
@@ -209,6 +227,14 @@ int test_upstream_in_flight(struct test_upstream *upstream)
 int test_upstream_in_flight_max(struct test_upstream *upstream)
 {
     return read_count(upstream, &upstream->in_flight_max);
+}
+
+long long test_upstream_tunnel_bytes(struct test_upstream *upstream)
+{
+    pthread_mutex_lock(&upstream->mu);
+    long long value = upstream->tunnel_bytes;
+    pthread_mutex_unlock(&upstream->mu);
+    return value;
 }
 
 size_t test_upstream_order(struct test_upstream *upstream, int out[TEST_UPSTREAM_ORDER_MAX])

@@ -8,6 +8,7 @@
 
 #include "operator/tests/support_gateway_upstream.h"
 #include "runtime/base/stop.h"
+#include "runtime/base/strbuf.h"
 
 #define UPSTREAM_HEAD_MAX 40000
 
@@ -39,6 +40,8 @@ struct test_upstream {
     char *raw;
     int order[TEST_UPSTREAM_ORDER_MAX];
     size_t order_count;
+    struct strbuf heard;    /* cap 0: not recorded */
+    long long tunnel_bytes; /* that came after /ws/send had ended its own stream */
 };
 
 /* A thread's main: serves a struct upstream_connection until it ends. */

@@ -40,7 +40,7 @@ char *local_path(const struct local *local, const char *file)
 void local_init(struct local *local)
 {
     static const char *const folders[] = {"manifests", "functions", "home", "tmp"};
-    *local = (struct local){.port = 0};
+    *local = (struct local){.begun_s = time(NULL)};
     snprintf(local->folder, sizeof local->folder, "/tmp/cicada-local-test.XXXXXX");
     assert_non_null(mkdtemp(local->folder));
     assert_int_equal(chmod(local->folder, 0755), 0); /* PostgreSQL's user gets there, too */
@@ -230,6 +230,7 @@ static void exec_local(const struct local *local, const char *const *args)
     if (fd < 0 || chdir(local->folder) < 0 || dup2(fd, STDERR_FILENO) < 0 || dup2(fd, STDOUT_FILENO) < 0) {
         _exit(125);
     }
+    child_ends_with_test();
     execv(words[0], words);
     _exit(127);
 }

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
+#include <time.h>
 
 #define LOCAL_ARGS_MAX      16
 #define LOCAL_PROCESSES_MAX 256
@@ -22,6 +23,7 @@ struct local {
     bool no_manifests;   /* the folder manifests/ is not given to it */
     const char *program; /* NULL: the build's */
     const char *user;    /* whom it runs as; NULL: the test's */
+    time_t begun_s;      /* realtime; what is older is not its own, whatever its number */
 };
 
 /* ---- files ---- */

@@ -63,6 +63,7 @@ static void begin_with(struct scene *scene, const char *pods, int node_status, b
         .client = scene->fixture->client,
         .gateway = &scene->fixture->gateway,
         .system_namespace = "cicada-system",
+        .identity = "g1",
         .on_pod_node = on_pod_node,
         .arg = scene->ranges,
     });

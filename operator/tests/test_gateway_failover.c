@@ -187,6 +187,9 @@ static void test_a_key_that_the_function_honours_is_sent_again(void **state)
                                   "\"database\":{\"secretRef\":{\"name\":\"db\"}}";
     assert_int_equal(posts_sent(honours, KEYED_REQUEST("idempotency-key: \"k\"\r\n")), 2);
     assert_int_equal(posts_sent(honours, KEYED_REQUEST("")), 1);
+    /* The function would not get to see this one. */
+    assert_int_equal(
+        posts_sent(honours, KEYED_REQUEST("Idempotency-Key: \"k\"\r\nConnection: Idempotency-Key\r\n")), 1);
     assert_int_equal(posts_sent("\"http\":{}", KEYED_REQUEST("Idempotency-Key: \"k\"\r\n")), 1);
 }
 

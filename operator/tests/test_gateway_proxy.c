@@ -145,9 +145,6 @@ static void test_problems(void **state)
          413, "body_too_large", true},
         {false, "GET /x HTTP/1.1\r\nHost: f.shop.fn.test\r\nExpect: wonders\r\n\r\n", 417,
          "expectation_failed", false},
-        {false,
-         "GET /x HTTP/1.1\r\nHost: f.shop.fn.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n", 501,
-         "upgrade_not_supported", false},
         {false, "GET /drop HTTP/1.1\r\nHost: f.shop.fn.test\r\n\r\n", 502, "upstream_closed", false},
     };
     struct test_world world;

@@ -142,7 +142,7 @@ static void change_something(struct soak *soak, unsigned *seed)
         test_upstream_listen(soak->upstreams[which]);
         break;
     case 6:
-        gateway_peers_set(soak->test.gateway, 1 + (int)(next_random(seed) % 3));
+        gateway_peers_set(soak->test.gateway, 1 + (int)(next_random(seed) % 3), (int)(next_random(seed) % 3));
         break;
     default:
         test_gateway_function(&soak->test, "shop", "f", "\"concurrency\":3,\"http\":{}");

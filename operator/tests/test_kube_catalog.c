@@ -1,5 +1,6 @@
 /* The catalogue against a fake API server: what reaches the core. */
 #include "operator/tests/test_kube_catalog_fixture.h"
+#include "runtime/base/text.h"
 
 #define READY "\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]"
 #define BLOCKED                                                                                              \
@@ -23,6 +24,7 @@ static struct kube_catalog *start_catalog(struct fixture *fixture, struct nodes_
         .client = fixture->client,
         .gateway = &fixture->gateway,
         .system_namespace = "cicada-system",
+        .identity = "g2",
         .on_pod_node = seen ? on_pod_node : NULL,
         .arg = seen,
     };
@@ -93,7 +95,7 @@ static void lists_are_fed_then_synced(void **state)
     assert_int_equal(recorded(&fixture->gateway, "function shop/bad generation 1"), 0);
     assert_int_equal(recorded(&fixture->gateway, "function shop/gone generation 1"), 0);
     assert_int_equal(recorded(&fixture->gateway, "pod u-a a of shop/create-order 10.0.0.7 ready -"), 1);
-    assert_int_equal(recorded(&fixture->gateway, "peers 2"),
+    assert_int_equal(recorded(&fixture->gateway, "peers 2, place 1"),
                      3); /* after the second, and still after the third and the fourth */
     assert_int_equal(atomic_load(&seen.addressed), 1);
     assert_int_equal(atomic_load(&seen.scheduled), 0);
@@ -220,6 +222,27 @@ static void deployments_block(void **state)
     stop_catalog(fixture, catalog);
 }
 
+/* Whose failures count: the template that the Deployment has now. */
+static void deployments_have_templates(void **state)
+{
+    (void)state;
+    struct fixture *fixture = fixture_new();
+    answer_empty(fixture, NULL);
+    struct kube_catalog *catalog = start_catalog(fixture, NULL);
+    await_record(&fixture->gateway, "synced");
+    const char *deployment =
+        "{\"metadata\":{\"name\":\"create-order\",\"namespace\":\"shop\",\"uid\":\"d\","
+        "\"resourceVersion\":\"2\"},\"spec\":{\"template\":{\"metadata\":{\"annotations\":{"
+        "\"cicada.dev/template\":\"a1\"}}}}}";
+    CLEANUP_FREE char *record = xasprintf("template shop/create-order %llx",
+                                          (unsigned long long)hash_fnv1a(HASH_FNV1A_START, "a1", 2));
+    push_event(fixture, DEPLOYMENTS_PATH, "ADDED", deployment);
+    await_record(&fixture->gateway, record);
+    push_event(fixture, DEPLOYMENTS_PATH, "DELETED", deployment);
+    await_record(&fixture->gateway, "template shop/create-order 0");
+    stop_catalog(fixture, catalog);
+}
+
 /* Not synced as long as one kind can't be read; each namespace has its own watches. */
 static void namespaces_apart(void **state)
 {
@@ -244,6 +267,7 @@ static void namespaces_apart(void **state)
         .client = fixture->client,
         .gateway = &fixture->gateway,
         .system_namespace = "cicada-system",
+        .identity = "g2",
         .namespaces = names,
         .namespace_count = ARRAY_SIZE(names),
     };
@@ -270,7 +294,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_are_fed_then_synced), cmocka_unit_test(only_what_is_managed_is_asked_for),
         cmocka_unit_test(functions_change),          cmocka_unit_test(pods_come_fail_and_go),
-        cmocka_unit_test(deployments_block),         cmocka_unit_test(namespaces_apart),
+        cmocka_unit_test(deployments_block),         cmocka_unit_test(deployments_have_templates),
+        cmocka_unit_test(namespaces_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -157,9 +157,15 @@ void gateway_function_blocked(struct gateway *gateway, const char *namespace, co
     record(gateway, "blocked %s/%s %s", namespace, name, code ? code : "-");
 }
 
-void gateway_peers_set(struct gateway *gateway, int gateways)
+void gateway_function_template(struct gateway *gateway, const char *namespace, const char *name,
+                               uint64_t template)
 {
-    record(gateway, "peers %d", gateways);
+    record(gateway, "template %s/%s %llx", namespace, name, (unsigned long long)template);
+}
+
+void gateway_peers_set(struct gateway *gateway, int gateways, int place)
+{
+    record(gateway, "peers %d, place %d", gateways, place);
 }
 
 /* ---- the API server and its client ---- */

@@ -174,6 +174,60 @@ static void addresses(void **state)
     }
 }
 
+#define NO_NODE                                                                                              \
+    "\"conditions\":[{\"type\":\"Ready\",\"status\":\"False\",\"reason\":\"ContainersNotReady\"},"           \
+    "{\"type\":\"PodScheduled\",\"status\":\"False\",\"reason\":\"Unschedulable\"}]"
+#define NOT_READY                                                                                            \
+    "\"conditions\":[{\"type\":\"PodScheduled\",\"status\":\"True\"},{\"type\":\"Ready\","                   \
+    "\"status\":\"False\",\"reason\":\"ContainersNotReady\"}]"
+
+static void delay_codes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *status, *code;
+    } cases[] = {
+        {"", NULL},
+        {NO_NODE, "Unschedulable"},
+        {NOT_READY, "ContainersNotReady"},
+        {NOT_READY "," CONTAINER(WAITING("ContainerCreating")), "ContainerCreating"},
+        {NOT_READY "," CONTAINER(WAITING("ErrImagePull")), "ErrImagePull"},
+        {NOT_READY "," CONTAINER("\"restartCount\":0,\"state\":" ENDED(UNREACHABLE)), "DatabaseUnreachable"},
+        {"\"conditions\":[{\"type\":\"Ready\",\"status\":\"False\",\"reason\":\"what a mess\"}]", NULL},
+        {"\"conditions\":[{\"type\":\"Ready\",\"status\":\"True\"}]," CONTAINER("\"restartCount\":1"), NULL},
+        {"\"phase\":\"Failed\"," NOT_READY, NULL},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct kube_pod *pod = project("", "", cases[i].status);
+        struct gateway_pod given;
+        kube_pod_to_gateway(pod, &given);
+        if (!given.delay_code != !cases[i].code ||
+            (given.delay_code && strcmp(given.delay_code, cases[i].code) != 0)) {
+            fail_msg("%s: %s, not %s", cases[i].status, given.delay_code ? given.delay_code : "-",
+                     cases[i].code ? cases[i].code : "-");
+        }
+        cached_object_unref(&pod->object);
+    }
+}
+
+static void templates(void **state)
+{
+    (void)state;
+    static const char *const metadata[] = {",\"annotations\":{\"cicada.dev/template\":\"a1\"}",
+                                           ",\"annotations\":{\"cicada.dev/template\":\"a2\"}",
+                                           ",\"annotations\":{\"cicada.dev/template\":\"a1\",\"x\":\"y\"}",
+                                           ""};
+    uint64_t found[ARRAY_SIZE(metadata)];
+    for (size_t i = 0; i < ARRAY_SIZE(metadata); i++) {
+        struct kube_pod *pod = project(metadata[i], "", "");
+        struct gateway_pod given;
+        kube_pod_to_gateway(pod, &given);
+        found[i] = given.template;
+        cached_object_unref(&pod->object);
+    }
+    assert_true(found[0] != 0 && found[0] != found[1] && found[0] == found[2] && found[3] == 0);
+}
+
 static void others_are_left_out(void **state)
 {
     (void)state;
@@ -187,7 +241,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(failure_codes),      cmocka_unit_test(exits_count_from_ready),
         cmocka_unit_test(a_pull_fails_again), cmocka_unit_test(states),
-        cmocka_unit_test(addresses),          cmocka_unit_test(others_are_left_out),
+        cmocka_unit_test(addresses),          cmocka_unit_test(delay_codes),
+        cmocka_unit_test(templates),          cmocka_unit_test(others_are_left_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

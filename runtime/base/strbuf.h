@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct strbuf {
     char *buf;
@@ -33,6 +34,7 @@ void strbuf_clear(struct strbuf *sb);   /* len 0, memory kept, overflow reset */
 int strbuf_append(struct strbuf *sb, const void *data, size_t len);
 int strbuf_append_str(struct strbuf *sb, const char *text);
 int strbuf_append_char(struct strbuf *sb, char c);
+int strbuf_append_uint(struct strbuf *sb, uint64_t value); /* decimal; a tenth of what printf takes */
 int strbuf_appendf(struct strbuf *sb, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int strbuf_vappendf(struct strbuf *sb, const char *format, va_list args)
     __attribute__((format(printf, 2, 0)));

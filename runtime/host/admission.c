@@ -20,7 +20,7 @@ struct waiter {
 
 struct admission {
     _Atomic uint64_t state; /* `waiting` changes with the mutex held only */
-    int limit;
+    int limit, places;
     pthread_mutex_t mutex;
     struct waiter *first, **last; /* the queue, guarded by mutex; last: where the next one is linked */
 };
@@ -35,12 +35,13 @@ static int waiting(uint64_t state)
     return (int)(state / WAITING_ONE);
 }
 
-struct admission *admission_new(int limit)
+struct admission *admission_new(int limit, int places)
 {
     struct admission *admission = xcalloc(1, sizeof(*admission));
 
     pthread_mutex_init(&admission->mutex, NULL);
     admission->limit = limit;
+    admission->places = places;
     admission->last = &admission->first;
     return admission;
 }
@@ -99,7 +100,7 @@ static bool take_or_join(struct admission *admission, bool *ret_joined)
 
     do {
         *ret_joined = working(state) >= admission->limit;
-        if (*ret_joined && waiting(state) >= admission->limit)
+        if (*ret_joined && waiting(state) >= admission->places)
             return false;
     } while (
         !atomic_compare_exchange_weak(&admission->state, &state, state + (*ret_joined ? WAITING_ONE : 1)));

@@ -1,4 +1,4 @@
-/* admission.h - who may work: at most `limit` at once, at most as many waiting, first come first served.
+/* admission.h - who may work: at most `limit` at once, at most `places` waiting, first come first served.
  *
  * A place that becomes free goes to the one who has waited longest; who comes later can't overtake.
  *
@@ -18,7 +18,7 @@ enum admission_result {
     ADMISSION_LATE,    /* the deadline passed while waiting */
 };
 
-struct admission *admission_new(int limit);
+struct admission *admission_new(int limit, int places);
 void admission_free(struct admission *admission); /* nobody may be inside or waiting; NULL is fine */
 
 /* True: entered, without waiting. */

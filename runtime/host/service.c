@@ -16,6 +16,8 @@
 #include "runtime/host/watchdog.h"
 
 #define RETRY_AFTER_S 1
+/* With `concurrency` at work and as many and these waiting it is what all gateways together may send at once (operator/PROTOCOLS.md). */
+#define PLACES_SPARE 4
 
 /* What each request changes, by the thread that serves it (http_server.h). */
 struct lane {
@@ -56,7 +58,8 @@ int service_new(const struct service_settings *settings, struct service **ret_se
     }
     service->object = xasprintf("%s/%s", settings->target.namespace, settings->target.name);
     pthread_mutex_init(&service->figures_mutex, NULL);
-    service->admission = admission_new(settings->spec->concurrency);
+    service->admission =
+        admission_new(settings->spec->concurrency, settings->spec->concurrency + PLACES_SPARE);
     service->lanes = xcalloc_aligned((size_t)settings->lanes, sizeof(struct lane), alignof(struct lane));
     for (int i = 0; i < settings->lanes; i++)
         trace_ids_init(&service->lanes[i].trace_ids);

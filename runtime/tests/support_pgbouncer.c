@@ -19,6 +19,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/tests/support_runtime.h"
+#include "runtime/tests/support_shell.h"
 
 static void write_file(const struct pgbouncer *pgbouncer, const char *name, const char *text)
 {
@@ -91,6 +92,7 @@ void pgbouncer_start(struct pgbouncer *pgbouncer, int server_port, int sessions)
         dup2(fd, STDOUT_FILENO);
         dup2(fd, STDERR_FILENO);
         become_postgres();
+        child_ends_with_test();
         execlp("pgbouncer", "pgbouncer", settings, (char *)NULL);
         _exit(127);
     }

@@ -1,4 +1,5 @@
 #include "runtime/tests/support_runtime.h"
+#include "runtime/tests/support_shell.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -94,6 +95,7 @@ static void exec_runtime(const struct runtime_process *process,
     env[count] = NULL;
     dup2(log, STDERR_FILENO);
     dup2(log, STDOUT_FILENO);
+    child_ends_with_test();
     execle(xasprintf("%s/bin/cicada-runtime", build), "cicada-runtime", (char *)NULL, env);
     _exit(127);
 }

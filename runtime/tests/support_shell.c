@@ -1,12 +1,15 @@
 #include "runtime/tests/support_shell.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -44,4 +47,10 @@ void shell_expect(const char *command, const char *text)
 
     if (exit_code != 0 || strstr(output, text) == NULL)
         fail_msg("%s: exit %d, expected <%s>; its end: %s", command, exit_code, text, shell_tail(output));
+}
+
+void child_ends_with_test(void)
+{
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || close_range(STDERR_FILENO + 1, ~0U, 0) != 0)
+        _exit(125);
 }

@@ -1,4 +1,4 @@
-/* support_shell.h - runs shell commands for a test, in its environment. */
+/* support_shell.h - runs shell commands for a test, in its environment; what children of a test begin with. */
 #ifndef CICADA_TESTS_SUPPORT_SHELL_H
 #define CICADA_TESTS_SUPPORT_SHELL_H
 
@@ -8,5 +8,8 @@ char *shell_output(const char *command, int *ret_exit_code);
 const char *shell_tail(const char *output);
 /* Expects success, and this piece of text in the output. */
 void shell_expect(const char *command, const char *text);
+/* For a child of the test just before exec (and after setuid, which undoes it): killed with the test's thread that forked it, and without
+ * the test's open files but the standard streams. */
+void child_ends_with_test(void);
 
 #endif

@@ -20,7 +20,7 @@ static int64_t in_ms(int64_t ms)
 
 static void test_limit_and_waiting_are_exact(void **state)
 {
-    struct admission *admission = admission_new(1);
+    struct admission *admission = admission_new(1, 1);
 
     (void)state;
     assert_true(admission_try_enter(admission));
@@ -65,7 +65,7 @@ static bool are_waiting(void *arg)
 
 static void test_first_come_first_served(void **state)
 {
-    struct admission *admission = admission_new(3);
+    struct admission *admission = admission_new(3, 3);
     struct entrant entrants[3];
     atomic_int order = 0;
 
@@ -125,7 +125,7 @@ static void *hammer_main(void *arg)
 
 static void test_many_threads(void **state)
 {
-    struct hammer hammer = {.admission = admission_new(3)};
+    struct hammer hammer = {.admission = admission_new(3, 3)};
     pthread_t threads[16];
 
     (void)state;

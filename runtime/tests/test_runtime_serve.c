@@ -230,9 +230,9 @@ static void test_admission_is_exact(void **state)
         }
         http_answer_release(&calls[i].answer);
     }
-    /* 4 at work, 4 waiting; the 16 worker threads see no more than 16 at once, the rest may come after a place is free. */
-    assert_true(slept >= 8);
-    assert_true(refused >= 8);
+    /* 4 at work, 8 waiting; the 16 worker threads see no more than 16 at once, the rest may come after a place is free. */
+    assert_true(slept >= 12);
+    assert_true(refused >= 4);
     assert_int_equal(slept + refused, 20);
 }
 

@@ -81,6 +81,28 @@ static void formats_short_and_long(void **state)
     assert_sane(&sb);
 }
 
+static void appends_numbers(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t value;
+        const char *text;
+    } cases[] = {
+        {0, "0"}, {9, "9"}, {10, "10"}, {4294967296, "4294967296"}, {UINT64_MAX, "18446744073709551615"}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        CLEANUP_STRBUF struct strbuf sb;
+        strbuf_init(&sb, 20);
+        assert_int_equal(strbuf_append_uint(&sb, cases[i].value), 0);
+        assert_string_equal(sb.buf, cases[i].text);
+        assert_sane(&sb);
+    }
+    char storage[4];
+    struct strbuf small;
+    strbuf_init_fixed(&small, storage, sizeof(storage));
+    assert_int_equal(strbuf_append_uint(&small, 1234), -1);
+    assert_string_equal(small.buf, "");
+}
+
 static void consumes_at_the_front(void **state)
 {
     (void)state;
@@ -254,6 +276,7 @@ int main(void)
         cmocka_unit_test(grows_up_to_its_cap),
         cmocka_unit_test(overflow_stays_until_clear),
         cmocka_unit_test(formats_short_and_long),
+        cmocka_unit_test(appends_numbers),
         cmocka_unit_test(consumes_at_the_front),
         cmocka_unit_test(reserve_and_advance),
         cmocka_unit_test(escapes_json),

@@ -28,11 +28,11 @@ class Process:
     def pids(self) -> list[int]:
         return [self.popen.pid, *descendants(self.popen.pid)]
 
-    def wait_for(self, url: str, status: int = 200, seconds: float = 10.0) -> None:
+    def wait_for(self, url: str, status: int = 200, seconds: float = 10.0, host: str | None = None) -> None:
         """Until a GET is answered with that status."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline and self.popen.poll() is None:
-            if status_of(url) == status:
+            if status_of(url, host) == status:
                 return
             time.sleep(0.02)
         raise RuntimeError(f'{self.name} does not answer at {url}: {self.log.read_text()[-600:]}')
@@ -62,10 +62,11 @@ class Process:
                 kill(pid)
 
 
-def status_of(url: str) -> int:
+def status_of(url: str, host: str | None = None) -> int:
     """0: no answer."""
+    request = urllib.request.Request(url, headers={'Host': host} if host else {})
     try:
-        with urllib.request.urlopen(url, timeout=1) as answer:
+        with urllib.request.urlopen(request, timeout=1) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code

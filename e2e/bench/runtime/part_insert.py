@@ -1,4 +1,5 @@
-"""Orders: the shop's handler in its transaction, beside pgbench with the very same statements and as many connections."""
+"""Orders: the shop's handler in its transaction, beside pgbench with the very same statements and as many connections,
+and CivetWeb with libpq by hand."""
 import pathlib
 
 from benchlib import load, postgres, report
@@ -6,7 +7,7 @@ from benchlib import load, postgres, report
 from . import servers
 
 LEVELS = [1, 4, 16]
-RUNTIME, PGBENCH = 'cicada-runtime', 'pgbench'
+RUNTIME, PGBENCH, BY_HAND = 'cicada-runtime', 'pgbench', 'CivetWeb + libpq'
 
 
 def run() -> None:
@@ -18,23 +19,26 @@ def run() -> None:
                 'http': {'successStatus': 201}}
         command = servers.runtime('runtime insert', spec, database.socket_url, pathlib.Path('build/release/functions').resolve(),
                                   status=400)  # a GET has no order
-        print_and_save(command, database)
+        by_hand = servers.by_hand('order', 2 * max(LEVELS), database.socket_dir, database.port, 'postgres', status=400)
+        print_and_save({RUNTIME: command, BY_HAND: by_hand}, database)
     finally:
         database.stop()
 
 
-def print_and_save(command: servers.Command, database: postgres.Postgres) -> None:
-    server = command.start()
+def print_and_save(commands: dict[str, servers.Command], database: postgres.Postgres) -> None:
+    started = {}
     raw = {}
     try:
+        for name, command in commands.items():
+            started[name] = command.start()
         for connections in LEVELS:
             database.psql('TRUNCATE public.orders', 'VACUUM public.products', 'CHECKPOINT')
-            comparison = report.Comparison([RUNTIME, PGBENCH])
+            comparison = report.Comparison([RUNTIME, PGBENCH, BY_HAND])
 
             def measure(name: str, n: int = connections) -> report.Measurement:
                 if name == PGBENCH:
                     return database.pgbench(servers.HERE / 'order.pgbench', n)
-                return load.wrk(server, command.url, n, 'orders.lua')
+                return load.wrk(started[name], commands[name].url, n, 'orders.lua')
 
             comparison.measure(load.ROUNDS, measure)
             report.table(f'insert: an order in its transaction, fsync on, {connections} connections',
@@ -43,8 +47,10 @@ def print_and_save(command: servers.Command, database: postgres.Postgres) -> Non
                           for name in comparison.rounds])
             print(f'  runtime: {comparison.median(RUNTIME, "cpu_us"):.0f} us of CPU, '
                   f'{comparison.median(RUNTIME, "switches"):.1f} context switches per order')
+            print(f'  CivetWeb + libpq by hand / pgbench: {comparison.ratio(BY_HAND, PGBENCH):.2f}')
             report.target('orders/s / pgbench', comparison.ratio(RUNTIME, PGBENCH), 0.9)
             raw[connections] = comparison.rounds
     finally:
-        server.stop()
+        for server in started.values():
+            server.stop()
     report.save('runtime-insert', raw)

@@ -1,11 +1,12 @@
-"""One row by its key: an SQL function, beside pgbench with the same statement, and fastify + pg with a pool of the same size."""
+"""One row by its key: an SQL function, beside pgbench with the same statement, fastify + pg with a pool of the same size,
+and CivetWeb with libpq by hand."""
 from benchlib import load, postgres, report
 
 from . import servers
 
 LEVELS = [1, 4, 16]
 POOL_SIZE = 16
-SQL, HANDLER, PGBENCH, FASTIFY = 'SQL function', 'C handler', 'pgbench', 'fastify + pg'
+SQL, HANDLER, PGBENCH, FASTIFY, BY_HAND = 'SQL function', 'C handler', 'pgbench', 'fastify + pg', 'CivetWeb + libpq'
 
 
 def run() -> None:
@@ -18,12 +19,13 @@ def run() -> None:
             SQL: servers.runtime('runtime select sql', servers.sql_item(POOL_SIZE), database.socket_url),
             HANDLER: servers.runtime('runtime select handler', servers.handler('item', POOL_SIZE, POOL_SIZE), database.socket_url),
             FASTIFY: servers.fastify_pg(POOL_SIZE, database.socket_dir, database.port, 'postgres'),
+            BY_HAND: servers.by_hand('item', 2 * POOL_SIZE, database.socket_dir, database.port, 'postgres'),
         }
         for name, command in commands.items():
             started[name] = command.start()
         load.warm_up([(started[name], command.url) for name, command in commands.items()], 'keys.lua')
         for connections in LEVELS:
-            comparison = report.Comparison([SQL, HANDLER, PGBENCH, FASTIFY])
+            comparison = report.Comparison([SQL, HANDLER, PGBENCH, FASTIFY, BY_HAND])
 
             def measure(name: str, n: int = connections) -> report.Measurement:
                 if name == PGBENCH:
@@ -50,4 +52,5 @@ def print_level(connections: int, comparison: report.Comparison) -> None:
                    cell(name, 'p99_us', 0), cell(name, 'cpu_us', 1), cell(name, 'switches', 2), str(comparison.errors(name))]
                   for name in comparison.rounds])
     report.target('rows/s / pgbench', comparison.ratio(SQL, PGBENCH), 0.55)
+    print(f'  CivetWeb + libpq by hand / pgbench: {comparison.ratio(BY_HAND, PGBENCH):.2f}')
     report.target('rows/s / fastify + pg', comparison.ratio(SQL, FASTIFY), 2.0)
