@@ -3,10 +3,10 @@
  * Each step is one critical section, one request to the API server, or one message of the programs; its comment names the C function it
  * stands for. README.md says what is left out, what the properties mean, and how to read a counter-example. `run` sets:
  *
- *   what may happen    REQUESTS PODS MAX DELETES SCALES LOST CRASHES (numbers), ROLL, HOLD, ANSWER_LOST, UNTOLD
+ *   what may happen    REQUESTS PODS MAX DELETES SCALES LOST CRASHES (numbers), ROLL, HOLD, ANSWER_LOST
  *   what is checked    no_cut, no_undo (not with MAY_UNDO), no_robbed and no_early (with ROLL); that nobody is held at the end; with LIVE
  *                      that whoever is held is answered
- *   what is taken out  STALE_FIGURES NO_VERSION NO_PROOF NO_ASK_AGAIN NO_DRAIN NO_SETTLE NO_TEMPLATE
+ *   what is taken out  STALE_FIGURES NO_VERSION NO_PROOF NO_ASK_AGAIN NO_DRAIN NO_SETTLE NO_COUNT NO_TEMPLATE
  *   what is put in     BY_GENERATION
  */
 #ifndef REQUESTS
@@ -424,8 +424,8 @@ end:
 #define DRAINED(p) true
 #elif defined(NO_SETTLE)
 #define DRAINED(p) (!ANY1(AT, p) && TOLD(0, p) && TOLD(1, p))
-#elif defined(UNTOLD)
-/* Only those that it knew of were told, and only what they sent is waited for. */
+#elif defined(NO_COUNT)
+/* Only those that it knew of were told, and only what they sent is waited for: the gateways don't say how many they are. */
 #define DRAINED(p) (!ANY1(AT, p) && (TOLD(0, p) || TOLD(1, p)) && !(TOLD(0, p) && ANY(ON, 0, p)) && !(TOLD(1, p) && ANY(ON, 1, p)))
 #else
 #define DRAINED(p) (!ANY1(AT, p) && !ANY1(WAY, p))

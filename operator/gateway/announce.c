@@ -141,6 +141,12 @@ static struct announce_answer decide(void *arg, const struct announcement *said)
     return answer;
 }
 
+static int count_gateways(void *arg)
+{
+    const struct announce *announce = arg;
+    return gateway_peers(announce->settings.gateway);
+}
+
 static void announce_free(struct announce *announce)
 {
     kube_client_free(announce->check.client);
@@ -168,6 +174,7 @@ int announce_start(const struct announce_settings *settings, struct announce **r
         .listen = settings->listen,
         .threads = THREADS,
         .decide = decide,
+        .gateways = count_gateways,
         .arg = announce,
         .metrics = settings->metrics,
     };

@@ -29,7 +29,8 @@ struct announce_port {
 const struct announce_answer announce_accepted = {200, "accepted", NULL};
 const struct announce_answer announce_not_known_yet = {202, "unknown", NULL};
 
-static void respond(struct http_request *req, const struct announce_answer *answer)
+/* gateways: how many there are; 0: not to be told. */
+static void respond(struct http_request *req, const struct announce_answer *answer, int gateways)
 {
     char storage[ANSWER_MAX_BYTES];
     struct strbuf body;
@@ -45,11 +46,16 @@ static void respond(struct http_request *req, const struct announce_answer *answ
     } else {
         strbuf_appendf(&body, "{\"code\":\"%s\"}", answer->code);
     }
-    const struct http_header type = {"Content-Type",
-                                     refused ? "application/problem+json" : "application/json"};
+    char number[16];
+    snprintf(number, sizeof(number), "%d", gateways);
+    const struct http_header headers[] = {
+        {"Content-Type", refused ? "application/problem+json" : "application/json"},
+        {"X-Cicada-Gateways", number},
+    };
     struct err err = ERR_INIT;
     http_request_close_after(req); /* a pod has one thing to say; its connection would hold a thread */
-    if (http_request_respond(req, answer->status, &type, 1, body.buf, body.len, &err) < 0) {
+    if (http_request_respond(req, answer->status, headers, gateways > 0 ? 2 : 1, body.buf, body.len, &err) <
+        0) {
         log_debug("answer to %s: %s", http_request_remote_ip(req), err.msg); /* it asks again, or is gone */
     }
 }
@@ -135,7 +141,8 @@ static void handle(void *arg, struct http_request *req)
     struct announcement said = {0};
     CLEANUP_JSON cJSON *tree = NULL;
     struct announce_answer answer = serve(port, req, &said, &tree);
-    respond(req, &answer);
+    bool is_told = said.goodbye && answer.status == 200 && port->settings.gateways;
+    respond(req, &answer, is_told ? port->settings.gateways(port->settings.arg) : 0);
     const char *const labels[] = {said.goodbye ? "goodbye" : "announce", answer.code};
     metric_add(metric_family_get(port->results, labels), 1);
 }

@@ -3,7 +3,7 @@
  * It reads what they say; whether that is to be believed, and what follows, is its user's: pods of a cluster (announce.h), processes
  * of one machine (local/).
  *
- * Threads: decide is called on the server's threads, many at once; the rest from the owner's.
+ * Threads: decide and gateways are called on the server's threads, many at once; the rest from the owner's.
  */
 #ifndef CICADA_GATEWAY_ANNOUNCE_PORT_H
 #define CICADA_GATEWAY_ANNOUNCE_PORT_H
@@ -33,6 +33,7 @@ struct announce_port_settings {
     const char *listen; /* "0.0.0.0:9091"; port 0 picks a free one */
     int threads;
     struct announce_answer (*decide)(void *arg, const struct announcement *said);
+    int (*gateways)(void *arg); /* how many there are, told to those who say goodbye; NULL: not told */
     void *arg;
     struct metrics *metrics; /* borrowed */
 };

@@ -397,6 +397,11 @@ void gateway_peers_set(struct gateway *gateway, int gateways, int place)
     registry_set_gateways(gateway->registry, gateways, place);
 }
 
+int gateway_peers(struct gateway *gateway)
+{
+    return registry_gateways(gateway->registry);
+}
+
 /* ---- out ---- */
 
 int gateway_statz(struct gateway *gateway, struct strbuf *out)

@@ -89,6 +89,7 @@ void gateway_function_woken(struct gateway *gateway, const char *namespace, cons
 /* How many gateways share the pods (>= 1): a share of a pod is ceil(concurrency / gateways). place: this one's number among them, from
  * 0, in an order that all agree on: it says whose the slots are that can't be shared evenly. */
 void gateway_peers_set(struct gateway *gateway, int gateways, int place);
+int gateway_peers(struct gateway *gateway); /* as last set */
 
 /* ---- out ---- */
 int gateway_statz(struct gateway *gateway, struct strbuf *out); /* operator/PROTOCOLS.md */

@@ -159,6 +159,14 @@ void registry_set_gateways(struct registry *registry, int gateways, int place)
     pthread_mutex_unlock(&registry->mu);
 }
 
+int registry_gateways(struct registry *registry)
+{
+    pthread_mutex_lock(&registry->mu);
+    int gateways = registry->peers.gateways;
+    pthread_mutex_unlock(&registry->mu);
+    return gateways;
+}
+
 /* ---- pods ---- */
 
 void registry_set_pod(struct registry *registry, const struct gateway_pod *news)

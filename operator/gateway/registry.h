@@ -41,6 +41,7 @@ bool registry_pod_announced(struct registry *registry, const char *uid, const st
 bool registry_pod_goodbye(struct registry *registry, const char *uid, struct pod **ret_pod,
                           int *ret_in_flight);
 void registry_set_gateways(struct registry *registry, int gateways, int place);
+int registry_gateways(struct registry *registry);
 
 /* A reference, and what is in flight and waiting at this moment; NULL: unknown. */
 struct function_state *registry_function(struct registry *registry, const char *namespace, const char *name,

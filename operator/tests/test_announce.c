@@ -35,6 +35,7 @@ struct scene {
     struct kube_node_ranges *ranges;
     struct kube_catalog *catalog;
     struct announce *announce;
+    bool tells_gateways; /* the last answer */
 };
 
 static void on_pod_node(void *arg, const char *node, const struct in_addr *address)
@@ -126,6 +127,7 @@ static int ask(struct scene *scene, const char *from, const char *method, const 
     answer[len] = '\0';
     assert_memory_equal(answer, "HTTP/1.1 ", 9);
     assert_non_null(strstr(answer, "Connection: close"));
+    scene->tells_gateways = strstr(answer, "X-Cicada-Gateways: 3\r\n") != NULL;
     return (int)strtol(answer + 9, NULL, 10);
 }
 
@@ -170,6 +172,7 @@ static void nothing_is_asked_once_the_api_knows(void **state)
     assert_int_equal(goodbye_from(&scene, "127.0.0.2"), 403);
     assert_int_equal(recorded(&scene.fixture->gateway, "pod u-a goodbye"), 0);
     assert_int_equal(goodbye_from(&scene, "127.0.0.1"), 200);
+    assert_true(scene.tells_gateways);
     assert_int_equal(recorded(&scene.fixture->gateway, ACCEPTED), 1);
     assert_int_equal(recorded(&scene.fixture->gateway, "pod u-a goodbye"), 1);
     assert_int_equal(fake_apiserver_count(scene.fixture->server, HOLDERS), 0);

@@ -33,8 +33,10 @@ struct target {
     struct sockaddr_in address;
     pthread_t thread;
     bool has_thread;
-    bool named;              /* the name stands for it now; else it did when the announcement was made */
-    bool acknowledged, gone; /* written by the target's thread, read after it was joined */
+    bool named; /* the name stands for it now; else it did when the announcement was made */
+    /* written by the target's thread, read after it was joined */
+    bool acknowledged, gone;
+    int gateways; /* how many there are, by this one */
 };
 
 /* One message to all gateways: the announcement, or the goodbye. */
@@ -105,20 +107,21 @@ static void *target_main(void *arg)
 
     do {
         struct err err = ERR_INIT;
-        int status = 0;
+        struct http_post_answer answer = {0};
 
-        if (http_post_send(&post, &campaign->stop, &status, &err) != 0)
+        if (http_post_send(&post, &campaign->stop, &answer, &err) != 0)
             log_debug("%s: %s", campaign->path, err.msg);
-        if (status == 200)
+        if (answer.status == 200)
             target->acknowledged = true;
-        if (status == 0 && !target->named) {
+        target->gateways = answer.gateways;
+        if (answer.status == 0 && !target->named) {
             target->gone = true; /* a gateway that ended since: nobody's acknowledgement to wait for */
             break;
         }
-        if (status != 0 && status != 202 && status < 500)
+        if (answer.status != 0 && answer.status != 202 && answer.status < 500)
             break;
-        wait_ms = status == 202 ? RETRY_UNKNOWN_MS : backoff_ms;
-        if (status != 202)
+        wait_ms = answer.status == 202 ? RETRY_UNKNOWN_MS : backoff_ms;
+        if (answer.status != 202)
             backoff_ms = doubled(backoff_ms);
     } while (clock_monotonic_ms() + wait_ms < until_ms && !stop_wait(&campaign->stop, wait_ms));
     return NULL;
@@ -181,10 +184,12 @@ static int start_thread(pthread_t *ret_thread, void *main_function(void *), void
     return rc;
 }
 
-/* Speaks to all targets at once; the first one on this thread. True: all that are left have acknowledged. */
+/* Speaks to all targets at once; the first one on this thread. True: all that are left have acknowledged, and none knows of more gateways
+ * than these: names are cached, and a new gateway may already send requests here. */
 static bool tell_all(struct campaign *campaign)
 {
     bool all = campaign->target_count > 0;
+    size_t told = 0, gateways = 0;
 
     for (size_t i = 1; i < campaign->target_count; i++) {
         struct target *target = &campaign->targets[i];
@@ -197,8 +202,11 @@ static bool tell_all(struct campaign *campaign)
         if (campaign->targets[i].has_thread)
             pthread_join(campaign->targets[i].thread, NULL);
         all = all && (campaign->targets[i].acknowledged || campaign->targets[i].gone);
+        told += campaign->targets[i].acknowledged;
+        if ((size_t)campaign->targets[i].gateways > gateways)
+            gateways = (size_t)campaign->targets[i].gateways;
     }
-    return all;
+    return all && told > 0 && told >= gateways;
 }
 
 static void end_campaign(struct campaign *campaign, bool acknowledged)

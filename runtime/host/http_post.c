@@ -66,7 +66,7 @@ static int send_all(int fd, const struct strbuf *text, const struct stop *stop, 
     return 0;
 }
 
-/* "HTTP/1.1 200 OK\r\n": the rest of the answer does not matter, the connection is closed. */
+/* "HTTP/1.1 200 OK\r\n" */
 static int parse_status(const char *line, size_t len, int *ret_status, struct err *err)
 {
     int64_t status;
@@ -78,19 +78,33 @@ static int parse_status(const char *line, size_t len, int *ret_status, struct er
     return 0;
 }
 
-static int read_status(int fd, const struct stop *stop, int64_t deadline_ms, int *ret_status, struct err *err)
+static int parse_gateways(const char *head)
 {
-    char answer[HTTP_POST_ANSWER_MAX_BYTES];
-    size_t len = 0;
+    static const char name[] = "\r\nX-Cicada-Gateways:";
+    const char *at = strcasestr(head, name);
+    int64_t gateways;
 
-    while (memchr(answer, '\n', len) == NULL) {
-        ssize_t n;
-        if (len == sizeof(answer))
-            return err_set(err, ERR_INVALID, "the answer is not HTTP");
-        n = recv(fd, answer + len, sizeof(answer) - len, 0);
-        if (n > 0)
-            len += (size_t)n;
-        else if (n == 0)
+    if (at == NULL)
+        return 0;
+    at += sizeof(name) - 1;
+    at += strspn(at, " ");
+    if (!parse_int64_n(at, strcspn(at, "\r"), 1, HTTP_POST_GATEWAYS_MAX, &gateways))
+        return 0;
+    return (int)gateways;
+}
+
+/* Reads on until `end` is among what came. */
+static int read_until(int fd, const char *end, struct strbuf *answer, const struct stop *stop,
+                      int64_t deadline_ms, struct err *err)
+{
+    char piece[256];
+
+    while (strstr(answer->buf, end) == NULL) {
+        ssize_t n = recv(fd, piece, sizeof(piece), 0);
+        if (n > 0) {
+            if (strbuf_append(answer, piece, (size_t)n) != 0)
+                return err_set(err, ERR_INVALID, "the answer is not HTTP");
+        } else if (n == 0)
             return err_set(err, ERR_IO, "the connection was closed without an answer");
         else if (errno == EAGAIN) {
             if (wait_for(fd, POLLIN, stop, deadline_ms, err) != 0)
@@ -98,10 +112,30 @@ static int read_status(int fd, const struct stop *stop, int64_t deadline_ms, int
         } else if (errno != EINTR)
             return err_set_errno(err, errno, "recv");
     }
-    return parse_status(answer, len, ret_status, err);
+    return 0;
 }
 
-int http_post_send(const struct http_post *post, const struct stop *stop, int *ret_status, struct err *err)
+/* What follows the head does not matter, the connection is closed. Nor does a head that does not end: the status is there. */
+static int read_answer(int fd, const struct stop *stop, int64_t deadline_ms,
+                       struct http_post_answer *ret_answer, struct err *err)
+{
+    CLEANUP_STRBUF struct strbuf text;
+    struct err ignored = ERR_INIT;
+
+    strbuf_init(&text, HTTP_POST_ANSWER_MAX_BYTES);
+    *ret_answer = (struct http_post_answer){0};
+    if (read_until(fd, "\n", &text, stop, deadline_ms, err) != 0 ||
+        parse_status(text.buf, text.len, &ret_answer->status, err) != 0)
+        return -1;
+    if (read_until(fd, "\r\n\r\n", &text, stop, deadline_ms, &ignored) == 0) {
+        *strstr(text.buf, "\r\n\r\n") = '\0';
+        ret_answer->gateways = parse_gateways(text.buf);
+    }
+    return 0;
+}
+
+int http_post_send(const struct http_post *post, const struct stop *stop, struct http_post_answer *ret_answer,
+                   struct err *err)
 {
     CLEANUP_FD int fd = -1;
     CLEANUP_STRBUF struct strbuf request;
@@ -122,5 +156,5 @@ int http_post_send(const struct http_post *post, const struct stop *stop, int *r
     deadline_ms = clock_monotonic_ms() + post->answer_timeout_ms;
     if (send_all(fd, &request, stop, deadline_ms, err) != 0)
         return -1;
-    return read_status(fd, stop, deadline_ms, ret_status, err);
+    return read_answer(fd, stop, deadline_ms, ret_answer, err);
 }

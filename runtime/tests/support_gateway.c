@@ -57,8 +57,8 @@ static int remember(struct fake_gateway *gateway, const char *request)
 
 static void serve_connection(struct fake_gateway *gateway, int fd)
 {
-    char request[2048], answer[128];
-    int status, len;
+    char request[2048], answer[256], header[64] = "";
+    int status, len, gateways = atomic_load(&gateway->gateways);
 
     read_request(fd, request, sizeof(request));
     if (!is_complete(request))
@@ -66,8 +66,10 @@ static void serve_connection(struct fake_gateway *gateway, int fd)
     status = remember(gateway, request);
     if (status == 0)
         return;
+    if (gateways > 0)
+        snprintf(header, sizeof(header), "X-Cicada-Gateways: %d\r\n", gateways);
     len = snprintf(answer, sizeof(answer),
-                   "HTTP/1.1 %d Test\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", status);
+                   "HTTP/1.1 %d Test\r\n%sContent-Length: 0\r\nConnection: close\r\n\r\n", status, header);
     (void)!write(fd, answer, (size_t)len);
 }
 

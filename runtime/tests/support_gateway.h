@@ -3,6 +3,7 @@
 #define CICADA_TESTS_SUPPORT_GATEWAY_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #define FAKE_GATEWAY_STATUSES_MAX 8
@@ -16,6 +17,7 @@ struct fake_gateway {
     pthread_mutex_t mutex;
     int statuses
         [FAKE_GATEWAY_STATUSES_MAX]; /* one after another; the last non-zero one stays. 0 first: hangs up */
+    atomic_int gateways;             /* how many it says there are; 0: nothing */
     int next;                        /* guarded by mutex, as all below */
     int announcements, goodbyes;
     char text[FAKE_GATEWAY_TEXT_SIZE]; /* all requests, as received */

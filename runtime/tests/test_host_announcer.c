@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -162,6 +163,34 @@ static void test_a_gateway_that_ended_is_not_waited_for(void **state)
     finish(announcer);
 }
 
+/* DNS names one gateway, and that one knows of another: nothing tells that the other will send nothing more. */
+static void test_a_gateway_that_has_no_name_yet(void **state)
+{
+    struct fake_gateway gateway;
+    const int statuses[] = {200};
+    int port = free_port();
+
+    (void)state;
+    addresses = 1;
+    for (int gateways = 2; gateways >= 0; gateways--) { /* 0: one of the minor versions before does not say */
+        struct announcer *announcer;
+        fake_gateway_start(&gateway, "127.0.1.1", port, statuses, 1);
+        atomic_store(&gateway.gateways, gateways);
+        announcer = start(port);
+        announcer_announce(announcer, 8080);
+        wait_until(fake_gateway_was_announced, &gateway, "the gateway is told");
+        announcer_goodbye(announcer);
+        if (gateways < 2)
+            wait_until(is_acknowledged, announcer, "the goodbye is acknowledged");
+        while (fake_gateway_goodbyes(&gateway) == 0)
+            wait_until(fake_gateway_was_announced, &gateway, "the goodbye comes");
+        (void)poll(NULL, 0, 100);
+        assert_int_equal(announcer_acknowledged(announcer), gateways < 2);
+        finish(announcer);
+        fake_gateway_stop(&gateway);
+    }
+}
+
 static void test_retries(void **state)
 {
     struct fake_gateway gateway;
@@ -216,22 +245,22 @@ static void test_post_failures(void **state)
     struct http_post post = {
         .host = "h", .path = "/announce", .body = "{}", .connect_timeout_ms = 500, .answer_timeout_ms = 200};
     struct err err = ERR_INIT;
-    int status;
+    struct http_post_answer answer;
 
     (void)state;
     stop_init(&stop);
     fake_gateway_start(&gateway, "127.0.0.1", 0, hang_up, 1);
     post.address = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)gateway.port)};
     post.address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    assert_int_equal(http_post_send(&post, &stop, &status, &err), -1);
+    assert_int_equal(http_post_send(&post, &stop, &answer, &err), -1);
     assert_int_equal(err.code, ERR_IO);
     post.body = "{"; /* never complete for the gateway, so it never answers */
     err_clear(&err);
-    assert_int_equal(http_post_send(&post, &stop, &status, &err), -1);
+    assert_int_equal(http_post_send(&post, &stop, &answer, &err), -1);
     assert_int_equal(err.code, ERR_TIMEOUT);
     stop_set(&stop);
     err_clear(&err);
-    assert_int_equal(http_post_send(&post, &stop, &status, &err), -1);
+    assert_int_equal(http_post_send(&post, &stop, &answer, &err), -1);
     assert_int_equal(err.code, ERR_CANCELLED);
     fake_gateway_stop(&gateway);
     stop_release(&stop);
@@ -269,6 +298,7 @@ int main(void)
         cmocka_unit_test(test_tells_every_gateway),
         cmocka_unit_test(test_one_dead_gateway_delays_no_other),
         cmocka_unit_test(test_a_gateway_that_ended_is_not_waited_for),
+        cmocka_unit_test(test_a_gateway_that_has_no_name_yet),
         cmocka_unit_test(test_retries),
         cmocka_unit_test(test_ends_before_it_announced),
         cmocka_unit_test(test_gateway_must_be_name_and_port),
