@@ -228,6 +228,11 @@ bench: ## the benchmarks of e2e/bench, side by side with peers
 	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=release all
 	$(Q)e2e/bench/run
 
+.PHONY: plots
+plots: ## the autoscaler under shapes of load, as SVG in build/plots
+	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=release build/release/tests/test_autoscaler_shapes
+	$(Q)mkdir -p build/plots && CICADA_PLOTS=build/plots build/release/tests/test_autoscaler_shapes
+
 .PHONY: models
 models: ## the models of e2e/models, checked by spin; ends with "N passed, N failed"
 	$(Q).ci/deps models
