@@ -216,6 +216,12 @@ e2e: ## real Kubernetes, images, chart, e2e/cases; ends with "N passed, N failed
 	$(Q)$(MAKE) --no-print-directory images
 	$(Q)e2e/run
 
+.PHONY: faults
+faults: ## the fault suite of e2e/faults on a real Kubernetes (FAULT_ROUNDS=20); ends with "N passed, N failed"
+	$(Q).ci/deps run test e2e
+	$(Q)$(MAKE) --no-print-directory images
+	$(Q)e2e/faults/run
+
 .PHONY: bench
 bench: ## the benchmarks of e2e/bench, side by side with peers
 	$(Q).ci/deps run bench
