@@ -1,5 +1,6 @@
 #include "operator/gateway/certificates.h"
 
+#include <assert.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
@@ -158,9 +159,8 @@ struct certificates *certificates_new(void)
     return certificates;
 }
 
-static void remove_entry(struct certificates *certificates, struct entry *entry)
+static void free_entry(struct entry *entry)
 {
-    HASH_DELETE(hh, certificates->entries, entry);
     certificate_unref(entry->certificate);
     free(entry->key);
     free(entry);
@@ -171,10 +171,12 @@ void certificates_free(struct certificates *certificates)
     if (!certificates) {
         return;
     }
-    struct entry *entry, *next;
-    HASH_ITER(hh, certificates->entries, entry, next)
-    {
-        remove_entry(certificates, entry);
+    struct entry *entry = certificates->entries;
+    HASH_CLEAR(hh, certificates->entries); /* leaves the list that runs through the entries */
+    while (entry) {
+        struct entry *next = entry->hh.next;
+        free_entry(entry);
+        entry = next;
     }
     pthread_mutex_destroy(&certificates->mu);
     free(certificates);
@@ -211,6 +213,7 @@ int certificates_set(struct certificates *certificates, const char *namespace, c
     if (certificate_read(chain_pem, key_pem, &certificate, err) < 0) {
         return -1;
     }
+    assert(certificate);
     int64_t now_s = clock_wall_ms() / 1000;
     struct certificate *unused = NULL;
     int result = 0;
@@ -242,7 +245,8 @@ void certificates_remove(struct certificates *certificates, const char *namespac
     pthread_mutex_lock(&certificates->mu);
     struct entry *entry = find_entry(certificates, namespace, secret);
     if (entry) {
-        remove_entry(certificates, entry);
+        HASH_DELETE(hh, certificates->entries, entry);
+        free_entry(entry);
     }
     pthread_mutex_unlock(&certificates->mu);
 }

@@ -97,9 +97,8 @@ static void want(struct kube_certificates *certificates, const char *namespace, 
     wanted->functions++;
 }
 
-static void free_wanted(struct kube_certificates *certificates, struct wanted *wanted)
+static void free_wanted(struct wanted *wanted)
 {
-    HASH_DELETE(hh, certificates->wanted, wanted);
     free(wanted->key);
     free(wanted->problem);
     free(wanted);
@@ -109,7 +108,8 @@ static void forget(struct kube_certificates *certificates, const char *namespace
 {
     struct wanted *wanted = find(certificates, namespace, secret);
     if (wanted && --wanted->functions == 0) {
-        free_wanted(certificates, wanted);
+        HASH_DELETE(hh, certificates->wanted, wanted);
+        free_wanted(wanted);
         metric_family_remove(certificates->problems, (const char *[]){namespace, secret}, 2);
         gateway_certificate_remove(certificates->gateway, namespace, secret);
     }
@@ -265,10 +265,12 @@ void kube_certificates_free(struct kube_certificates *certificates)
     if (!certificates) {
         return;
     }
-    struct wanted *wanted, *next;
-    HASH_ITER(hh, certificates->wanted, wanted, next)
-    {
-        free_wanted(certificates, wanted);
+    struct wanted *wanted = certificates->wanted;
+    HASH_CLEAR(hh, certificates->wanted); /* leaves the list that runs through the entries */
+    while (wanted) {
+        struct wanted *next = wanted->hh.next;
+        free_wanted(wanted);
+        wanted = next;
     }
     workqueue_free(certificates->queue);
     kube_client_free(certificates->client);
