@@ -28,9 +28,17 @@ static void drop_in(struct client_conn *client)
     client->in = NULL;
 }
 
+/* A gateway that is to leave waits until its answers have left. */
+static void set_owing(struct client_conn *client, bool owing)
+{
+    atomic_fetch_add(&client->worker->exchanges, (int)owing - (int)client->owing);
+    client->owing = owing;
+}
+
 static void enter_closed(struct client_conn *client)
 {
     struct worker *worker = client->worker;
+    set_owing(client, false);
     if (client->exchange) {
         exchange_abort(client->exchange);
         client->exchange = NULL;
@@ -289,6 +297,7 @@ void client_conn_answered(struct client_conn *client, bool keep, bool unread)
     client->exchange = NULL;
     client->served = true;
     bool pending = client_socket_pending(&client->socket);
+    set_owing(client, pending);
     if (keep) {
         client_set_state(client, CLIENT_WAITING);
         if (pending) {
@@ -315,6 +324,7 @@ static void writable(struct client_conn *client)
         return;
     }
     bool pending = client_socket_pending(&client->socket);
+    set_owing(client, pending && client->owing);
     switch (client->state) {
     case CLIENT_EXCHANGE:
         exchange_client_took(client->exchange, !pending);

@@ -40,6 +40,7 @@ struct client_conn {
     enum client_state state;
     uint8_t listener;
     bool served; /* it has had an answer */
+    bool owing;  /* an answer is complete, but has not left yet */
     bool resume_pending;
     bool unread;           /* flushing: it may still be sending */
     uint32_t lingered;     /* bytes dropped */

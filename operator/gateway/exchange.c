@@ -112,7 +112,9 @@ static void finish(struct exchange *exchange)
 static void finish_answered(struct exchange *exchange)
 {
     struct client_conn *client = exchange->client;
-    bool keep = !exchange->close_after, unread = !exchange->upload.complete;
+    /* Unless it said that this is its last one, it may be sending the next request, or frames. */
+    bool keep = !exchange->close_after;
+    bool unread = !exchange->upload.complete || exchange->keep_alive || exchange->websocket;
     finish(exchange);
     client_conn_answered(client, keep, unread);
 }

@@ -104,7 +104,7 @@ bool gateway_function_figures(struct gateway *gateway, const char *namespace, co
 bool gateway_ready(const struct gateway *gateway); /* started, catalogue synced, not draining */
 
 /* SIGTERM: not ready, answers close their connections, keeps serving all that comes and all that it holds; quiet when nothing is
- * in flight or waiting and no request came for quiet_ms. */
+ * in flight or waiting, all answers have left, and no request came for quiet_ms. */
 void gateway_drain(struct gateway *gateway);
 bool gateway_quiet(const struct gateway *gateway, int64_t quiet_ms);
 void gateway_stop(struct gateway *gateway); /* closes everything, joins the loops */

@@ -59,7 +59,8 @@ struct worker {
     char *scratch; /* [WORKER_SCRATCH_BYTES] */
     struct strbuf build;
     struct h1_head head;
-    atomic_int exchanges; /* requests being worked on, those that wait for routes included */
+    atomic_int
+        exchanges; /* requests being worked on; those that wait for routes, and answers still to be sent, included */
     atomic_llong last_request_ms;
     atomic_int route_waiting; /* route_waiter_count, for other threads */
 };

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <sys/socket.h>
 
 #include "operator/tests/support_gateway_many.h"
@@ -58,6 +59,11 @@ static void test_too_many_clients_are_shed(void **state)
     test_world_stop(&world);
 }
 
+static bool is_quiet(void *gateway)
+{
+    return gateway_quiet(gateway, 0);
+}
+
 static void test_drain(void **state)
 {
     (void)state;
@@ -99,6 +105,40 @@ static void test_drain(void **state)
     assert_true(gateway_quiet(world.test.gateway, 100));
     test_client_close(&held);
     test_client_close(&kept);
+    test_world_stop(&world);
+}
+
+/* An answer that the client is slow to take is still on its way when the pod has long been done. */
+static void test_drain_waits_for_answers_to_leave(void **state)
+{
+    (void)state;
+    enum { STEP = 16 * 1024, SIZE_MAX_TRIED = 32 * 1024 * 1024 };
+    struct test_world world;
+    struct test_client client;
+    struct test_answer answer;
+    test_world_start(&world, "\"http\":{}");
+    size_t size = 0;
+    /* The kernel takes much for a client that reads nothing: sizes are tried until something stays here. */
+    for (bool left = true; left;) {
+        char request[128];
+        size += STEP;
+        assert_true(size < SIZE_MAX_TRIED);
+        snprintf(request, sizeof(request), TEST_REQUEST("GET", "/size/%zu"), size);
+        test_client_open(&client, world.test.port);
+        test_client_send(&client, request);
+        assert_true(test_client_readable(&client, TEST_WAIT_MS));
+        test_wait_until(test_world_nothing_going_on, &world, "taken from the pod");
+        left = gateway_quiet(world.test.gateway, 0);
+        if (left) {
+            test_client_close(&client);
+        }
+    }
+    gateway_drain(world.test.gateway);
+    test_client_read(&client, &answer, false);
+    assert_int_equal(answer.body.len, size);
+    test_answer_release(&answer);
+    test_client_close(&client);
+    test_wait_until(is_quiet, world.test.gateway, "quiet");
     test_world_stop(&world);
 }
 
@@ -184,6 +224,7 @@ int main(void)
         cmocka_unit_test(test_connections_to_a_pod_are_bounded),
         cmocka_unit_test(test_too_many_clients_are_shed),
         cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_drain_waits_for_answers_to_leave),
         cmocka_unit_test(test_stop_in_the_middle),
         cmocka_unit_test(test_who_is_held_at_the_end_is_told),
         cmocka_unit_test(test_start_errors),

@@ -249,6 +249,28 @@ static void test_early_bytes_are_passed_on(void **state)
     test_world_stop(&world);
 }
 
+/* A client that sends before it knows gets to read all of an answer that is none of a WebSocket's. */
+static void test_early_bytes_cost_no_answer(void **state)
+{
+    (void)state;
+    enum { SIZE = 3000000 };
+    struct test_world world;
+    struct test_client client;
+    struct test_answer answer;
+    test_world_start(&world, "\"http\":{}");
+    test_client_open(&client, world.test.port);
+    test_client_send(&client, ASK("/size/3000000"));
+    assert_true(test_client_readable(&client, TEST_WAIT_MS));
+    test_client_send(&client, "frames"); /* nobody reads them */
+    (void)poll(NULL, 0, 200);
+    test_client_read(&client, &answer, false);
+    assert_int_equal(answer.status, 200);
+    assert_int_equal(answer.body.len, SIZE);
+    test_answer_release(&answer);
+    test_client_close(&client);
+    test_world_stop(&world);
+}
+
 static bool pod_counted(void *upstream)
 {
     return test_upstream_tunnel_bytes(upstream) >= 0;
@@ -411,6 +433,7 @@ int main(void)
         cmocka_unit_test(test_which_requests_ask_for_one),
         cmocka_unit_test(test_other_answers_are_ordinary_ones),
         cmocka_unit_test(test_early_bytes_are_passed_on),
+        cmocka_unit_test(test_early_bytes_cost_no_answer),
         cmocka_unit_test(test_each_direction_ends_on_its_own),
         cmocka_unit_test(test_breaking_off_is_passed_on),
         cmocka_unit_test(test_backpressure),
