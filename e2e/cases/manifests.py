@@ -135,7 +135,7 @@ def around(path):
     head, name = path[0] if path else '', '.'.join(path)
     if head in ('sql', 'result', 'parameters'):
         return SQL
-    if name in ('scaling.minReplicas', 'scaling.initialReplicas'):
+    if name in ('scaling.minReplicas', 'scaling.initialReplicas', 'scaling.activationReplicas'):
         return {**HANDLER, 'scaling': {'maxReplicas': 1000}}
     if name == 'scaling.maxReplicas':
         return {**HANDLER, 'scaling': {'initialReplicas': 0}}
@@ -240,6 +240,7 @@ class Maker:
                 ('parameters without sql', {**HANDLER, 'parameters': [{'name': 'a'}]}), ('both', {**SQL, **HANDLER}), ('neither', {}),
                 ('idempotency without database', {**HANDLER, 'http': {'idempotency': 'Required'}}),
                 ('minReplicas above', {**HANDLER, 'scaling': {'minReplicas': 11}}),
+                ('activationReplicas above', {**HANDLER, 'scaling': {'activationReplicas': 11}}),
                 ('initialReplicas above', {**HANDLER, 'scaling': {'initialReplicas': 2, 'maxReplicas': 1}}),
                 ('grace below drain', {**HANDLER, 'template': {'terminationGracePeriodSeconds': 29}}),
                 ('grace below given drain', {**HANDLER, 'drainSeconds': 9, 'template': {'terminationGracePeriodSeconds': 8}}),

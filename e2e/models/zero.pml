@@ -6,8 +6,7 @@
  *   what may happen    REQUESTS PODS MAX DELETES SCALES LOST CRASHES (numbers), ROLL, HOLD, ANSWER_LOST
  *   what is checked    no_cut, no_undo (not with MAY_UNDO), no_robbed and no_early (with ROLL); that nobody is held at the end; with LIVE
  *                      that whoever is held is answered
- *   what is taken out  STALE_FIGURES NO_VERSION NO_PROOF NO_ASK_AGAIN NO_DRAIN NO_SETTLE NO_COUNT NO_TEMPLATE
- *   what is put in     BY_GENERATION
+ *   what is taken out  STALE_FIGURES BY_NUMBER NO_VERSION NO_PROOF NO_ASK_AGAIN NO_DRAIN NO_SETTLE NO_COUNT NO_TEMPLATE
  */
 #ifndef REQUESTS
 #define REQUESTS 2 /* 1 to 3 */
@@ -51,11 +50,11 @@ mtype:view view[2 * PODS] = NOTHING; /* first those of gateway 0 */
 
 byte replicas;       /* the Deployment's spec */
 bit moved;           /* it has another resourceVersion than the operator's cache had at its last look */
-#ifdef BY_GENERATION
+#ifdef BY_NUMBER
+#define rescale(n) replicas = n; moved = 1
+#else
 bit rescaled;        /* its generation is another one than at the operator's last look */
 #define rescale(n) replicas = n; moved = 1; rescaled = 1
-#else
-#define rescale(n) replicas = n; moved = 1
 #endif
 bit posted[2];       /* the waker's queue holds the function */
 bit woke[2];         /* history: this gateway's patch woke the function for somebody who is still held */
@@ -267,14 +266,14 @@ end:
 
 #define QUIET(g) (!ANY1(BUSY, g)) /* inFlight and waiting are 0, idleMs is long enough: time is not modelled */
 
-/* may_sleep_now(): the figures were read after the last seen change of replicas. */
+/* may_sleep_now(): the figures were read after the last change of replicas, which autoscaler_observe() knows by the Deployment's
+ * metadata.generation. */
 #if defined(STALE_FIGURES)
 #define READ_AFTER_CHANGE true
-#elif defined(BY_GENERATION)
-/* Not so in the code: it would know each change of spec by metadata.generation, not by the number alone. */
-#define READ_AFTER_CHANGE (remembered == replicas && !rescaled)
-#else
+#elif defined(BY_NUMBER)
 #define READ_AFTER_CHANGE (remembered == replicas)
+#else
+#define READ_AFTER_CHANGE (remembered == replicas && !rescaled)
 #endif
 /* read_state(): the newest template is proven, or it failed and nothing serves. */
 #if defined(ROLL) && !defined(NO_PROOF)
@@ -319,7 +318,7 @@ end:
                 fi;
                 remembered = replicas /* autoscaler_observe() */
             fi;
-#ifdef BY_GENERATION
+#ifndef BY_NUMBER
             rescaled = 0;
 #endif
             writes = (wanted != replicas);

@@ -1,9 +1,8 @@
-/* autoscaler.h - how many replicas a Function should have. Pure: history, settings and the moment in, a number out.
+/* autoscaler.h - how many replicas a Function should have. Pure: history, settings and the moment in, a decision out.
  *
- * Load is requests in flight plus requests waiting. The mean over the window, and over a tenth of it when load rises, is divided
- * by what a replica is meant to carry; requests that wait at this moment count at once. Fewer replicas only when fewer would have
- * been enough for the whole scale-down delay; none only when every gateway says that the Function was quiet. Missing data changes nothing:
- * what some gateways say may raise the number, never lower it.
+ * The arithmetic is that of Knative's autoscaler: load is requests in flight and waiting, averaged over a stable window and, for panic,
+ * over a tenth of it; README.md has the formulas, and where they differ and why. Missing data changes nothing: what some gateways say
+ * may raise the number, never lower it.
  *
  * Threads: none of its own; one owner per history.
  */
@@ -16,9 +15,10 @@
 
 struct autoscaler_settings {
     int min_replicas, max_replicas;
-    int awake_min;          /* never fewer while awake: 1, or the pods that a proof needs */
-    int concurrency;        /* of one replica */
-    int target_utilization; /* percent of it */
+    int awake_min;           /* never fewer while awake: 1, or the pods that a proof needs */
+    int activation_replicas; /* at least so many for the first window after load woke it */
+    int concurrency;         /* of one replica */
+    int target_utilization;  /* percent of it */
     int64_t idle_ms, window_ms, scale_down_delay_ms;
 };
 
@@ -31,34 +31,75 @@ struct autoscaler_load {
     bool any, complete; /* some gateway, every gateway was read */
 };
 
+/* What a decision is about, beside the load. */
+struct autoscaler_state {
+    int replicas; /* of the Deployment's spec */
+    int ready;    /* able to serve */
+    int64_t
+        generation; /* moves with each change of the Deployment's spec; constant where the number tells all */
+    bool may_sleep; /* its newest template is proven, or failed and nothing serves */
+};
+
+/* What made the number what it is: the rule that had the last word. */
+enum autoscaler_reason {
+    AUTOSCALER_LOAD,       /* the mean over the stable window, or one, which an awake Function has */
+    AUTOSCALER_PANIC,      /* the most that was wanted since panic began */
+    AUTOSCALER_ACTIVATION, /* just woken */
+    AUTOSCALER_FOUND,      /* the scale that it was met with, for the first window */
+    AUTOSCALER_RATE,       /* not less than half of what is there at once */
+    AUTOSCALER_DELAY,      /* more was wanted within the scale-down delay */
+    AUTOSCALER_MIN,
+    AUTOSCALER_MAX,
+    AUTOSCALER_PROOF,      /* a new generation is being proven */
+    AUTOSCALER_INCOMPLETE, /* some gateway can't be read: not fewer */
+    AUTOSCALER_NO_DATA,    /* none can */
+    AUTOSCALER_IDLE,       /* quiet for long enough: none */
+    AUTOSCALER_ASLEEP,     /* waking is the gateways' step */
+};
+
+struct autoscaler_decision {
+    int replicas; /* that there should be */
+    enum autoscaler_reason reason;
+    double stable, burst;   /* load: means over the stable and the panic window */
+    double target;          /* of one replica */
+    int64_t panic_since_ms; /* 0: no panic */
+};
+
 struct autoscaler_sample {
     int64_t at_ms;
-    float mean;
-    int wanted; /* replicas that this moment asked for, before the delay */
+    double mean;     /* load over the span_ms before at_ms */
+    int32_t span_ms; /* what it counts for */
+    int wanted;      /* replicas that this moment asked for, before delay and limits */
 };
 
 /* Zero it to begin. */
 struct autoscaler_history {
     struct autoscaler_sample *samples; /* ring */
     size_t count, start, alloc;
-    int replicas;              /* as seen last */
-    int64_t replicas_since_ms; /* when that number was seen first; 0: never */
-};
-
-/* What a decision is about, beside the load. */
-struct autoscaler_state {
-    int replicas;   /* of the Deployment's spec */
-    bool may_sleep; /* its newest template is proven, or failed and nothing serves */
+    int replicas;       /* as seen last */
+    int64_t generation; /* so too */
+    int64_t changed_ms; /* when these were seen first; 0: never */
+    bool
+        slept; /* no replicas when looked at before; set it when a Function first seen awake is known to be just woken */
+    int64_t woken_ms;              /* when its first load after a sleep was seen; 0: it did not sleep */
+    int64_t panic_ms, over_ms;     /* panic since, and last time above the threshold; 0: no panic */
+    int high_water;                /* the most that was wanted in this panic */
+    bool found;                    /* it is none: nothing was above, the scale was met so */
+    double stable, burst;          /* means as of the last sample */
+    double complete_mean;          /* load of the last reading of all gateways */
+    enum autoscaler_reason reason; /* of the last sample's number */
 };
 
 void autoscaler_history_release(struct autoscaler_history *history);
-/* Notes the number of replicas and, if any gateway was read, the load; drops what is too old to matter. */
+/* Notes the state and, if any gateway was read, the load; drops what is too old to matter. */
 void autoscaler_observe(struct autoscaler_history *history, const struct autoscaler_settings *settings,
                         const struct autoscaler_state *state, const struct autoscaler_load *load);
 /* The number was written: should it be another one by the next look, that is a change. */
 void autoscaler_wrote(struct autoscaler_history *history, int replicas, int64_t now_ms);
-/* The replicas there should be; state->replicas: leave it. After autoscaler_observe() of the same moment. */
-int autoscaler_decide(const struct autoscaler_history *history, const struct autoscaler_settings *settings,
-                      const struct autoscaler_state *state, const struct autoscaler_load *load);
+/* After autoscaler_observe() of the same moment. state->replicas: leave it. */
+struct autoscaler_decision autoscaler_decide(const struct autoscaler_history *history,
+                                             const struct autoscaler_settings *settings,
+                                             const struct autoscaler_state *state,
+                                             const struct autoscaler_load *load);
 
 #endif

@@ -75,6 +75,8 @@ static struct memory *remember(struct scaler *scaler, const char *id)
         size_t size = strlen(id) + 1;
         memory = xcalloc(1, sizeof *memory + size);
         memcpy(memory->id, id, size);
+        /* In the first pass all are new; later, one that was not there before slept, or was just made. */
+        memory->history.slept = scaler->pass > 1;
         HASH_ADD_STR(scaler->memories, id, memory);
     }
     return memory;
@@ -112,7 +114,7 @@ static void visit(void *visitor, const struct scaler_target *target)
     struct autoscaler_load load =
         scaler->platform.load(scaler->platform.arg, target->namespace, target->name);
     autoscaler_observe(&memory->history, &target->settings, &target->state, &load);
-    int replicas = autoscaler_decide(&memory->history, &target->settings, &target->state, &load);
+    int replicas = autoscaler_decide(&memory->history, &target->settings, &target->state, &load).replicas;
     if (replicas != target->state.replicas && write_replicas(scaler, target, replicas, &load)) {
         autoscaler_wrote(&memory->history, replicas, load.at_ms);
     }

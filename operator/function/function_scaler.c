@@ -89,6 +89,8 @@ static struct autoscaler_state read_state(const struct cached_function *function
     bool failed = current && has_failed(function);
     *ret_proving = !proven && !failed;
     return (struct autoscaler_state){.replicas = deployment->replicas,
+                                     .ready = deployment->ready_replicas,
+                                     .generation = deployment->generation,
                                      .may_sleep = proven || (failed && deployment->ready_replicas == 0)};
 }
 

@@ -6,6 +6,7 @@ struct autoscaler_settings function_scaling_settings(const struct function_spec 
         .min_replicas = spec->min_replicas,
         .max_replicas = spec->max_replicas,
         .awake_min = proving && spec->initial_replicas > 1 ? spec->initial_replicas : 1,
+        .activation_replicas = spec->activation_replicas,
         .concurrency = spec->concurrency,
         .target_utilization = spec->target_utilization,
         .idle_ms = spec->idle_seconds * 1000LL,

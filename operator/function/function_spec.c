@@ -45,6 +45,7 @@ static const struct int_field int_fields[] = {
     FIELD("scaling", "minReplicas", min_replicas, 0, 0, 1000),
     FIELD("scaling", "maxReplicas", max_replicas, 10, 1, 1000),
     FIELD("scaling", "initialReplicas", initial_replicas, 1, 0, 1000),
+    FIELD("scaling", "activationReplicas", activation_replicas, 1, 1, 1000),
     FIELD("scaling", "targetUtilization", target_utilization, 70, 1, 100),
     FIELD("scaling", "idleSeconds", idle_seconds, 60, 1, 3600),
     FIELD("scaling", "windowSeconds", window_seconds, 60, 6, 600),
@@ -265,6 +266,11 @@ static int check_together(const struct function_spec *spec, struct err *err)
     }
     if (spec->initial_replicas > spec->max_replicas) {
         return err_set(err, ERR_INVALID, "spec.scaling.initialReplicas: must not be above maxReplicas (%d)",
+                       spec->max_replicas);
+    }
+    if (spec->activation_replicas > spec->max_replicas) {
+        return err_set(err, ERR_INVALID,
+                       "spec.scaling.activationReplicas: must not be above maxReplicas (%d)",
                        spec->max_replicas);
     }
     int64_t grace = json_int64(spec->template, "terminationGracePeriodSeconds", INT64_MAX);

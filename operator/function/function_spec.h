@@ -58,8 +58,8 @@ struct function_spec {
     int64_t body_bytes, response_bytes, hold_bytes;
 
     int replicas; /* pinned; -1: the autoscaler's */
-    int min_replicas, max_replicas, initial_replicas, target_utilization, idle_seconds, window_seconds,
-        scale_down_delay_seconds;
+    int min_replicas, max_replicas, initial_replicas, activation_replicas, target_utilization, idle_seconds,
+        window_seconds, scale_down_delay_seconds;
 
     bool has_http;
     char **hosts; /* lower case; may hold "*.example.com" */

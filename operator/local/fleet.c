@@ -156,7 +156,10 @@ static void each_function(void *arg, scaler_visit *visit, void *visitor)
             .namespace = function->spec->namespace,
             .name = function->spec->name,
             .settings = function_scaling_settings(function->spec, /* proving= */ false),
-            .state = {.replicas = function->desired, .may_sleep = fleet_function_is_settled(function)},
+            /* Only a pass lowers the number, so that it tells of every change: no generation. */
+            .state = {.replicas = function->desired,
+                      .ready = fleet_function_serving(function),
+                      .may_sleep = fleet_function_is_settled(function)},
             .object = function,
         };
         visit(visitor, &target);

@@ -46,7 +46,8 @@ static bool is_accepted(const char *path, cJSON *value /* taken */, struct err *
         : strcmp(path, "result") == 0 || strcmp(path, "sql") == 0 || strncmp(path, "parameters", 10) == 0
             ? "{sql: a, database: {secretRef: {name: a}}}"
         /* So that the limit of one field is not hidden by a rule about two. */
-        : strcmp(path, "scaling.minReplicas") == 0 || strcmp(path, "scaling.initialReplicas") == 0
+        : strcmp(path, "scaling.minReplicas") == 0 || strcmp(path, "scaling.initialReplicas") == 0 ||
+                strcmp(path, "scaling.activationReplicas") == 0
             ? "{scaling: {maxReplicas: 1000}}"
         : strcmp(path, "template.terminationGracePeriodSeconds") == 0 ? "{drainSeconds: 1}"
                                                                       : "{}");
@@ -99,7 +100,7 @@ static void test_limits_of_numbers(void **state)
 {
     (void)state;
     CLEANUP_JSON cJSON *crd = load_crd();
-    assert_int_equal(check_numbers(spec_schema(crd), ""), 20);
+    assert_int_equal(check_numbers(spec_schema(crd), ""), 21);
 }
 
 struct text_field {
@@ -306,6 +307,7 @@ static void expect_same(const struct function_spec *a, const struct function_spe
     assert_int_equal(a->min_replicas, b->min_replicas);
     assert_int_equal(a->max_replicas, b->max_replicas);
     assert_int_equal(a->initial_replicas, b->initial_replicas);
+    assert_int_equal(a->activation_replicas, b->activation_replicas);
     assert_int_equal(a->target_utilization, b->target_utilization);
     assert_int_equal(a->idle_seconds, b->idle_seconds);
     assert_int_equal(a->window_seconds, b->window_seconds);
@@ -327,7 +329,7 @@ static void test_defaults(void **state)
     CLEANUP_JSON cJSON *crd = load_crd();
     CLEANUP_JSON cJSON *filled = cJSON_CreateObject();
     collect_defaults(spec_schema(crd), filled);
-    assert_int_equal(count_leaves(filled), 23); /* another one: compare it below, too */
+    assert_int_equal(count_leaves(filled), 24); /* another one: compare it below, too */
     CLEANUP_JSON cJSON *patch = support_yaml("{database: {secretRef: {name: a}}, env: null, template: null}");
     support_merge(filled, patch);
     CLEANUP_FREE char *text = json_print_dup(filled);

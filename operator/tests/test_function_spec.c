@@ -41,6 +41,7 @@ static void test_defaults(void **state)
     assert_int_equal(spec->min_replicas, 0);
     assert_int_equal(spec->max_replicas, 10);
     assert_int_equal(spec->initial_replicas, 1);
+    assert_int_equal(spec->activation_replicas, 1);
     assert_int_equal(spec->target_utilization, 70);
     assert_int_equal(spec->idle_seconds, 60);
     assert_int_equal(spec->window_seconds, 60);
@@ -63,7 +64,7 @@ static void test_everything(void **state)
         " limits: {bodyBytes: 0, responseBytes: 1024, holdBytes: 4294967296}, replicas: 0,"
         " scaling: {minReplicas: 2, maxReplicas: 3, initialReplicas: 3, targetUtilization: 100, idleSeconds: "
         "1,"
-        " windowSeconds: 6, scaleDownDelaySeconds: 9},"
+        " windowSeconds: 6, scaleDownDelaySeconds: 9, activationReplicas: 2},"
         " http: {hosts: [shop.example.com, \"*.example.com\"], path: /orders/eu, pathTemplate: "
         "\"/{id}/items/{item}\","
         " methods: [GET, POST], successStatus: 201, ingressClassName: nginx},"
@@ -200,6 +201,8 @@ static const struct refusal refusals[] = {
     {"{scaling: {minReplicas: 11}}", "spec.scaling.minReplicas: must not be above maxReplicas (10)"},
     {"{scaling: {initialReplicas: 2, maxReplicas: 1}}",
      "spec.scaling.initialReplicas: must not be above maxReplicas (1)"},
+    {"{scaling: {activationReplicas: 2, maxReplicas: 1}}",
+     "spec.scaling.activationReplicas: must not be above maxReplicas (1)"},
     {"{database: {}}", "spec.database.secretRef.name: is required"},
     {"{database: {secretRef: {name: \"A\"}}}", "spec.database.secretRef.name: must be a name"},
     {"{database: {secretRef: {name: a, key: \"a/b\"}}}", "spec.database.secretRef.key: must be 1 to 253"},

@@ -60,11 +60,12 @@ static void each(void *arg, scaler_visit *visit, void *visitor)
             .settings = {.min_replicas = world->min_replicas[i],
                          .max_replicas = 5,
                          .awake_min = 1,
+                         .activation_replicas = 1,
                          .concurrency = 10,
                          .target_utilization = 100,
                          .idle_ms = 10000,
                          .window_ms = 60000},
-            .state = {.replicas = world->replicas[i], .may_sleep = true},
+            .state = {.replicas = world->replicas[i], .ready = world->replicas[i], .may_sleep = true},
         };
         if (world->is_there[i]) {
             visit(visitor, &target);
