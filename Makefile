@@ -137,6 +137,19 @@ $(without_ldap): runtime/postgres/without_ldap.sh $(flags)
 	$(Q)$< $@ $(CC)
 $(B)/bin/cicada-runtime: | $(without_ldap)
 
+# What is loaded instead of libraries that libcurl is linked with, by the programs that use it.
+stand_in_names := rtmp ssh2 ldap lber gssapi_krb5
+stand_ins := $(B)/lib/cicada/curl
+stand_ins_made := $(B)/obj/curl_stand_ins/made
+$(stand_ins_made): runtime/http/curl_stand_ins.sh $(flags)
+	$(call say,SO,$(stand_ins))
+	$(Q)$< $(stand_ins) $(@D) '$(stand_in_names)' $(CC)
+	@touch $@
+with_stand_ins := $(B)/bin/cicada-operator $(B)/bin/cicada-gateway
+$(with_stand_ins): | $(stand_ins_made)
+$(with_stand_ins): LDFLAGS += -Wl,-rpath,'$$ORIGIN/../lib/cicada/curl' -Wl,--no-as-needed \
+        $(stand_in_names:%=$(dir $(stand_ins_made))without-%.so) -Wl,--as-needed
+
 # The SDK's test double includes the SDK as users do.
 $(B)/obj/runtime/tests/test_sdk_double.o: CPPFLAGS += -Iruntime/sdk
 
@@ -230,6 +243,7 @@ install: all ## programs, SDK headers, pkg-config file, schema and testing.sh un
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include/cicada $(DESTDIR)$(PREFIX)/lib/pkgconfig
 	install -m 755 $(programs) $(DESTDIR)$(PREFIX)/bin
 	install -D -m 644 $(without_ldap) $(DESTDIR)$(PREFIX)/lib/cicada/without-ldap.so
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/cicada/curl $(stand_ins)/*.so
 	install -m 644 $(wildcard runtime/sdk/cicada/*.h) $(DESTDIR)$(PREFIX)/include/cicada
 	install -D -m 644 runtime/schema/cicada.sql $(DESTDIR)$(PREFIX)/share/cicada/cicada.sql
 	install -m 644 functions/testing.sh $(DESTDIR)$(PREFIX)/share/cicada

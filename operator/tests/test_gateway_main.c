@@ -295,6 +295,32 @@ static void serves_wakes_and_drains(void **state)
     unlink(config);
 }
 
+/* What libcurl brings along is 4 MB of the program's memory; see runtime/http/curl_stand_ins.sh. */
+static void has_only_the_libraries_it_needs(void **state)
+{
+    (void)state;
+    struct fake_apiserver *server = fake_apiserver_start();
+    CLEANUP_FREE char *config = write_kubeconfig(fake_apiserver_url(server));
+    struct process *process = start_with(config, "0", "1");
+    CLEANUP_FREE char *path = xasprintf("/proc/%d/maps", (int)process->pid);
+    FILE *file = fopen(path, "re");
+    assert_non_null(file);
+    static char maps[1 << 20];
+    maps[fread(maps, 1, sizeof(maps) - 1, file)] = '\0';
+    fclose(file);
+    assert_non_null(strstr(maps, "/libcurl.so"));
+    static const char *const brought[] = {"/libgnutls.so", "/librtmp.so", "/libssh2.so", "/libldap",
+                                          "/libkrb5.so"};
+    for (size_t i = 0; i < ARRAY_SIZE(brought); i++) {
+        assert_null(strstr(maps, brought[i]));
+    }
+    kill(process->pid, SIGTERM);
+    assert_int_equal(await_exit(process), 0);
+    process_free(process);
+    fake_apiserver_stop(server);
+    unlink(config);
+}
+
 static void starts_while_the_api_server_is_away(void **state)
 {
     (void)state;
@@ -347,6 +373,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(options_are_checked),
         cmocka_unit_test(serves_wakes_and_drains),
+        cmocka_unit_test(has_only_the_libraries_it_needs),
         cmocka_unit_test(starts_while_the_api_server_is_away),
         cmocka_unit_test(leaves_at_the_limit_or_by_a_second_signal),
     };
