@@ -9,6 +9,7 @@ import case_validate
 import case_shop
 import case_sql
 import case_coldstart
+import case_burst
 import case_overload
 import case_scaling
 import case_streams
@@ -17,7 +18,7 @@ import case_faults
 import case_chart
 import case_readme
 
-MODULES = [case_install, case_validate, case_shop, case_sql, case_coldstart, case_scaling, case_overload, case_streams, case_failures, case_faults,
+MODULES = [case_install, case_validate, case_shop, case_sql, case_coldstart, case_burst, case_scaling, case_overload, case_streams, case_failures, case_faults,
            case_chart]
 if 'E2E_HOST_PID' in os.environ:  # the cluster of e2e/cluster, which the README tells to start
     MODULES.append(case_readme)

@@ -156,6 +156,7 @@ static void test_what_is_sent_again(void **state)
     test_world_stop(&world);
 }
 
+#define HONOURS_KEYS       "\"http\":{\"idempotency\":\"Optional\"},\"database\":{\"secretRef\":{\"name\":\"db\"}}"
 #define KEYED_REQUEST(key) "POST /drop HTTP/1.1\r\nHost: f.shop.fn.test\r\n" key "Content-Length: 2\r\n\r\nhi"
 
 /* How often a POST reaches the pod whose kept connection breaks under it. */
@@ -183,14 +184,53 @@ static int posts_sent(const char *members, const char *text)
 static void test_a_key_that_the_function_honours_is_sent_again(void **state)
 {
     (void)state;
-    static const char honours[] = "\"http\":{\"idempotency\":\"Optional\"},"
-                                  "\"database\":{\"secretRef\":{\"name\":\"db\"}}";
+    static const char honours[] = HONOURS_KEYS;
     assert_int_equal(posts_sent(honours, KEYED_REQUEST("idempotency-key: \"k\"\r\n")), 2);
     assert_int_equal(posts_sent(honours, KEYED_REQUEST("")), 1);
     /* The function would not get to see this one. */
     assert_int_equal(
         posts_sent(honours, KEYED_REQUEST("Idempotency-Key: \"k\"\r\nConnection: Idempotency-Key\r\n")), 1);
     assert_int_equal(posts_sent("\"http\":{}", KEYED_REQUEST("Idempotency-Key: \"k\"\r\n")), 1);
+}
+
+/* How often the pod gets a request that is sent in two parts onto a kept connection, which ends with what `raw` says. */
+static int sent_in_parts(const char *raw, const char *first, const char *rest)
+{
+    struct test_world world;
+    struct test_client client;
+    test_world_start_with(&world, HONOURS_KEYS, &(struct gateway_settings){.loops = 1});
+    test_call_status(world.test.port, TEST_REQUEST("GET", "/x"), 200);
+    test_upstream_set_raw(world.upstream, raw);
+    int before = test_upstream_requests(world.upstream);
+    test_client_open(&client, world.test.port);
+    test_client_send(&client, first);
+    if (rest[0]) {
+        test_wait_until(test_upstream_works, world.upstream, "the head is with the pod");
+        test_client_send(&client, rest);
+    }
+    test_expect_answer(&client, 502, "upstream_closed");
+    int sent = test_upstream_requests(world.upstream) - before;
+    assert_int_equal(test_upstream_connections(world.upstream), sent); /* the first was the kept one */
+    test_client_close(&client);
+    test_world_stop(&world);
+    return sent;
+}
+
+static void test_what_is_not_sent_again(void **state)
+{
+    (void)state;
+    static const char keyed[] =
+        "POST /raw/close HTTP/1.1\r\nHost: f.shop.fn.test\r\nIdempotency-Key: \"k\"\r\n"
+        "Content-Length: 4\r\n\r\n";
+    /* Nothing came back: once more. */
+    assert_int_equal(sent_in_parts("", TEST_REQUEST("GET", "/raw/close"), ""), 2);
+    assert_int_equal(sent_in_parts("", TEST_REQUEST("OPTIONS", "/raw/close"), ""), 2);
+    assert_int_equal(sent_in_parts("", TEST_REQUEST("DELETE", "/raw/close"), ""), 1);
+    /* A byte of an answer came, or an interim one. */
+    assert_int_equal(sent_in_parts("H", TEST_REQUEST("GET", "/raw/close"), ""), 1);
+    assert_int_equal(sent_in_parts("HTTP/1.1 103 E\r\n\r\n", TEST_REQUEST("GET", "/raw/close"), ""), 1);
+    /* A part of the body has left, and is not here any more. */
+    assert_int_equal(sent_in_parts("", keyed, "body"), 1);
 }
 
 static void test_half_an_answer_is_seen_as_such(void **state)
@@ -392,6 +432,7 @@ int main(void)
         cmocka_unit_test(test_a_pod_that_hangs_is_given_up),
         cmocka_unit_test(test_what_is_sent_again),
         cmocka_unit_test(test_a_key_that_the_function_honours_is_sent_again),
+        cmocka_unit_test(test_what_is_not_sent_again),
         cmocka_unit_test(test_half_an_answer_is_seen_as_such),
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_idle_connections_to_pods_end),
