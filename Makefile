@@ -216,11 +216,22 @@ e2e: ## real Kubernetes, images, chart, e2e/cases; ends with "N passed, N failed
 	$(Q)$(MAKE) --no-print-directory images
 	$(Q)e2e/run
 
+.PHONY: faults
+faults: ## the fault suite of e2e/faults on a real Kubernetes (FAULT_ROUNDS=20); ends with "N passed, N failed"
+	$(Q).ci/deps run test e2e
+	$(Q)$(MAKE) --no-print-directory images
+	$(Q)e2e/faults/run
+
 .PHONY: bench
 bench: ## the benchmarks of e2e/bench, side by side with peers
 	$(Q).ci/deps run bench
 	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=release all
 	$(Q)e2e/bench/run
+
+.PHONY: plots
+plots: ## the autoscaler under shapes of load, as SVG in build/plots
+	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=release build/release/tests/test_autoscaler_shapes
+	$(Q)mkdir -p build/plots && CICADA_PLOTS=build/plots build/release/tests/test_autoscaler_shapes
 
 .PHONY: models
 models: ## the models of e2e/models, checked by spin; ends with "N passed, N failed"

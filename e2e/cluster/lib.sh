@@ -144,17 +144,18 @@ launch() {
   launch_in "$name" "--net=$NETNS" "--mount=/proc/$(cat "$PIDS/mounts")/ns/mnt" -- "$@"
 }
 
-# launch_in NAME NAMESPACE... -- COMMAND...: as launch, with other namespaces
+# launch_in NAME NAMESPACE... -- COMMAND...: as launch, with other namespaces. What it is called with is kept for `restart`.
 launch_in() {
   local name=$1
   shift
+  printf '%s\0' "$@" > "$RUN/launched.$name"
   (
     exec 9<&-   # the lock is not theirs
     cgroup_join
     ulimit -n "$(open_files)"
     # No variable of the caller reaches a daemon: a proxy setting, for one, would break the cluster.
     exec setsid env -i "PATH=$DAEMON_PATH" HOME=/root LANG=C.UTF-8 "CICADA_CLUSTER_STATE=$STATE" nsenter "$@"
-  ) > "$LOG/$name.log" 2>&1 < /dev/null &
+  ) >> "$LOG/$name.log" 2>&1 < /dev/null &
   echo $! > "$PIDS/$name"
 }
 

@@ -28,6 +28,28 @@ static int handle_exclusive(struct cicada_request *req, struct cicada_context *c
 }
 CICADA_FUNCTION(handle_exclusive);
 
+/* Works for ?ms= milliseconds, then writes ?id= as a row of e2e_requests: what was done for a request can be counted afterwards. */
+static int handle_record(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+{
+    const char *id = cicada_request_query(req, "id"), *text = cicada_request_query(req, "ms");
+    const char *pod = getenv("POD_NAME");
+    long ms = text ? strtol(text, NULL, 10) : 0;
+    struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+    if (id == NULL || ms < 0 || ms > 60000)
+        return cicada_problem(res, 422, "bad_query", "id is missing, or ms is not between 0 and 60000");
+    nanosleep(&pause, NULL);
+    if (cicada_query(ctx, "INSERT INTO e2e_requests (id, pod) VALUES ($1, $2)",
+                     CICADA_PARAMS(cicada_text(id), cicada_text(pod)), NULL) != CICADA_OK)
+        return CICADA_FAIL;
+    cicada_write_begin_object(res, NULL);
+    cicada_write_string(res, "id", id);
+    cicada_write_string(res, "pod", pod);
+    cicada_write_end(res);
+    return CICADA_OK;
+}
+CICADA_FUNCTION(handle_record);
+
 static int crash(struct cicada_context *ctx, void **ret_state)
 {
     (void)ctx;

@@ -268,7 +268,7 @@ bool function_pod_announced(struct function_state *function, struct pod *pod,
     return known;
 }
 
-void function_pod_goodbye(struct function_state *function, struct pod *pod)
+int function_pod_goodbye(struct function_state *function, struct pod *pod)
 {
     struct aftermath aftermath;
     aftermath_init(&aftermath);
@@ -281,7 +281,9 @@ void function_pod_goodbye(struct function_state *function, struct pod *pod)
         aftermath.attend = function->waiting > 0;
         function->wake_at_once |= function->usable_count == 0;
     }
+    int in_flight = pod->in_flight;
     function_unlock(function, &aftermath);
+    return in_flight;
 }
 
 /* ---- what the data path sees ---- */

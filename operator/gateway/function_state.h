@@ -147,7 +147,8 @@ void function_remove_pod(struct function_state *function,
                          struct pod *pod); /* drops the function's reference */
 bool function_pod_announced(struct function_state *function, struct pod *pod,
                             const struct sockaddr_in *address);
-void function_pod_goodbye(struct function_state *function, struct pod *pod);
+/* How many requests are given to it, or about to be, and not answered: they only become fewer. */
+int function_pod_goodbye(struct function_state *function, struct pod *pod);
 
 /* ---- what the data path sees ---- */
 

@@ -362,7 +362,8 @@ bool gateway_pod_announced(struct gateway *gateway, const char *uid, const struc
 bool gateway_pod_goodbye(struct gateway *gateway, const char *uid)
 {
     struct pod *pod;
-    if (!registry_pod_goodbye(gateway->registry, uid, &pod)) {
+    int in_flight;
+    if (!registry_pod_goodbye(gateway->registry, uid, &pod, &in_flight)) {
         return false;
     }
     if (atomic_load(&gateway->running)) {
@@ -371,7 +372,7 @@ bool gateway_pod_goodbye(struct gateway *gateway, const char *uid)
         closing_wait(closing);
     }
     pod_unref(pod);
-    return true;
+    return in_flight == 0;
 }
 
 void gateway_function_blocked(struct gateway *gateway, const char *namespace, const char *name,

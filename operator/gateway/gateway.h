@@ -75,7 +75,8 @@ void gateway_pod_set(struct gateway *gateway, const struct gateway_pod *pod); /*
 void gateway_pod_remove(struct gateway *gateway, const char *uid);
 /* A verified announcement: usable at this address from now on. False: no such pod here (or terminating). */
 bool gateway_pod_announced(struct gateway *gateway, const char *uid, const struct sockaddr_in *address);
-/* Says goodbye: nothing new goes there, idle connections to it are closed before this returns (at most 200 ms). False: unknown. */
+/* Says goodbye: nothing new goes there, idle connections to it are closed before this returns (at most 200 ms). False: unknown, or requests
+ * that were given to it are not answered yet, of which it may not have read a byte: to be asked again. */
 bool gateway_pod_goodbye(struct gateway *gateway, const char *uid);
 /* Why the Deployment makes no pods (ReplicaFailure: quota ...): waiters get 503 with this code at once while no pod is usable; NULL clears. */
 void gateway_function_blocked(struct gateway *gateway, const char *namespace, const char *name,

@@ -206,12 +206,13 @@ bool registry_pod_announced(struct registry *registry, const char *uid, const st
     return known;
 }
 
-bool registry_pod_goodbye(struct registry *registry, const char *uid, struct pod **ret_pod)
+bool registry_pod_goodbye(struct registry *registry, const char *uid, struct pod **ret_pod,
+                          int *ret_in_flight)
 {
     pthread_mutex_lock(&registry->mu);
     struct pod *pod = find_pod(registry, uid);
     if (pod) {
-        function_pod_goodbye(pod->function, pod);
+        *ret_in_flight = function_pod_goodbye(pod->function, pod);
         *ret_pod = pod_ref(pod);
     }
     pthread_mutex_unlock(&registry->mu);

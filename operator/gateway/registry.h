@@ -37,8 +37,9 @@ void registry_function_woken(struct registry *registry, const char *namespace, c
 void registry_set_pod(struct registry *registry, const struct gateway_pod *news);
 void registry_remove_pod(struct registry *registry, const char *uid);
 bool registry_pod_announced(struct registry *registry, const char *uid, const struct sockaddr_in *address);
-/* *ret_pod: a reference, for closing its idle connections. */
-bool registry_pod_goodbye(struct registry *registry, const char *uid, struct pod **ret_pod);
+/* *ret_pod: a reference, for closing its idle connections. *ret_in_flight: as function_pod_goodbye() says. */
+bool registry_pod_goodbye(struct registry *registry, const char *uid, struct pod **ret_pod,
+                          int *ret_in_flight);
 void registry_set_gateways(struct registry *registry, int gateways, int place);
 int registry_gateways(struct registry *registry);
 

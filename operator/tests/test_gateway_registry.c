@@ -179,6 +179,7 @@ static void test_when_idle_connections_are_closed(void **state)
     struct registry *registry = make_registry(&counts);
     struct gateway_pod pod = pod_news("uid-1", GATEWAY_POD_READY);
     struct pod *ref;
+    int in_flight;
     registry_set_pod(registry, &pod);
     counts.closed = 0;
     registry_set_pod(registry, &pod);
@@ -189,8 +190,9 @@ static void test_when_idle_connections_are_closed(void **state)
     pod.state = GATEWAY_POD_TERMINATING;
     registry_set_pod(registry, &pod);
     assert_int_equal(counts.closed, 2);
-    assert_false(registry_pod_goodbye(registry, "uid-2", &ref));
-    assert_true(registry_pod_goodbye(registry, "uid-1", &ref)); /* the caller closes and waits */
+    assert_false(registry_pod_goodbye(registry, "uid-2", &ref, &in_flight));
+    assert_true(registry_pod_goodbye(registry, "uid-1", &ref, &in_flight)); /* the caller closes and waits */
+    assert_int_equal(in_flight, 0);
     registry_remove_pod(registry, "uid-1");
     assert_int_equal(counts.closed, 3);
     registry_remove_pod(registry, "uid-1");

@@ -20,6 +20,7 @@
 #define RETRY_MAX_MS       1000
 #define RETRY_UNKNOWN_MS   250 /* after 202: the gateway does not know this pod yet */
 #define CONNECT_TIMEOUT_MS 1000
+#define CONNECT_GONE_MS    200  /* for an address that the name stands for no more */
 #define ANSWER_TIMEOUT_MS  7000 /* a gateway waits up to 5 s for its pod cache */
 #define BODY_MAX_BYTES     2048u
 #define THREAD_STACK_BYTES (256u << 10)
@@ -32,8 +33,9 @@ struct target {
     struct sockaddr_in address;
     pthread_t thread;
     bool has_thread;
+    bool named; /* the name stands for it now; else it did when the announcement was made */
     /* written by the target's thread, read after it was joined */
-    bool acknowledged;
+    bool acknowledged, gone;
     int gateways; /* how many there are, by this one */
 };
 
@@ -96,7 +98,7 @@ static void *target_main(void *arg)
         .host = campaign->announcer->host,
         .path = campaign->path,
         .body = body,
-        .connect_timeout_ms = CONNECT_TIMEOUT_MS,
+        .connect_timeout_ms = target->named ? CONNECT_TIMEOUT_MS : CONNECT_GONE_MS,
         .answer_timeout_ms = ANSWER_TIMEOUT_MS,
     };
     int64_t until_ms = clock_monotonic_ms() + TRY_FOR_MS;
@@ -112,6 +114,10 @@ static void *target_main(void *arg)
         if (answer.status == 200)
             target->acknowledged = true;
         target->gateways = answer.gateways;
+        if (answer.status == 0 && !target->named) {
+            target->gone = true; /* a gateway that ended since: nobody's acknowledgement to wait for */
+            break;
+        }
         if (answer.status != 0 && answer.status != 202 && answer.status < 500)
             break;
         wait_ms = answer.status == 202 ? RETRY_UNKNOWN_MS : backoff_ms;
@@ -121,14 +127,15 @@ static void *target_main(void *arg)
     return NULL;
 }
 
-static void add_target(struct campaign *campaign, const struct sockaddr_in *address)
+static void add_target(struct campaign *campaign, const struct sockaddr_in *address, bool named)
 {
     for (size_t i = 0; i < campaign->target_count; i++)
         if (campaign->targets[i].address.sin_addr.s_addr == address->sin_addr.s_addr)
             return;
     if (campaign->target_count == ANNOUNCER_GATEWAYS_MAX)
         return;
-    campaign->targets[campaign->target_count++] = (struct target){.campaign = campaign, .address = *address};
+    campaign->targets[campaign->target_count++] =
+        (struct target){.campaign = campaign, .address = *address, .named = named};
 }
 
 static bool resolve_once(struct campaign *campaign)
@@ -147,7 +154,7 @@ static bool resolve_once(struct campaign *campaign)
             continue;
         memcpy(&address, at->ai_addr, sizeof(address));
         address.sin_port = campaign->announcer->gateway_port;
-        add_target(campaign, &address);
+        add_target(campaign, &address, /* named= */ true);
     }
     freeaddrinfo(list);
     return campaign->target_count > 0;
@@ -177,12 +184,12 @@ static int start_thread(pthread_t *ret_thread, void *main_function(void *), void
     return rc;
 }
 
-/* Speaks to all targets at once; the first one on this thread. True: all have acknowledged, and none knows of more gateways than
- * these: names are cached, and a new gateway may already send requests here. */
+/* Speaks to all targets at once; the first one on this thread. True: all that are left have acknowledged, and none knows of more gateways
+ * than these: names are cached, and a new gateway may already send requests here. */
 static bool tell_all(struct campaign *campaign)
 {
     bool all = campaign->target_count > 0;
-    size_t gateways = 0;
+    size_t told = 0, gateways = 0;
 
     for (size_t i = 1; i < campaign->target_count; i++) {
         struct target *target = &campaign->targets[i];
@@ -194,11 +201,12 @@ static bool tell_all(struct campaign *campaign)
     for (size_t i = 0; i < campaign->target_count; i++) {
         if (campaign->targets[i].has_thread)
             pthread_join(campaign->targets[i].thread, NULL);
-        all = all && campaign->targets[i].acknowledged;
+        all = all && (campaign->targets[i].acknowledged || campaign->targets[i].gone);
+        told += campaign->targets[i].acknowledged;
         if ((size_t)campaign->targets[i].gateways > gateways)
             gateways = (size_t)campaign->targets[i].gateways;
     }
-    return all && campaign->target_count >= gateways;
+    return all && told > 0 && told >= gateways;
 }
 
 static void end_campaign(struct campaign *campaign, bool acknowledged)
@@ -229,21 +237,23 @@ static void *announcement_main(void *arg)
     return NULL;
 }
 
-/* Begins when the announcement is over: no gateway may hear of this pod after the goodbye. */
+/* Begins when the announcement is over: no gateway may hear of this pod after the goodbye. Those who heard the announcement and are not
+ * among the name's addresses any more have ended, as a rule; who answers all the same is heard. */
 static void *goodbye_main(void *arg)
 {
     struct campaign *campaign = arg;
     struct announcer *announcer = campaign->announcer;
+    const struct campaign *announcement = &announcer->announcement;
+    bool resolved;
 
     pthread_mutex_lock(&announcer->mutex);
     while (!announcer->announcement.ended)
         pthread_cond_wait(&announcer->changed, &announcer->mutex);
     pthread_mutex_unlock(&announcer->mutex);
-    for (size_t i = 0; i < announcer->announcement.target_count; i++)
-        add_target(campaign, &announcer->announcement.targets[i].address);
-    if (campaign->target_count > 0)
-        (void)resolve_once(campaign);
-    else
+    resolved = resolve_once(campaign);
+    for (size_t i = 0; i < announcement->target_count; i++)
+        add_target(campaign, &announcement->targets[i].address, /* named= */ !resolved);
+    if (campaign->target_count == 0)
         resolve(campaign);
     end_campaign(campaign, tell_all(campaign));
     return NULL;

@@ -29,7 +29,8 @@ int announcer_start(const struct announcer_settings *settings, struct announcer 
 void announcer_announce(struct announcer *announcer, int port);
 /* Says goodbye: to all that the name stands for now, and to all that were announced to. */
 void announcer_goodbye(struct announcer *announcer);
-/* True when there was a gateway, and every one of them, by what they know of each other, has acknowledged the goodbye. */
+/* True when there was a gateway, and every one of them, by what they know of each other, has acknowledged the goodbye; one that the name
+ * stands for no more and that can't be connected to has ended, and is not waited for. */
 bool announcer_acknowledged(struct announcer *announcer);
 /* Ends all threads; waits for them until the deadline. False: one hangs in name resolution, and nothing was freed. */
 bool announcer_free(struct announcer *announcer, int64_t deadline_ms) MUST_CHECK;

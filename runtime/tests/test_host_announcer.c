@@ -137,6 +137,32 @@ static void test_one_dead_gateway_delays_no_other(void **state)
     finish(announcer);
 }
 
+static void test_a_gateway_that_ended_is_not_waited_for(void **state)
+{
+    struct fake_gateway gateways[2];
+    const int statuses[] = {200};
+    struct announcer *announcer;
+    int64_t start_ms;
+    int port = free_port();
+
+    (void)state;
+    addresses = 2;
+    fake_gateway_start(&gateways[0], "127.0.1.1", port, statuses, 1);
+    fake_gateway_start(&gateways[1], "127.0.1.2", port, statuses, 1);
+    announcer = start(port);
+    announcer_announce(announcer, 8080);
+    wait_until(fake_gateway_was_announced, &gateways[0], "the first gateway is told");
+    wait_until(fake_gateway_was_announced, &gateways[1], "the second gateway is told");
+    fake_gateway_stop(&gateways[1]);
+    addresses = 1;
+    start_ms = clock_monotonic_ms();
+    announcer_goodbye(announcer);
+    wait_until(is_acknowledged, announcer, "the goodbye is acknowledged by the one that is left");
+    assert_true(clock_monotonic_ms() - start_ms < DRAIN_QUIET_MS);
+    fake_gateway_stop(&gateways[0]);
+    finish(announcer);
+}
+
 /* DNS names one gateway, and that one knows of another: nothing tells that the other will send nothing more. */
 static void test_a_gateway_that_has_no_name_yet(void **state)
 {
@@ -271,6 +297,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tells_every_gateway),
         cmocka_unit_test(test_one_dead_gateway_delays_no_other),
+        cmocka_unit_test(test_a_gateway_that_ended_is_not_waited_for),
         cmocka_unit_test(test_a_gateway_that_has_no_name_yet),
         cmocka_unit_test(test_retries),
         cmocka_unit_test(test_ends_before_it_announced),
