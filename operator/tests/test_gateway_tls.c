@@ -225,6 +225,10 @@ static void test_what_is_broken_replaces_nothing(void **state)
     expect_refused(&world, good.chain, other.key, "not the key");
     expect_refused(&world, expired.chain, expired.key, "expired");
     expect_refused(&world, large, good.key, "more than");
+    EVP_PKEY *huge = EVP_RSA_gen(CERTIFICATE_KEY_BITS_MAX + 8);
+    CLEANUP_FREE char *huge_pem = test_key_pem(huge);
+    EVP_PKEY_free(huge);
+    expect_refused(&world, good.chain, huge_pem, "bits");
     assert_int_equal(
         gateway_certificate_set(world.test.gateway, "shop", "shop-tls", good.chain, good.key, &changed, &err),
         0);
