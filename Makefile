@@ -55,7 +55,7 @@ endif
 
 # Libraries. The runtime links neither libcurl nor libpq (libpq is loaded when it is needed): start-up time.
 LIBS_RUNTIME  := -lcivetweb -lcjson -lyaml -lm -ldl
-LIBS_OPERATOR := $(LIBS_RUNTIME) -lcurl -lhttp_parser
+LIBS_OPERATOR := $(LIBS_RUNTIME) -lcurl -lhttp_parser -lssl -lcrypto
 LIBS_TEST     := -lcmocka $(LIBS_OPERATOR) -lpq
 
 RUNTIME_DIRS  := runtime/base runtime/http runtime/postgres runtime/schema runtime/sql runtime/host

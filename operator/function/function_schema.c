@@ -183,6 +183,7 @@ static const struct plain_reason {
     {"spec.http.path", function_text_check_path},
     {"spec.http.pathTemplate", function_text_check_path_template},
     {"spec.http.ingressClassName", function_text_check_subdomain},
+    {"spec.http.tlsSecretName", function_text_check_subdomain},
     {"spec.template.serviceAccountName", function_text_check_subdomain},
 };
 

@@ -60,6 +60,19 @@ cJSON *function_service_build_endpoints(const struct function_spec *spec, const 
     return intent;
 }
 
+/* For the hosts that have a rule: what is somebody else's gets no certificate of ours. */
+static void add_tls(cJSON *ingress, const cJSON *rules, const char *secret)
+{
+    cJSON *tls = json_append_object(json_add_array(ingress, "tls"));
+    cJSON *hosts = json_add_array(tls, "hosts");
+    const cJSON *rule;
+    cJSON_ArrayForEach(rule, rules)
+    {
+        json_append_string(hosts, json_string(rule, "host"));
+    }
+    json_add_string(tls, "secretName", secret);
+}
+
 cJSON *function_service_build_ingress(const struct function_spec *spec, const bool *skip)
 {
     cJSON *intent = function_intent_new(spec, &kube_ingresses);
@@ -83,6 +96,9 @@ cJSON *function_service_build_ingress(const struct function_spec *spec, const bo
     if (cJSON_GetArraySize(rules) == 0) {
         cJSON_Delete(intent);
         return NULL;
+    }
+    if (spec->tls_secret_name) {
+        add_tls(ingress, rules, spec->tls_secret_name);
     }
     function_intent_seal(intent);
     return intent;

@@ -219,6 +219,8 @@ static int parse_http(const cJSON *tree, struct function_spec *spec, struct err 
                                   &spec->path_template, err) ||
             function_check_string(http, "ingressClassName", "spec.http", function_text_check_subdomain,
                                   &spec->ingress_class_name, err) ||
+            function_check_string(http, "tlsSecretName", "spec.http", function_text_check_subdomain,
+                                  &spec->tls_secret_name, err) ||
             function_check_choice(http, "idempotency", "spec.http", modes, ARRAY_SIZE(modes), &mode, err)) {
             return -1;
         }
@@ -350,6 +352,7 @@ void function_spec_unref(struct function_spec *spec)
     free(spec->path_template);
     free_strings(spec->methods, spec->method_count);
     free(spec->ingress_class_name);
+    free(spec->tls_secret_name);
     cJSON_Delete(spec->template);
     free(spec);
 }

@@ -70,6 +70,7 @@ struct function_spec {
     size_t method_count;
     int success_status;       /* 200 */
     char *ingress_class_name; /* "cicada" by default */
+    char *tls_secret_name;    /* NULL: none */
     enum function_idempotency idempotency;
 
     cJSON *template; /* spec.template as given, or NULL */

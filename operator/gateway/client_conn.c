@@ -39,11 +39,16 @@ static void enter_closed(struct client_conn *client)
 {
     struct worker *worker = client->worker;
     set_owing(client, false);
+    /* An answer that is cut must not look like one that is complete. */
+    bool orderly = !client->exchange && !client_socket_pending(&client->socket);
     if (client->exchange) {
         exchange_abort(client->exchange);
         client->exchange = NULL;
     }
-    client_socket_close(&client->socket, worker->loop);
+    if (orderly) {
+        (void)client_socket_end(&client->socket); /* as far as there is room */
+    }
+    client_socket_close(&client->socket);
     loop_timer_close(worker->loop, &client->timer);
     drop_in(client);
     atomic_fetch_sub(&worker->gateway->clients, 1);
@@ -69,6 +74,7 @@ static void set_deadline(struct client_conn *client)
         /* A connection that never said anything gets less patience than one that may be used again. */
         limit_ms = client->served ? settings->client_idle_timeout_ms : settings->client_header_timeout_ms;
         break;
+    case CLIENT_HANDSHAKE:
     case CLIENT_HEAD:
         limit_ms = settings->client_header_timeout_ms;
         break;
@@ -125,7 +131,7 @@ void client_conn_close(struct client_conn *client)
 
 void client_conn_want_read(struct client_conn *client, bool want)
 {
-    client_socket_want(&client->socket, client->worker->loop, want);
+    client_socket_want(&client->socket, want);
 }
 
 static void keep_in(struct client_conn *client, const char *data, size_t len)
@@ -260,7 +266,7 @@ void client_conn_retry_routes(struct worker *worker)
 static void drop_input(struct client_conn *client)
 {
     struct worker *worker = client->worker;
-    ssize_t got = client_socket_read(&client->socket, worker->scratch, WORKER_SCRATCH_BYTES);
+    ssize_t got = client_socket_discard(&client->socket, worker->scratch, WORKER_SCRATCH_BYTES);
     if (got < 0 && client_socket_is_empty()) {
         return;
     }
@@ -275,10 +281,15 @@ static void drop_input(struct client_conn *client)
 /* The last answer has left. A client that still sends must get to read it before it learns that nobody listens. */
 static void flushed(struct client_conn *client)
 {
+    if (!client_socket_end(&client->socket)) {
+        client_conn_want_read(client, false);
+        return;
+    }
     if (!client->unread) {
         client_conn_close(client);
         return;
     }
+    client_socket_drop_tls(&client->socket);
     shutdown(client->socket.watch.fd, SHUT_WR);
     client_set_state(client, CLIENT_LINGERING);
     client_conn_want_read(client, true);
@@ -319,7 +330,7 @@ void client_conn_answered(struct client_conn *client, bool keep, bool unread)
 
 static void writable(struct client_conn *client)
 {
-    if (client_socket_flush(&client->socket, client->worker->loop) < 0) {
+    if (client_socket_flush(&client->socket) < 0) {
         client_conn_close(client);
         return;
     }
@@ -346,6 +357,41 @@ static void writable(struct client_conn *client)
     }
 }
 
+/* ---- the handshake ---- */
+
+static void handshake_failed(struct client_conn *client)
+{
+    client->unread = true; /* else what it still sends would have it miss the alert */
+    client_set_state(client, CLIENT_FLUSHING);
+    flushed(client);
+}
+
+static void handshake(struct client_conn *client)
+{
+    struct worker *worker = client->worker;
+    const char *end = NULL;
+    if (!worker_may_shake_hands(worker)) {
+        return;
+    }
+    enum client_handshake step = client_socket_handshake(&client->socket, &end);
+    if (end) {
+        gateway_metrics_handshake(&worker->gateway->metrics, end);
+    }
+    switch (step) {
+    case CLIENT_HANDSHAKE_WAITS:
+        break;
+    case CLIENT_HANDSHAKE_DONE:
+        client_set_state(client, CLIENT_WAITING);
+        break;
+    case CLIENT_HANDSHAKE_PLAIN:
+        exchange_refuse_plain(client);
+        break;
+    case CLIENT_HANDSHAKE_FAILED:
+        handshake_failed(client);
+        break;
+    }
+}
+
 /* ---- events ---- */
 
 /* Who reads sees the end by itself; who does not is told once, and not again and again. */
@@ -354,16 +400,17 @@ static void client_ended(struct client_conn *client)
     if (client->state == CLIENT_UNROUTED) {
         client_conn_close(client);
     } else if (client->state == CLIENT_EXCHANGE) {
-        client_socket_saw_end(&client->socket, client->worker->loop);
+        client_socket_saw_end(&client->socket);
         exchange_client_ended(client->exchange);
     } else if (!(client->socket.watch.events & EPOLLIN)) {
-        client_socket_saw_end(&client->socket, client->worker->loop);
+        client_socket_saw_end(&client->socket);
     }
 }
 
 static void client_ready(struct loop_watch *watch, uint32_t events)
 {
     struct client_conn *client = container_of(watch, struct client_conn, socket.watch);
+    events = client_socket_events(&client->socket, events);
     /* Both directions over: with a tunnel, that may be before its last bytes were read. */
     bool tunnel = client->state == CLIENT_EXCHANGE && exchange_is_tunnel(client->exchange);
     if ((events & EPOLLERR) || ((events & EPOLLHUP) && !tunnel)) {
@@ -376,10 +423,12 @@ static void client_ready(struct loop_watch *watch, uint32_t events)
     if ((events & EPOLLRDHUP) && client->state != CLIENT_CLOSED) {
         client_ended(client);
     }
-    if (!(events & EPOLLIN) || !(watch->events & EPOLLIN)) {
+    if (!(events & EPOLLIN) || !client->socket.input) {
         return;
     }
-    if (client->state == CLIENT_EXCHANGE) {
+    if (client->state == CLIENT_HANDSHAKE) {
+        handshake(client);
+    } else if (client->state == CLIENT_EXCHANGE) {
         exchange_client_readable(client->exchange);
     } else if (client->state == CLIENT_LINGERING) {
         drop_input(client);
@@ -394,6 +443,10 @@ static void timer_fired(struct loop_timer *timer)
     switch (client->state) {
     case CLIENT_EXCHANGE:
         exchange_deadline(client->exchange);
+        break;
+    case CLIENT_HANDSHAKE:
+        gateway_metrics_handshake(&client->worker->gateway->metrics, "timeout");
+        client_conn_close(client);
         break;
     case CLIENT_HEAD:
         exchange_refuse_timeout(client);
@@ -418,23 +471,29 @@ void client_conn_accepted(struct worker *worker, enum listener listener, int fd,
         return;
     }
     loop_timer_init(&client->timer, timer_fired);
+    client->socket.loop = worker->loop;
+    client->socket.input = true;
     client->gone.run = free_client;
     client->resume.run = resume;
     client->worker = worker;
     client->listener = (uint8_t)listener;
     client->peer = peer->sin_addr;
-    client->state = CLIENT_HEAD; /* so that entering CLIENT_WAITING sets its deadline */
+    client->state = CLIENT_HEAD; /* so that entering the first state sets its deadline */
     TAILQ_INSERT_TAIL(&worker->clients, client, link);
     atomic_fetch_add(&worker->gateway->clients, 1);
     metric_add(worker->gateway->metrics.connections[listener], 1);
-    client_set_state(client, CLIENT_WAITING);
+    bool with_tls = listener == LISTENER_TLS;
+    client_set_state(client, with_tls ? CLIENT_HANDSHAKE : CLIENT_WAITING);
+    if (with_tls && !client_socket_start_tls(&client->socket, worker->tls)) {
+        client_conn_close(client);
+    }
 }
 
 /* ---- for the exchange ---- */
 
 int client_conn_write(struct client_conn *client, struct iovec *iov, int count)
 {
-    return client_socket_write(&client->socket, client->worker->loop, iov, count);
+    return client_socket_write(&client->socket, iov, count);
 }
 
 void client_conn_keep(struct client_conn *client, const char *data, size_t len)
@@ -453,7 +512,11 @@ struct h1_partial *client_conn_take_kept(struct client_conn *client)
 
 void client_conn_end(struct client_conn *client)
 {
-    shutdown(client->socket.watch.fd, SHUT_WR);
+    if (client_socket_end(&client->socket)) {
+        shutdown(client->socket.watch.fd, SHUT_WR);
+    } else {
+        client_socket_want(&client->socket, client->socket.input);
+    }
 }
 
 void client_conn_deadline(struct client_conn *client, int64_t deadline_ms)
@@ -461,6 +524,11 @@ void client_conn_deadline(struct client_conn *client, int64_t deadline_ms)
     if (client->state == CLIENT_EXCHANGE) {
         loop_timer_set(client->worker->loop, &client->timer, deadline_ms);
     }
+}
+
+const char *client_conn_tls_name(const struct client_conn *client)
+{
+    return client_socket_name(&client->socket);
 }
 
 const char *client_conn_address(const struct client_conn *client, char out[INET_ADDRSTRLEN])

@@ -1,5 +1,6 @@
 /* client_conn.h - a client's connection: reads heads, one request after another, and hands each to an exchange.
  *
+ *   handshake ──> waiting                              on the TLS listener; failed: flushing, so that the alert is read
  *   waiting ──> head ──> exchange ──> waiting ...      between requests; a head is coming; a request is worked on
  *                 └──> unrouted ──> head               the catalogue is not complete: the request waits for a route
  *   any ──> flushing ──> lingering ──> closed          the last answer goes out; what still comes is dropped
@@ -21,6 +22,7 @@
 struct exchange;
 
 enum client_state {
+    CLIENT_HANDSHAKE,
     CLIENT_WAITING,
     CLIENT_HEAD,
     CLIENT_UNROUTED,
@@ -66,6 +68,8 @@ void client_conn_end(struct client_conn *client);
 /* The answer is out. keep: the next request may come; else unread: more of this request may come and is to be dropped. */
 void client_conn_answered(struct client_conn *client, bool keep, bool unread);
 void client_conn_deadline(struct client_conn *client, int64_t deadline_ms); /* while CLIENT_EXCHANGE */
+/* What it asked for in its handshake; NULL: plain. Borrowed. */
+const char *client_conn_tls_name(const struct client_conn *client);
 const char *client_conn_address(const struct client_conn *client, char out[INET_ADDRSTRLEN]);
 
 /* Routes changed or the catalogue is complete: requests that wait for a route are looked at again. */

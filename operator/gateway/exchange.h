@@ -71,6 +71,7 @@ struct exchange {
 bool exchange_start(struct client_conn *client, const struct h1_head *head, char *data, size_t len);
 /* The request's head was refused. */
 void exchange_refuse_fault(struct client_conn *client, enum h1_fault fault);
+void exchange_refuse_plain(struct client_conn *client); /* HTTP in clear where TLS is spoken */
 void exchange_refuse_timeout(struct client_conn *client);
 void exchange_refuse_unrouted(struct client_conn *client);
 

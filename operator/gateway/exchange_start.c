@@ -37,6 +37,9 @@ static void identify(struct worker *worker, const struct client_conn *client, co
         facts->traceparent = (struct h1_slice){identity->traceparent, TRACEPARENT_BYTES};
     }
     facts->client_address = client_conn_address(client, identity->client);
+    facts->proto = client->listener == LISTENER_TLS ? "https" : "http";
+    facts->from_proxy = address_ranges_have(worker->gateway->trusted_proxies,
+                                            worker->gateway->trusted_proxy_count, client->peer);
 }
 
 /* ---- why a request gets no further ---- */
@@ -88,6 +91,21 @@ static const char *bare_name_detail(struct h1_slice host, char out[DETAIL_SIZE])
              "Call it by %.*s.<namespace>: the gateway does not know the caller's namespace.", (int)len,
              host.at);
     return out;
+}
+
+/* What was agreed on in the handshake, by that name's certificate, holds for that name alone. */
+static bool is_misdirected(const struct client_conn *client, const struct h1_head *head,
+                           struct gateway_problem *ret_problem)
+{
+    const char *name = client_conn_tls_name(client);
+    if (client->listener != LISTENER_TLS || (name && route_host_is(head->host, name))) {
+        return false;
+    }
+    *ret_problem =
+        (struct gateway_problem){.status = 421,
+                                 .code = "misdirected_request",
+                                 .detail = "The Host is not the name that the TLS connection was made for."};
+    return true;
 }
 
 static bool has_route_problem(enum route_result result, struct h1_slice host, char detail[DETAIL_SIZE],
@@ -259,7 +277,7 @@ bool exchange_start(struct client_conn *client, const struct h1_head *head, char
         exchange->function = function_state_ref(match.function);
         exchange->spec = function_spec_ref(match.spec);
     }
-    if (has_route_problem(result, head->host, detail, &problem) ||
+    if (is_misdirected(client, head, &problem) || has_route_problem(result, head->host, detail, &problem) ||
         has_request_problem(exchange, head, allow, &problem)) {
         exchange_reject(exchange, &problem);
         return true;
@@ -291,6 +309,14 @@ void exchange_refuse_fault(struct client_conn *client, enum h1_fault fault)
 {
     struct gateway_problem problem = {
         .status = h1_fault_status(fault), .code = h1_fault_code(fault), .detail = h1_fault_detail(fault)};
+    refuse(client, &problem);
+}
+
+void exchange_refuse_plain(struct client_conn *client)
+{
+    struct gateway_problem problem = {
+        .status = 400, .code = "plain_http", .detail = "This port speaks HTTPS; the request came in clear."};
+    client->arrived_us = clock_monotonic_us();
     refuse(client, &problem);
 }
 

@@ -160,12 +160,13 @@ static void copy_settings(struct gateway *gateway, const struct gateway_settings
 {
     struct gateway_settings *own = &gateway->settings;
     *own = *settings;
-    const char **strings[GATEWAY_STRINGS] = {&own->public_listen, &own->internal_listen, &own->domain,
-                                             &own->cluster_domain, &own->identity};
+    const char **strings[GATEWAY_STRINGS] = {&own->public_listen, &own->internal_listen, &own->tls_listen,
+                                             &own->domain,        &own->cluster_domain,  &own->identity};
     for (size_t i = 0; i < GATEWAY_STRINGS; i++) {
         *strings[i] = gateway->owned[i] = xstrdup_or_null(*strings[i]);
     }
     int most = raise_descriptors();
+    own->trusted_proxies = NULL; /* parsed, and the caller's */
     own->max_connections = settings->max_connections > 0 ? settings->max_connections : most;
     struct {
         int64_t *value;
@@ -194,6 +195,12 @@ int gateway_new(const struct gateway_settings *settings, struct gateway **ret_ga
                                .close_idle = close_idle,
                                .arg = gateway};
     gateway->registry = registry_new(gateway->settings.domain, gateway->settings.cluster_domain, &ops);
+    gateway->certificates = certificates_new();
+    if (settings->trusted_proxies && address_ranges_parse(settings->trusted_proxies, gateway->trusted_proxies,
+                                                          &gateway->trusted_proxy_count, err) < 0) {
+        gateway_free(gateway);
+        return err_wrap(err, "trusted proxies");
+    }
     for (int i = 0; i < gateway->loops; i++) {
         if (worker_init(&gateway->workers[i], gateway, i, err) < 0) {
             gateway_free(gateway);
@@ -242,12 +249,26 @@ static int listen_on(struct gateway *gateway, enum listener listener, const char
     return 0;
 }
 
+/* One key for all loops: whichever a client meets when it comes back knows its ticket. */
+static int start_tls(struct gateway *gateway, struct err *err)
+{
+    unsigned char ticket_key[TLS_TICKET_KEY_BYTES];
+    random_bytes(ticket_key, sizeof(ticket_key));
+    for (int i = 0; i < gateway->loops; i++) {
+        if (worker_start_tls(&gateway->workers[i], ticket_key, err) < 0) {
+            return -1;
+        }
+    }
+    return listen_on(gateway, LISTENER_TLS, gateway->settings.tls_listen, err);
+}
+
 int gateway_start(struct gateway *gateway, struct err *err)
 {
     const struct gateway_settings *settings = &gateway->settings;
     if (listen_on(gateway, LISTENER_PUBLIC, settings->public_listen, err) < 0 ||
         (settings->internal_listen &&
-         listen_on(gateway, LISTENER_INTERNAL, settings->internal_listen, err) < 0)) {
+         listen_on(gateway, LISTENER_INTERNAL, settings->internal_listen, err) < 0) ||
+        (settings->tls_listen && start_tls(gateway, err) < 0)) {
         return -1;
     }
     atomic_store(&gateway->running, true);
@@ -268,6 +289,11 @@ int gateway_public_port(const struct gateway *gateway)
 int gateway_internal_port(const struct gateway *gateway)
 {
     return gateway->ports[LISTENER_INTERNAL];
+}
+
+int gateway_tls_port(const struct gateway *gateway)
+{
+    return gateway->ports[LISTENER_TLS];
 }
 
 void gateway_stop(struct gateway *gateway)
@@ -298,6 +324,7 @@ void gateway_free(struct gateway *gateway)
         gateway_stop(gateway);
     }
     registry_free(gateway->registry);
+    certificates_free(gateway->certificates);
     if (complete) { /* probes leave through their loops */
         for (int i = 0; i < gateway->loops; i++) {
             loop_turn(gateway->workers[i].loop, 0);

@@ -29,6 +29,8 @@ struct gateway_waker {
 struct gateway_settings {
     const char *public_listen;        /* "0.0.0.0:8080" */
     const char *internal_listen;      /* "0.0.0.0:8081"; NULL: none */
+    const char *tls_listen;           /* "0.0.0.0:8443"; NULL: no TLS */
+    const char *trusted_proxies;      /* whose X-Forwarded-* and Forwarded are believed; NULL: nobody's */
     int loops;                        /* 0: one per core (sched_getaffinity) */
     const char *domain;               /* "<name>.<namespace>.<domain>"; NULL: no such routes */
     const char *cluster_domain;       /* "cluster.local" */
@@ -46,6 +48,7 @@ int gateway_new(const struct gateway_settings *settings, struct gateway **ret_ga
 int gateway_start(struct gateway *gateway, struct err *err) MUST_CHECK; /* binds and starts the loops */
 int gateway_public_port(const struct gateway *gateway);
 int gateway_internal_port(const struct gateway *gateway);
+int gateway_tls_port(const struct gateway *gateway);
 
 /* ---- catalogue → core ---- */
 /* Adds or replaces; takes a reference of its own. The held requests of a replaced function stay. */
@@ -90,6 +93,13 @@ void gateway_function_woken(struct gateway *gateway, const char *namespace, cons
  * 0, in an order that all agree on: it says whose the slots are that can't be shared evenly. */
 void gateway_peers_set(struct gateway *gateway, int gateways, int place);
 int gateway_peers(struct gateway *gateway); /* as last set */
+
+/* The certificate of a Secret that Functions name in http.tlsSecretName: shown from the next handshake on. *ret_changed: it is another
+ * than before. On failure (certificates_set()) the one before stays. */
+int gateway_certificate_set(struct gateway *gateway, const char *namespace, const char *secret,
+                            const char *chain_pem, const char *key_pem, bool *ret_changed,
+                            struct err *err) MUST_CHECK;
+void gateway_certificate_remove(struct gateway *gateway, const char *namespace, const char *secret);
 
 /* ---- out ---- */
 int gateway_statz(struct gateway *gateway, struct strbuf *out); /* operator/PROTOCOLS.md */

@@ -10,21 +10,24 @@
 #include <stdatomic.h>
 #include <sys/queue.h>
 
+#include "operator/gateway/address_range.h"
+#include "operator/gateway/certificates.h"
 #include "operator/gateway/gateway.h"
 #include "operator/gateway/gateway_metrics.h"
 #include "operator/gateway/h1_head.h"
 #include "operator/gateway/loop.h"
 #include "operator/gateway/registry.h"
 #include "operator/gateway/route.h"
+#include "operator/gateway/tls.h"
 
-#define GATEWAY_STRINGS      5
+#define GATEWAY_STRINGS      6
 #define WORKER_SCRATCH_BYTES (64 * 1024) /* one reading */
 #define WORKER_BUILD_BYTES   (256 * 1024)
 #define REQUEST_ID_HEX       32
 #define DATE_SIZE            32
 #define STATZ_IDLE_LIMIT_US  INT64_C(3600000000) /* a function not listed was idle for at least that */
 
-enum listener { LISTENER_PUBLIC, LISTENER_INTERNAL, LISTENERS };
+enum listener { LISTENER_PUBLIC, LISTENER_INTERNAL, LISTENER_TLS, LISTENERS };
 
 struct client_conn;
 struct upstream_conn;
@@ -51,6 +54,9 @@ struct worker {
     struct client_list clients, route_waiters; /* every client is in one of them */
     int route_waiter_count;
     struct upstream_list upstreams;
+    struct tls_context *tls; /* NULL: no TLS listener */
+    struct loop_post handshakes_over;
+    int handshakes; /* steps of handshakes in this turn */
     struct route_table *routes;
     uint64_t routes_version;
     uint64_t random[2];
@@ -69,6 +75,9 @@ struct gateway {
     struct gateway_settings settings; /* its strings are those in `owned` */
     char *owned[GATEWAY_STRINGS];
     struct registry *registry;
+    struct certificates *certificates;
+    struct address_range trusted_proxies[ADDRESS_RANGES_MAX];
+    size_t trusted_proxy_count;
     struct gateway_metrics metrics;
     struct function_metrics *unrouted; /* requests of no function */
     struct worker *workers;
@@ -87,6 +96,11 @@ void worker_stop(struct worker *worker); /* joins */
 /* When no loop runs any more: closes every connection. What that leads to runs in the loops' next turns. */
 void worker_close_all(struct worker *worker);
 void worker_release(struct worker *worker);
+
+/* The TLS context; find the certificate for a name as the routes of this moment say. */
+int worker_start_tls(struct worker *worker, const unsigned char *ticket_key, struct err *err) MUST_CHECK;
+/* Signing takes a millisecond with some keys: a turn has room for so many, and the rest come up in the next. */
+bool worker_may_shake_hands(struct worker *worker);
 
 /* The routes of this moment; borrowed until the next call. */
 const struct route_table *worker_routes(struct worker *worker);

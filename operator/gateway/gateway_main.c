@@ -27,7 +27,8 @@
 
 struct gateway_options {
     char *kubeconfig, *namespace, *watch_namespaces, *identity;
-    char *public_listen, *internal_listen, *admin_listen, *announce_listen;
+    char *public_listen, *internal_listen, *tls_listen, *admin_listen, *announce_listen;
+    char *trusted_proxies;
     bool announcements;
     char *domain, *cluster_domain;
     int64_t loops, drain_quiet_seconds, drain_seconds;
@@ -69,6 +70,18 @@ static const struct option_spec specs[] = {
      FIELD(internal_listen),
      .default_text = "0.0.0.0:8081",
      .help = "Address for requests from inside, by which every function can be called."},
+    {.name = "tls-listen",
+     .env = "CICADA_TLS_LISTEN",
+     .type = OPTION_STRING,
+     FIELD(tls_listen),
+     .help = "Address for requests from outside by TLS, with the certificates of http.tlsSecretName; default "
+             "is no TLS."},
+    {.name = "trusted-proxies",
+     .env = "CICADA_TRUSTED_PROXIES",
+     .type = OPTION_STRING,
+     FIELD(trusted_proxies),
+     .help = "Ranges of addresses, separated by commas, whose X-Forwarded-* and Forwarded are believed; "
+             "default is none."},
     {.name = "admin-listen",
      .env = "CICADA_ADMIN_LISTEN",
      .type = OPTION_STRING,
@@ -145,6 +158,7 @@ struct program {
     struct kube_waker *waker;
     struct gateway *gateway;
     struct kube_node_ranges *ranges;
+    struct kube_certificates *certificates; /* NULL: no TLS */
     struct kube_catalog *catalog;
     struct announce *announce;
 };
@@ -188,6 +202,8 @@ static int make_gateway(struct program *program, struct err *err)
     struct gateway_settings settings = {
         .public_listen = options->public_listen,
         .internal_listen = options->internal_listen,
+        .tls_listen = options->tls_listen,
+        .trusted_proxies = options->trusted_proxies,
         .loops = (int)options->loops,
         .domain = options->domain,
         .cluster_domain = options->cluster_domain,
@@ -216,6 +232,11 @@ static void start_catalog(struct program *program)
 {
     program->ranges = kube_node_ranges_new(program->client);
     kube_node_ranges_start(program->ranges);
+    if (program->options.tls_listen) {
+        program->certificates = kube_certificates_new(program->client, program->gateway, program->metrics,
+                                                      /* reread_ms= */ 0);
+        kube_certificates_start(program->certificates);
+    }
     struct kube_catalog_settings settings = {
         .client = program->client,
         .gateway = program->gateway,
@@ -223,6 +244,7 @@ static void start_catalog(struct program *program)
         .identity = program->options.identity,
         .namespaces = (const char *const *)program->namespaces,
         .namespace_count = program->namespace_count,
+        .certificates = program->certificates,
         .on_pod_node = program->options.announcements ? pod_node : NULL,
         .arg = program->ranges,
     };
@@ -270,9 +292,10 @@ static int start(struct program *program, struct err *err)
                             &program->admin, err) < 0) {
         return -1;
     }
-    log_info("listening: public %d, internal %d, admin %d, announcements %d",
+    log_info("listening: public %d, internal %d, TLS %d, admin %d, announcements %d",
              gateway_public_port(program->gateway), gateway_internal_port(program->gateway),
-             gateway_admin_port(program->admin), announce_port(program->announce));
+             gateway_tls_port(program->gateway), gateway_admin_port(program->admin),
+             announce_port(program->announce));
     return 0;
 }
 
@@ -293,8 +316,12 @@ static void stop_all(struct program *program)
         kube_node_ranges_stop(program->ranges);
         kube_catalog_join(program->catalog);
     }
+    if (program->certificates) {
+        kube_certificates_stop(program->certificates);
+    }
     gateway_admin_stop(program->admin);
     kube_catalog_free(program->catalog);
+    kube_certificates_free(program->certificates);
     kube_node_ranges_free(program->ranges);
     gateway_free(program->gateway);
     kube_waker_free(program->waker);

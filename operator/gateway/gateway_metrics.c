@@ -9,6 +9,8 @@
 static const char *const function_labels[] = {"namespace", "function", NULL};
 static const char *const request_labels[] = {"namespace", "function", "code", NULL};
 static const char *const listener_labels[] = {"listener", NULL};
+static const char *const result_labels[] = {"result", NULL};
+static const char *const secret_labels[] = {"namespace", "secret", NULL};
 static const char *const phase_labels[] = {"phase", NULL};
 
 static struct metric *single(struct metric_family *family)
@@ -19,7 +21,7 @@ static struct metric *single(struct metric_family *family)
 void gateway_metrics_init(struct gateway_metrics *metrics, struct metrics *registry)
 {
     static const char *const phases[COLD_PHASES] = {"decide", "start", "probe", "handler"};
-    static const char *const listeners[] = {"public", "internal"};
+    static const char *const listeners[] = {"public", "internal", "tls"};
     metrics->requests =
         metrics_counter(registry, "cicada_gateway_requests_total",
                         "Requests answered; code 499: the client went first.", request_labels);
@@ -38,9 +40,15 @@ void gateway_metrics_init(struct gateway_metrics *metrics, struct metrics *regis
     }
     struct metric_family *connections = metrics_gauge(registry, "cicada_gateway_client_connections",
                                                       "Open connections of clients.", listener_labels);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         metrics->connections[i] = metric_family_get(connections, (const char *[]){listeners[i]});
     }
+    metrics->handshakes =
+        metrics_counter(registry, "cicada_gateway_tls_handshakes_total",
+                        "TLS handshakes by their end: full, resumed, or why they failed.", result_labels);
+    metrics->certificates =
+        metrics_gauge(registry, "cicada_gateway_tls_certificate_expiry_timestamp_seconds",
+                      "When the certificate of a Secret that is in use expires.", secret_labels);
     metrics->upstream_connections = single(metrics_gauge(registry, "cicada_gateway_upstream_connections",
                                                          "Open connections to function pods.", NULL));
     metrics->websockets =
@@ -57,6 +65,11 @@ void gateway_metrics_init(struct gateway_metrics *metrics, struct metrics *regis
         metrics_counter(registry, "cicada_gateway_wakes_total", "Times a function was asked to wake.", NULL));
     metrics->shed = single(metrics_counter(registry, "cicada_gateway_shed_connections_total",
                                            "Connections refused because there are too many.", NULL));
+}
+
+void gateway_metrics_handshake(struct gateway_metrics *metrics, const char *result)
+{
+    metric_add(metric_family_get(metrics->handshakes, (const char *[]){result}), 1);
 }
 
 /* ---- per function ---- */

@@ -15,12 +15,15 @@
 enum cold_phase { COLD_DECIDE, COLD_START, COLD_PROBE, COLD_HANDLER, COLD_PHASES };
 
 struct gateway_metrics {
-    struct metric_family *requests, *duration, *held;
+    struct metric_family *requests, *duration, *held, *handshakes, *certificates;
     struct metric *cold_start[COLD_PHASES];
-    struct metric *connections[2]; /* public, internal */
+    struct metric *connections[3]; /* public, internal, tls */
     struct metric *upstream_connections, *websockets, *upstream_retries, *upstream_failures, *probes, *wakes,
         *shed;
 };
+
+/* A TLS handshake ended; result: a literal, "full", "resumed" or why it failed. */
+void gateway_metrics_handshake(struct gateway_metrics *metrics, const char *result);
 
 void gateway_metrics_init(struct gateway_metrics *metrics, struct metrics *registry);
 

@@ -40,14 +40,19 @@ static void copy_header(struct strbuf *out, const struct h1_header *header)
 }
 
 /* The runtime's CivetWeb refuses a request with a tab anywhere; a space means the same. */
-static void copy_header_to_pod(struct strbuf *out, const struct h1_header *header)
+static void replace_tabs(struct strbuf *out, size_t start)
 {
-    size_t start = out->len;
-    copy_header(out, header);
     char *tab = out->buf + start;
     while (out->len > start && (tab = memchr(tab, '\t', (size_t)(out->buf + out->len - tab)))) {
         *tab++ = ' ';
     }
+}
+
+static void copy_header_to_pod(struct strbuf *out, const struct h1_header *header)
+{
+    size_t start = out->len;
+    copy_header(out, header);
+    replace_tabs(out, start);
 }
 
 static void append_length(struct strbuf *out, uint64_t length)
@@ -136,6 +141,65 @@ static bool is_forwarded_to_pod(const struct h1_header *header, const struct req
     }
 }
 
+/* "name: a, b, " of all headers of that name; false: there is none, and nothing was written. */
+static bool append_chain(struct strbuf *out, const struct h1_head *head, const char *name)
+{
+    bool any = false;
+    for (size_t i = 0; i < head->header_count; i++) {
+        const struct h1_header *header = &head->headers[i];
+        if (header->id != H1_NAME_FORWARDED || header->value.len == 0 ||
+            !h1_slice_equal_nocase(header->name, name)) {
+            continue;
+        }
+        if (!any) {
+            strbuf_append_str(out, name);
+            strbuf_append(out, ": ", 2);
+        }
+        append_slice(out, header->value);
+        strbuf_append(out, ", ", 2);
+        any = true;
+    }
+    return any;
+}
+
+/* The first of that name; else what is known here. */
+static void append_told(struct strbuf *out, const struct h1_head *head, const char *name,
+                        struct h1_slice ours)
+{
+    for (size_t i = 0; i < head->header_count; i++) {
+        const struct h1_header *header = &head->headers[i];
+        if (header->id == H1_NAME_FORWARDED && header->value.len > 0 &&
+            h1_slice_equal_nocase(header->name, name)) {
+            ours = header->value;
+            break;
+        }
+    }
+    strbuf_append_str(out, name);
+    append_header(out, ": ", ours);
+}
+
+/* Whom the request comes from: as a proxy before us tells it, with that proxy added, or as it is seen here. */
+static void append_forwarded(struct strbuf *out, const struct h1_head *head,
+                             const struct request_facts *facts)
+{
+    size_t start = out->len;
+    struct h1_slice proto = {facts->proto, strlen(facts->proto)};
+    if (!facts->from_proxy) {
+        append_header_text(out, "X-Forwarded-For: ", facts->client_address);
+        append_header(out, "X-Forwarded-Proto: ", proto);
+        append_header(out, "X-Forwarded-Host: ", head->host);
+        return;
+    }
+    append_header_text(
+        out, append_chain(out, head, "X-Forwarded-For") ? "" : "X-Forwarded-For: ", facts->client_address);
+    append_told(out, head, "X-Forwarded-Proto", proto);
+    append_told(out, head, "X-Forwarded-Host", head->host);
+    if (append_chain(out, head, "Forwarded")) {
+        append_header_text(out, "for=", facts->client_address);
+    }
+    replace_tabs(out, start);
+}
+
 size_t request_write(struct strbuf *out, const struct h1_head *head, const struct route_match *match,
                      const struct request_facts *facts)
 {
@@ -160,9 +224,7 @@ size_t request_write(struct strbuf *out, const struct h1_head *head, const struc
     append_header(out, "X-Request-Id: ", facts->request_id);
     size_t id_at = out->len - 2 - facts->request_id.len;
     append_header(out, "traceparent: ", facts->traceparent);
-    append_header_text(out, "X-Forwarded-For: ", facts->client_address);
-    append_header_text(out, "X-Forwarded-Proto: ", "http");
-    append_header(out, "X-Forwarded-Host: ", head->host);
+    append_forwarded(out, head, facts);
     if (match->prefix.len > 0) {
         append_header(out, "X-Forwarded-Prefix: ", match->prefix);
     }
@@ -236,11 +298,14 @@ static const char *status_text(int status)
         int status;
         const char *text;
     } texts[] = {
-        {400, "Bad Request"},           {404, "Not Found"},         {405, "Method Not Allowed"},
-        {408, "Request Timeout"},       {413, "Content Too Large"}, {414, "URI Too Long"},
-        {417, "Expectation Failed"},    {426, "Upgrade Required"},  {431, "Request Header Fields Too Large"},
-        {500, "Internal Server Error"}, {501, "Not Implemented"},   {502, "Bad Gateway"},
-        {503, "Service Unavailable"},   {504, "Gateway Timeout"},   {505, "HTTP Version Not Supported"},
+        {400, "Bad Request"},           {404, "Not Found"},
+        {405, "Method Not Allowed"},    {408, "Request Timeout"},
+        {413, "Content Too Large"},     {414, "URI Too Long"},
+        {417, "Expectation Failed"},    {421, "Misdirected Request"},
+        {426, "Upgrade Required"},      {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"}, {501, "Not Implemented"},
+        {502, "Bad Gateway"},           {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},       {505, "HTTP Version Not Supported"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
         if (texts[i].status == status) {

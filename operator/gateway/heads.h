@@ -17,6 +17,8 @@
 
 struct request_facts {
     const char *client_address; /* for X-Forwarded-For */
+    const char *proto;          /* "http" or "https" */
+    bool from_proxy;            /* what the client says of whom it stands for is believed, and passed on */
     struct h1_slice request_id;
     struct h1_slice traceparent;
     bool keep_tracestate; /* the trace is the client's own */

@@ -27,6 +27,7 @@ struct watch {
 
 struct kube_catalog {
     struct gateway *gateway;
+    struct kube_certificates *certificates;
     const char *identity;
     void (*on_pod_node)(void *arg, const char *node, const struct in_addr *address);
     void *arg;
@@ -43,6 +44,21 @@ struct kube_catalog {
 
 /* ---- changes, on the informers' threads ---- */
 
+static const char *secret_of(const struct kube_function *function)
+{
+    return function && function->spec && function->spec->has_http ? function->spec->tls_secret_name : NULL;
+}
+
+static void name_certificate(struct kube_catalog *catalog, const struct kube_function *old,
+                             const struct kube_function *new)
+{
+    const char *before = secret_of(old), *now = secret_of(new);
+    if (catalog->certificates && (before || now)) {
+        const struct cached_object *object = new ? &new->object : &old->object;
+        kube_certificates_named(catalog->certificates, object->namespace, before, now);
+    }
+}
+
 static void function_changed(void *arg, struct cached_object *old_object, struct cached_object *new_object)
 {
     struct kube_catalog *catalog = arg;
@@ -52,6 +68,7 @@ static void function_changed(void *arg, struct cached_object *old_object, struct
     if (same && !old->spec == !new->spec) {
         return; /* only its status */
     }
+    name_certificate(catalog, old, new);
     if (new &&new->spec) {
         gateway_function_set(catalog->gateway, new->spec);
         return;
@@ -170,6 +187,7 @@ struct kube_catalog *kube_catalog_new(const struct kube_catalog_settings *settin
 {
     struct kube_catalog *catalog = xcalloc(1, sizeof(*catalog));
     catalog->gateway = settings->gateway;
+    catalog->certificates = settings->certificates;
     catalog->identity = settings->identity;
     catalog->on_pod_node = settings->on_pod_node;
     catalog->arg = settings->arg;
@@ -223,7 +241,8 @@ static void *supervise(void *arg)
     struct kube_catalog *catalog = arg;
     bool synced = false;
     do {
-        if (!synced && all_synced(catalog)) {
+        if (!synced && all_synced(catalog) &&
+            (!catalog->certificates || kube_certificates_settled(catalog->certificates))) {
             synced = true;
             gateway_catalog_synced(catalog->gateway);
             log_info("catalogue synced");

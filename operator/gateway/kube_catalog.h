@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "operator/gateway/gateway.h"
+#include "operator/gateway/kube_certificates.h"
 #include "operator/gateway/kube_pod.h"
 #include "operator/kube/kube_client.h"
 #include "runtime/base/stop.h"
@@ -20,12 +21,13 @@
 struct kube_catalog;
 
 struct kube_catalog_settings {
-    struct kube_client *client;    /* borrowed */
-    struct gateway *gateway;       /* borrowed */
-    const char *system_namespace;  /* where the gateways run */
-    const char *identity;          /* this gateway's pod; borrowed */
-    const char *const *namespaces; /* whose Functions are served; copied */
-    size_t namespace_count;        /* 0: all */
+    struct kube_client *client;             /* borrowed */
+    struct gateway *gateway;                /* borrowed */
+    const char *system_namespace;           /* where the gateways run */
+    const char *identity;                   /* this gateway's pod; borrowed */
+    const char *const *namespaces;          /* whose Functions are served; copied */
+    size_t namespace_count;                 /* 0: all */
+    struct kube_certificates *certificates; /* borrowed; told which Secrets Functions name. NULL: no TLS */
     /* Called on an informer's thread when a function's pod is given to a node, and when the API first shows its address (NULL: it has
      * none yet). Must not block. NULL: nobody asks. */
     void (*on_pod_node)(void *arg, const char *node, const struct in_addr *address);

@@ -1,9 +1,9 @@
 #include "operator/gateway/kube_node_ranges.h"
 
-#include <arpa/inet.h>
 #include <pthread.h>
 #include <string.h>
 
+#include "operator/gateway/address_range.h"
 #include "operator/queue/thread.h"
 #include "operator/queue/workqueue.h"
 #include "runtime/base/clock.h"
@@ -18,15 +18,11 @@
 #define UNKNOWN_REREAD_MS    600000 /* no right to read it, or it has no range (yet) */
 #define QUEUE_MAX_BACKOFF_MS 1000
 
-struct range {
-    uint32_t network, mask; /* host byte order */
-};
-
 struct node {
     char *name;
     int64_t read_ms;
     size_t range_count;
-    struct range ranges[RANGES_MAX];
+    struct address_range ranges[RANGES_MAX];
 };
 
 struct kube_node_ranges {
@@ -111,19 +107,9 @@ static void put(struct kube_node_ranges *ranges, const struct node *node)
 /* "10.244.3.0/24"; IPv6 ranges are left out. */
 static void add_range(struct node *node, const char *text)
 {
-    const char *slash = text ? strchr(text, '/') : NULL;
-    char address_text[INET_ADDRSTRLEN];
-    struct in_addr address;
-    int64_t bits;
-    if (!slash || (size_t)(slash - text) >= sizeof(address_text) || node->range_count == RANGES_MAX ||
-        !parse_int64(slash + 1, 0, 32, &bits)) {
-        return;
-    }
-    memcpy(address_text, text, (size_t)(slash - text));
-    address_text[slash - text] = '\0';
-    if (inet_pton(AF_INET, address_text, &address) == 1) {
-        uint32_t mask = bits == 0 ? 0 : UINT32_MAX << (32 - bits);
-        node->ranges[node->range_count++] = (struct range){ntohl(address.s_addr) & mask, mask};
+    if (text && node->range_count < RANGES_MAX &&
+        address_range_parse(text, strlen(text), &node->ranges[node->range_count])) {
+        node->range_count++;
     }
 }
 
@@ -132,12 +118,8 @@ static enum kube_node_range range_of(const struct node *node, struct in_addr add
     if (node->range_count == 0) {
         return KUBE_NODE_UNKNOWN;
     }
-    for (size_t i = 0; i < node->range_count; i++) {
-        if ((ntohl(address.s_addr) & node->ranges[i].mask) == node->ranges[i].network) {
-            return KUBE_NODE_INSIDE;
-        }
-    }
-    return KUBE_NODE_OUTSIDE;
+    return address_ranges_have(node->ranges, node->range_count, address) ? KUBE_NODE_INSIDE
+                                                                         : KUBE_NODE_OUTSIDE;
 }
 
 static int read_node(struct kube_node_ranges *ranges, const char *name, struct err *err)

@@ -26,7 +26,7 @@ static ssize_t send_some(int fd, struct iovec *iov, int count)
     return sent;
 }
 
-static void keep(struct outbuf *out, const struct iovec *iov, int count, size_t skip)
+void outbuf_keep(struct outbuf *out, const struct iovec *iov, int count, size_t skip)
 {
     size_t total = 0;
     for (int i = 0; i < count; i++) {
@@ -50,6 +50,14 @@ static void keep(struct outbuf *out, const struct iovec *iov, int count, size_t 
     }
 }
 
+void outbuf_sent(struct outbuf *out, size_t len)
+{
+    out->start += len;
+    if (out->start == out->end) {
+        outbuf_release(out);
+    }
+}
+
 int outbuf_write(struct outbuf *out, int fd, struct iovec *iov, int count)
 {
     ssize_t sent = 0;
@@ -59,7 +67,7 @@ int outbuf_write(struct outbuf *out, int fd, struct iovec *iov, int count)
             return -1;
         }
     }
-    keep(out, iov, count, (size_t)sent);
+    outbuf_keep(out, iov, count, (size_t)sent);
     return 0;
 }
 
@@ -74,10 +82,7 @@ int outbuf_flush(struct outbuf *out, int fd)
         if (sent == 0) {
             return 0;
         }
-        out->start += (size_t)sent;
-        if (out->start == out->end) {
-            outbuf_release(out);
-        }
+        outbuf_sent(out, (size_t)sent);
     }
     return 0;
 }

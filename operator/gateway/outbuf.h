@@ -27,4 +27,10 @@ void outbuf_release(struct outbuf *out);
 int outbuf_write(struct outbuf *out, int fd, struct iovec *iov, int count);
 int outbuf_flush(struct outbuf *out, int fd);
 
+/* ---- for a transport that sends by itself ---- */
+/* Keeps what iov names, without its first `skip` bytes. */
+void outbuf_keep(struct outbuf *out, const struct iovec *iov, int count, size_t skip);
+/* That many bytes have left. */
+void outbuf_sent(struct outbuf *out, size_t len);
+
 #endif

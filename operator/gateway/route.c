@@ -23,7 +23,8 @@ struct host {
     UT_hash_handle hh;
     const char *name; /* a spec's, behind the "*" */
     const struct function_spec *oldest;
-    struct host_path *paths; /* longest first; the older function first among equals */
+    const struct function_spec *tls; /* the oldest of the owner's that names a Secret; NULL: none */
+    struct host_path *paths;         /* longest first; the older function first among equals */
     size_t path_count;
 };
 
@@ -84,6 +85,9 @@ static void add_host(struct route_table *table, const char *name, const struct r
     }
     if (strcmp(host->oldest->namespace, function->spec->namespace) != 0) {
         return;
+    }
+    if (!host->tls && function->spec->tls_secret_name) {
+        host->tls = function->spec;
     }
     const char *path = function->spec->path ? function->spec->path : "/";
     host->paths = xreallocarray(host->paths, host->path_count + 1, sizeof(*host->paths));
@@ -214,20 +218,29 @@ static const struct route_function *find_in_domain(const struct route_table *tab
     return function && function->spec->has_http ? function : NULL;
 }
 
-static const struct host *find_host(const struct route_table *table, struct h1_slice name)
+static const struct host *find_exact_host(const struct route_table *table, struct h1_slice name)
 {
     struct host *host = NULL;
-    if (name.len == 0 || name.at[0] == '.') {
-        return NULL; /* ".x" is how "*.x" is kept */
-    }
-    HASH_FIND(hh, table->hosts, name.at, name.len, host);
-    if (!host) {
-        const char *dot = memchr(name.at, '.', name.len);
-        if (dot) {
-            HASH_FIND(hh, table->hosts, dot, name.len - (size_t)(dot - name.at), host);
-        }
+    if (name.len > 0 && name.at[0] != '.') { /* ".x" is how "*.x" is kept */
+        HASH_FIND(hh, table->hosts, name.at, name.len, host);
     }
     return host;
+}
+
+static const struct host *find_wildcard_host(const struct route_table *table, struct h1_slice name)
+{
+    struct host *host = NULL;
+    const char *dot = name.len > 0 ? memchr(name.at, '.', name.len) : NULL;
+    if (dot && dot > name.at) {
+        HASH_FIND(hh, table->hosts, dot, name.len - (size_t)(dot - name.at), host);
+    }
+    return host;
+}
+
+static const struct host *find_host(const struct route_table *table, struct h1_slice name)
+{
+    const struct host *host = find_exact_host(table, name);
+    return host ? host : find_wildcard_host(table, name);
 }
 
 static struct h1_slice path_of(struct h1_slice target)
@@ -364,4 +377,35 @@ enum route_result route_table_match(const struct route_table *table, bool intern
         return ROUTE_FOUND;
     }
     return internal && host.len > 0 && !memchr(host.at, '.', host.len) ? ROUTE_BARE_NAME : ROUTE_NONE;
+}
+
+bool route_table_tls_secret(const struct route_table *table, const char *name, const char **ret_namespace,
+                            const char **ret_secret)
+{
+    char buffer[ROUTE_HOST_BYTES_MAX];
+    struct h1_slice host;
+    if (!normalise_host((struct h1_slice){name, strlen(name)}, buffer, &host)) {
+        return false;
+    }
+    const struct route_function *own = find_in_domain(table, host);
+    const struct host *exact = find_exact_host(table, host), *wildcard = find_wildcard_host(table, host);
+    const struct function_spec *spec = own ? own->spec : exact ? exact->tls : NULL;
+    if (!spec && wildcard && (!exact || strcmp(exact->oldest->namespace, wildcard->oldest->namespace) == 0)) {
+        spec = wildcard->tls;
+    }
+    if (!spec || !spec->tls_secret_name) {
+        return false;
+    }
+    *ret_namespace = spec->namespace;
+    *ret_secret = spec->tls_secret_name;
+    return true;
+}
+
+bool route_host_is(struct h1_slice host, const char *name)
+{
+    char buffer[ROUTE_HOST_BYTES_MAX], name_buffer[ROUTE_HOST_BYTES_MAX];
+    struct h1_slice left, right;
+    return normalise_host(host, buffer, &left) &&
+           normalise_host((struct h1_slice){name, strlen(name)}, name_buffer, &right) &&
+           left.len == right.len && memcmp(left.at, right.at, left.len) == 0;
 }

@@ -50,4 +50,11 @@ struct route_match {
 enum route_result route_table_match(const struct route_table *table, bool internal, struct h1_slice host,
                                     struct h1_slice target, struct route_match *ret_match);
 
+/* The Secret whose certificate a TLS client gets that asks for name: that of the oldest Function of the host's owner that names one. A host
+ * of its own without one gets that of the wildcard above it if both have the same owner. A function's own name gets its own. False: there is none. */
+bool route_table_tls_secret(const struct route_table *table, const char *name, const char **ret_namespace,
+                            const char **ret_secret);
+/* Whether a Host header means that name: case, port and final dot aside. */
+bool route_host_is(struct h1_slice host, const char *name);
+
 #endif

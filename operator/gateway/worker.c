@@ -87,7 +87,7 @@ void worker_wake(struct worker *worker, struct function_state *function)
 /* ---- accepting ---- */
 
 /* Without reading the request: it costs nothing that is scarce. */
-static void shed(struct worker *worker, int fd)
+static void shed(struct worker *worker, enum listener listener, int fd)
 {
     static const char body[] = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,"
                                "\"code\":\"too_many_connections\",\"component\":\"gateway\"}\n";
@@ -99,6 +99,10 @@ static void shed(struct worker *worker, int fd)
                  "Content-Length: %zu\r\nX-Request-Id: %.*s\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s",
                  sizeof(body) - 1, REQUEST_ID_HEX, id, body);
     metric_add(worker->gateway->metrics.shed, 1);
+    if (listener == LISTENER_TLS) {
+        close(fd); /* the handshake would cost more than a request */
+        return;
+    }
     (void)!send(fd, answer, (size_t)len, MSG_NOSIGNAL | MSG_DONTWAIT);
     close(fd);
 }
@@ -136,7 +140,7 @@ static void acceptor_ready(struct loop_watch *watch, uint32_t events)
             return;
         }
         if (atomic_load(&worker->gateway->clients) >= worker->gateway->settings.max_connections) {
-            shed(worker, fd);
+            shed(worker, acceptor->listener, fd);
         } else {
             client_conn_accepted(worker, acceptor->listener, fd, &peer);
         }
@@ -298,6 +302,7 @@ void worker_release(struct worker *worker)
     }
     route_table_unref(worker->routes);
     strbuf_release(&worker->build);
+    tls_context_free(worker->tls);
     free(worker->scratch);
     loop_free(worker->loop);
 }

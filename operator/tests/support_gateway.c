@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -48,6 +49,7 @@ void test_gateway_start(struct test_gateway *test, const struct gateway_settings
     }
     test->port = gateway_public_port(test->gateway);
     test->internal_port = gateway_internal_port(test->gateway);
+    test->tls_port = gateway_tls_port(test->gateway);
 }
 
 void test_gateway_stop(struct test_gateway *test)
@@ -161,6 +163,7 @@ void test_client_open(struct test_client *client, int port)
     struct sockaddr_in address = {
         .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)port)};
     strbuf_init(&client->in, ANSWER_BYTES_MAX);
+    client->ssl = NULL;
     client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(client->fd >= 0);
     assert_int_equal(connect(client->fd, (const struct sockaddr *)&address, sizeof(address)), 0);
@@ -168,6 +171,8 @@ void test_client_open(struct test_client *client, int port)
 
 void test_client_close(struct test_client *client)
 {
+    SSL_free(client->ssl);
+    client->ssl = NULL;
     if (client->fd >= 0) {
         close(client->fd);
         client->fd = -1;
@@ -184,6 +189,10 @@ void test_client_reset(struct test_client *client)
 
 bool test_client_try_send(struct test_client *client, const char *data, size_t len)
 {
+    if (client->ssl) {
+        size_t sent;
+        return len == 0 || SSL_write_ex(client->ssl, data, len, &sent) == 1;
+    }
     while (len > 0) {
         struct pollfd poller = {.fd = client->fd, .events = POLLOUT};
         if (poll(&poller, 1, TEST_WAIT_MS) <= 0) {
@@ -208,8 +217,23 @@ void test_client_send(struct test_client *client, const char *text)
 
 bool test_client_readable(struct test_client *client, int within_ms)
 {
+    if (client->ssl && SSL_pending(client->ssl) > 0) {
+        return true;
+    }
     struct pollfd poller = {.fd = client->fd, .events = POLLIN};
     return poll(&poller, 1, within_ms) > 0;
+}
+
+ssize_t test_client_receive(struct test_client *client, char *out, size_t size)
+{
+    size_t got = 0;
+    if (!client->ssl) {
+        return recv(client->fd, out, size, 0);
+    }
+    if (SSL_read_ex(client->ssl, out, size, &got) == 1) {
+        return (ssize_t)got;
+    }
+    return SSL_get_error(client->ssl, 0) == SSL_ERROR_ZERO_RETURN ? 0 : -1;
 }
 
 /* More into client->in; false: end of stream, error or time-out. */
@@ -219,7 +243,7 @@ static bool fill(struct test_client *client)
         return false;
     }
     char *room = strbuf_reserve(&client->in, 65536);
-    ssize_t got = recv(client->fd, room, 65536, 0);
+    ssize_t got = test_client_receive(client, room, 65536);
     if (got <= 0) {
         return false;
     }
@@ -231,7 +255,7 @@ bool test_client_ended(struct test_client *client, int within_ms)
 {
     char byte;
     return client->in.len == 0 && test_client_readable(client, within_ms) &&
-           recv(client->fd, &byte, 1, 0) <= 0;
+           test_client_receive(client, &byte, 1) <= 0;
 }
 
 const char *test_answer_header(const struct test_answer *answer, const char *name, char storage[512])

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "operator/gateway/gateway.h"
 #include "operator/tests/support_gateway_upstream.h"
@@ -21,7 +22,7 @@
 struct test_gateway {
     struct gateway *gateway;
     struct metrics *metrics;
-    int port, internal_port;
+    int port, internal_port, tls_port; /* tls_port: if settings.tls_listen is given */
     atomic_int wakes;
 };
 
@@ -47,6 +48,7 @@ void test_gateway_wait_metric(struct test_gateway *test, const char *line_start,
 
 struct test_client {
     int fd;
+    struct ssl_st *ssl; /* NULL: plain; support_gateway_tls.h */
     struct strbuf in;
 };
 
@@ -64,6 +66,8 @@ bool test_client_try_send(struct test_client *client, const char *data, size_t l
 /* False: the connection ended before an answer was complete. */
 bool test_client_try_read(struct test_client *client, struct test_answer *answer, bool head_only);
 void test_client_read(struct test_client *client, struct test_answer *answer, bool head_only);
+/* As recv(): what comes next, whatever it is. By TLS, 0 is an end that was told. */
+ssize_t test_client_receive(struct test_client *client, char *out, size_t size);
 bool test_client_ended(struct test_client *client, int within_ms); /* end of stream, nothing more to read */
 bool test_client_readable(struct test_client *client, int within_ms);
 void test_answer_release(struct test_answer *answer);

@@ -126,6 +126,7 @@ static const struct text_field text_fields[] = {
      {"/", "/{id}", "/items/{a_1}/x", "/.a/{b}"},
      {"{id}", "/{id}/", "/{1}", "/{}", "/a{id}", "/{id}x", "/..", "/{a-b}"}},
     {"http.ingressClassName", {"nginx", "a.b"}, {"Nginx", "a_b"}},
+    {"http.tlsSecretName", {"shop-tls", "a.b"}, {"Shop", "a_b"}},
     {"template.serviceAccountName", {"", "a", "a.b"}, {"A", "a_b"}},
 };
 

@@ -67,7 +67,7 @@ static void test_everything(void **state)
         " windowSeconds: 6, scaleDownDelaySeconds: 9, activationReplicas: 2},"
         " http: {hosts: [shop.example.com, \"*.example.com\"], path: /orders/eu, pathTemplate: "
         "\"/{id}/items/{item}\","
-        " methods: [GET, POST], successStatus: 201, ingressClassName: nginx},"
+        " methods: [GET, POST], successStatus: 201, ingressClassName: nginx, tlsSecretName: shop-tls},"
         " template: {labels: {team: shop}, terminationGracePeriodSeconds: 11}}");
     assert_string_equal(spec->image, "registry.example.com:5000/shop@sha256:0123");
     assert_string_equal(spec->handler, "eu/shop-1.2.so:f");
@@ -232,6 +232,7 @@ static const struct refusal refusals[] = {
     {"{http: {methods: [get]}}", "spec.http.methods[0]: must be one of GET"},
     {"{http: {successStatus: 302}}", "spec.http.successStatus: must be from 200 to 299"},
     {"{http: {ingressClassName: \"\"}}", "spec.http.ingressClassName: must be a name"},
+    {"{http: {tlsSecretName: \"\"}}", "spec.http.tlsSecretName: must be a name"},
     {"{env: [{value: x}]}", "spec.env[0]: must be an object with a name"},
     {"{env: [{name: A}, {name: A}]}", "spec.env[1] A: must not be listed twice"},
     {"{env: [{name: 1A}]}", "spec.env[0] 1A: must be 1 to 253 letters"},

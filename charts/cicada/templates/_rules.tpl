@@ -64,4 +64,10 @@
 - apiGroups: [apps]
   resources: [deployments/scale]
   verbs: [get, patch]
+{{- if .Values.gateway.tls.enabled }}
+# The certificates that Functions name in http.tlsSecretName, each by its name; no list, no watch.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get]
+{{- end }}
 {{- end -}}
