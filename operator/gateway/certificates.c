@@ -91,8 +91,13 @@ static int read_key(struct certificate *certificate, const char *pem, struct err
     certificate->key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL) : NULL;
     BIO_free(bio);
     ERR_clear_error();
-    return certificate->key ? 0
-                            : err_set(err, ERR_INVALID, "tls.key holds no unencrypted private key in PEM");
+    if (!certificate->key) {
+        return err_set(err, ERR_INVALID, "tls.key holds no unencrypted private key in PEM");
+    }
+    int bits = EVP_PKEY_get_bits(certificate->key);
+    return bits > CERTIFICATE_KEY_BITS_MAX ? err_set(err, ERR_TOO_LARGE, "tls.key has %d bits, more than %d",
+                                                     bits, CERTIFICATE_KEY_BITS_MAX)
+                                           : 0;
 }
 
 static int read_dates(struct certificate *certificate, struct err *err)

@@ -17,6 +17,8 @@
 
 #define CERTIFICATE_PEM_BYTES_MAX (256u << 10) /* of each part; a Secret has at most 1 MiB */
 #define CERTIFICATE_CHAIN_MAX     10
+#define CERTIFICATE_KEY_BITS_MAX                                                                             \
+    4096 /* a handshake's cost for its loop, and all whom that serves, grows with the cube */
 
 struct certificate;
 struct certificates;

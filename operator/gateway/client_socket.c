@@ -76,6 +76,10 @@ ssize_t client_socket_read_tls(struct client_socket *socket, void *buffer, size_
         last = tls_session_read(socket->tls, (char *)buffer + got, size - (size_t)got);
         got += last > 0 ? last : 0; /* an end or an error shows again in the next reading */
     }
+    if (got > 0 && last <= 0 && !(last < 0 && client_socket_is_empty())) {
+        shutdown(socket->watch.fd,
+                 SHUT_RD); /* the kernel has it no more: else the loop would see no reason to read again */
+    }
     if (needed_room || tls_session_read_needs_room(socket->tls)) {
         client_socket_want_tls(socket);
     }

@@ -395,6 +395,18 @@ void exchange_deadline(struct exchange *exchange)
     }
 }
 
+void exchange_give_up(struct exchange *exchange)
+{
+    if (exchange->state == EXCHANGE_HELD && function_leave(exchange->function, &exchange->waiter)) {
+        struct gateway_problem problem = {.status = 503,
+                                          .code = "gateway_stopping",
+                                          .detail =
+                                              "The gateway ends, and no replica could take the request.",
+                                          .retry_after_seconds = RETRY_AFTER_BUSY_S};
+        exchange_reject(exchange, &problem);
+    }
+}
+
 void exchange_client_ended(struct exchange *exchange)
 {
     if (exchange->state == EXCHANGE_HELD || exchange->state == EXCHANGE_CONNECTING) {

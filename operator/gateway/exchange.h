@@ -81,6 +81,8 @@ void exchange_client_took(struct exchange *exchange, bool all); /* of what was k
 void exchange_client_ended(struct exchange *exchange);          /* FIN seen */
 void exchange_abort(struct exchange *exchange);                 /* the connection is closing */
 void exchange_deadline(struct exchange *exchange);
+void exchange_give_up(
+    struct exchange *exchange); /* the gateway ends: if it is still in line, its client is told */
 
 static inline bool exchange_is_tunnel(const struct exchange *exchange)
 {

@@ -18,6 +18,7 @@
 #define READS_PER_SECOND_MAX 20 /* of one gateway at rest: above 1,000 Secrets each is read less often */
 #define CALL_TIMEOUT_MS      5000
 #define QUEUE_MAX_BACKOFF_MS 10000
+#define TRIES_AT_START       4 /* then the gateway is ready without that certificate */
 #define SECRET_TYPE          "kubernetes.io/tls"
 
 static const struct kube_resource secrets_resource = {"", "v1", "secrets", "Secret", true};
@@ -25,8 +26,8 @@ static const struct kube_resource secrets_resource = {"", "v1", "secrets", "Secr
 struct wanted {
     UT_hash_handle hh;
     char *key; /* "namespace/secret" */
-    int functions;
-    bool asked;
+    int functions, tries;
+    bool asked;    /* what there is to know at the start is known */
     char *problem; /* as last logged; NULL: none */
 };
 
@@ -209,8 +210,8 @@ static void refresh(struct kube_certificates *certificates, const struct object_
         if (!again) {
             set_problem(certificates, key->namespace, key->name, wanted, reason_of(err.code),
                         result < 0 ? err.msg : NULL);
-            wanted->asked = true;
         }
+        wanted->asked |= !again || ++wanted->tries >= TRIES_AT_START;
         delay_ms = next_read_ms(certificates);
     }
     pthread_mutex_unlock(&certificates->mu);

@@ -27,7 +27,8 @@ void kube_certificates_free(struct kube_certificates *certificates); /* NULL is 
 /* What a Function named before and names now, each NULL for nothing; now is read at once. */
 void kube_certificates_named(struct kube_certificates *certificates, const char *namespace,
                              const char *before, const char *now);
-/* Every Secret named so far was asked for once. */
+/* Every Secret named so far was asked for, a few times if the API server had no answer: one that it can't give (it is encrypted, and its
+ * key is away) keeps no gateway from serving. */
 bool kube_certificates_settled(struct kube_certificates *certificates);
 
 #endif

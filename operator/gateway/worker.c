@@ -9,6 +9,7 @@
 #include <netinet/tcp.h>
 
 #include "operator/gateway/client_conn.h"
+#include "operator/gateway/exchange.h"
 #include "operator/gateway/upstream_conn.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
@@ -285,7 +286,10 @@ void worker_close_all(struct worker *worker)
         loop_watch_close(worker->loop, &worker->acceptors[i].watch);
     }
     while ((client = TAILQ_FIRST(&worker->clients)) || (client = TAILQ_FIRST(&worker->route_waiters))) {
-        client_conn_close(client);
+        if (client->exchange) {
+            exchange_give_up(client->exchange);
+        }
+        client_conn_close(client); /* nothing to do if that could not be written */
     }
     upstream_close_all_idle(worker);
 }

@@ -67,6 +67,13 @@ static char *bio_text(BIO *bio)
     return text;
 }
 
+char *test_key_pem(EVP_PKEY *key)
+{
+    BIO *text = BIO_new(BIO_s_mem());
+    assert_int_equal(PEM_write_bio_PrivateKey(text, key, NULL, NULL, 0, NULL, NULL), 1);
+    return bio_text(text);
+}
+
 void test_authority_issue(const struct test_authority *authority, const char *names, int days, long serial,
                           struct test_pem *ret_pem)
 {
@@ -82,11 +89,10 @@ void test_authority_issue(const struct test_authority *authority, const char *na
         make_certificate(key, "test", days, serial, X509_get_subject_name(authority->certificate));
     add_extension(certificate, authority->certificate, NID_subject_alt_name, alternatives);
     assert_true(X509_sign(certificate, authority->key, EVP_sha256()) > 0);
-    BIO *chain = BIO_new(BIO_s_mem()), *key_text = BIO_new(BIO_s_mem());
+    BIO *chain = BIO_new(BIO_s_mem());
     assert_int_equal(PEM_write_bio_X509(chain, certificate), 1);
     assert_int_equal(PEM_write_bio_X509(chain, authority->certificate), 1);
-    assert_int_equal(PEM_write_bio_PrivateKey(key_text, key, NULL, NULL, 0, NULL, NULL), 1);
-    *ret_pem = (struct test_pem){.chain = bio_text(chain), .key = bio_text(key_text)};
+    *ret_pem = (struct test_pem){.chain = bio_text(chain), .key = test_key_pem(key)};
     X509_free(certificate);
     EVP_PKEY_free(key);
 }

@@ -24,6 +24,7 @@ void test_authority_release(struct test_authority *authority);
 /* names: "a.example.com,*.b.example.com". days: until it expires; may be negative. serial tells certificates of one name apart. */
 void test_authority_issue(const struct test_authority *authority, const char *names, int days, long serial,
                           struct test_pem *ret_pem);
+char *test_key_pem(EVP_PKEY *key); /* for the caller to free */
 void test_pem_release(struct test_pem *pem);
 /* Gives it to the gateway as Secret namespace/secret, and expects success. */
 void test_gateway_certificate(struct test_gateway *test, const struct test_authority *authority,

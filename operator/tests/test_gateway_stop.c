@@ -165,6 +165,22 @@ static void test_stop_in_the_middle(void **state)
     }
 }
 
+/* Held for longer than the drain may last: it is told, not cut off. */
+static void test_who_is_held_at_the_end_is_told(void **state)
+{
+    (void)state;
+    struct test_world world;
+    struct test_client client;
+    test_world_start_asleep(&world, "\"http\":{}");
+    test_world_send_and_wait(&world, &client, TEST_REQUEST("GET", "/x"));
+    gateway_drain(world.test.gateway);
+    gateway_stop(world.test.gateway);
+    test_expect_answer(&client, 503, "\"code\":\"gateway_stopping\"");
+    assert_true(test_client_ended(&client, TEST_WAIT_MS));
+    test_client_close(&client);
+    test_world_stop(&world);
+}
+
 static void test_start_errors(void **state)
 {
     (void)state;
@@ -210,6 +226,7 @@ int main(void)
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_drain_waits_for_answers_to_leave),
         cmocka_unit_test(test_stop_in_the_middle),
+        cmocka_unit_test(test_who_is_held_at_the_end_is_told),
         cmocka_unit_test(test_start_errors),
         cmocka_unit_test(test_a_port_is_not_shared_with_another_gateway),
     };

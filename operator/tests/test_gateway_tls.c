@@ -225,6 +225,10 @@ static void test_what_is_broken_replaces_nothing(void **state)
     expect_refused(&world, good.chain, other.key, "not the key");
     expect_refused(&world, expired.chain, expired.key, "expired");
     expect_refused(&world, large, good.key, "more than");
+    EVP_PKEY *huge = EVP_RSA_gen(CERTIFICATE_KEY_BITS_MAX + 8);
+    CLEANUP_FREE char *huge_pem = test_key_pem(huge);
+    EVP_PKEY_free(huge);
+    expect_refused(&world, good.chain, huge_pem, "bits");
     assert_int_equal(
         gateway_certificate_set(world.test.gateway, "shop", "shop-tls", good.chain, good.key, &changed, &err),
         0);
@@ -427,6 +431,40 @@ static void test_a_client_that_goes_half_way(void **state)
     stop(&world);
 }
 
+/* One reading takes several full records, and the end behind them: nothing of it is left for the loop to see. */
+static void test_an_end_behind_full_records(void **state)
+{
+    (void)state;
+    enum { RECORD = 16384 };
+    struct world world;
+    struct test_client client;
+    struct test_answer answer;
+    char expected[] = "16384", got[sizeof(expected)] = "";
+    CLEANUP_FREE char *piece = xcalloc(1, RECORD);
+    start(&world);
+    open_own(&world, &client);
+    test_client_send(&client,
+                     "GET /ws/count HTTP/1.1\r\nHost: " OWN_NAME
+                     "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n");
+    test_client_read(&client, &answer, false);
+    assert_int_equal(answer.status, 101);
+    test_answer_release(&answer);
+    BIO *sent = BIO_new(BIO_s_mem()); /* the session's */
+    SSL_set0_wbio(client.ssl, sent);
+    assert_int_equal(SSL_write(client.ssl, piece, RECORD), RECORD);
+    SSL_shutdown(client.ssl);
+    char *bytes;
+    long len = BIO_get_mem_data(sent, &bytes);
+    assert_int_equal(send(client.fd, bytes, (size_t)len, 0), len);
+    for (size_t i = 0; i < strlen(expected); i++) { /* what the pod says at the end */
+        assert_int_equal(test_client_receive(&client, &got[i], 1), 1);
+    }
+    assert_string_equal(got, expected);
+    test_client_close(&client);
+    stop(&world);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -439,6 +477,7 @@ int main(void)
         cmocka_unit_test(test_sessions_are_resumed),
         cmocka_unit_test(test_ends_are_told),
         cmocka_unit_test(test_a_client_that_goes_half_way),
+        cmocka_unit_test(test_an_end_behind_full_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

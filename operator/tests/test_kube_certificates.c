@@ -147,6 +147,27 @@ static void an_api_server_that_is_away_is_no_problem_of_the_secret(void **state)
     end(fixture, certificates, metrics);
 }
 
+static void one_that_can_not_be_read_stops_nobody(void **state)
+{
+    (void)state;
+    struct fixture *fixture = fixture_new();
+    struct metrics *metrics = metrics_new();
+    struct kube_certificates *certificates = start(fixture, metrics);
+    fake_apiserver_answer(fixture->server,
+                          &(struct fake_answer){.match = SHOP_TLS, .status = 500, .body = "{}", .times = -1});
+    kube_certificates_named(certificates, "shop", NULL, "shop-tls");
+    assert_false(kube_certificates_settled(certificates));
+    int64_t deadline_ms = clock_monotonic_ms() + WAIT_MS;
+    while (!kube_certificates_settled(certificates)) {
+        assert_true(clock_monotonic_ms() < deadline_ms);
+        pause_ms(2);
+    }
+    fake_apiserver_forget(fixture->server, SHOP_TLS);
+    answer_pair(fixture, GOOD, -1);
+    await_record(&fixture->gateway, "certificate shop/shop-tls good key");
+    end(fixture, certificates, metrics);
+}
+
 int main(void)
 {
     http_client_global_init();
@@ -154,6 +175,7 @@ int main(void)
         cmocka_unit_test(a_renewed_one_is_found),
         cmocka_unit_test(what_nobody_names_is_forgotten),
         cmocka_unit_test(what_is_wrong_is_told_and_repaired),
+        cmocka_unit_test(one_that_can_not_be_read_stops_nobody),
         cmocka_unit_test(an_api_server_that_is_away_is_no_problem_of_the_secret),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
