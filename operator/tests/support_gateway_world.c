@@ -74,6 +74,12 @@ bool test_world_one_waiting(void *world)
     return test_world_statz(world, "waiting") == 1;
 }
 
+bool test_world_woken(void *world)
+{
+    const struct test_world *asleep = world;
+    return atomic_load(&asleep->test.wakes) >= 1;
+}
+
 bool test_world_nothing_going_on(void *world)
 {
     return test_world_statz(world, "inFlight") <= 0 && test_world_statz(world, "waiting") <= 0;

@@ -26,6 +26,7 @@ void test_world_send_and_wait(struct test_world *world, struct test_client *clie
 
 /* For test_wait_until(); the argument is the world, or the upstream. */
 bool test_world_one_waiting(void *world);
+bool test_world_woken(void *world); /* the waker was asked: a moment after a request is seen in line */
 bool test_world_nothing_going_on(void *world);
 bool test_upstream_works(
     void *upstream); /* one request: the gateway gives a slot back a moment after the answer was read */

@@ -55,7 +55,7 @@ static void test_the_only_pod_refuses_and_comes_back(void **state)
     test_client_send(&client, TEST_REQUEST("POST", "/x"));
     test_wait_until(test_world_one_waiting, &world, "request back in line");
     assert_int_equal(test_world_statz(&world, "arrivals"), 1); /* it came once */
-    assert_true(atomic_load(&world.test.wakes) >= 1);
+    test_wait_until(test_world_woken, &world, "woken");
     assert_false(test_client_readable(&client, 100));
     test_upstream_listen(world.upstream);
     test_client_read(&client, &answer, false);

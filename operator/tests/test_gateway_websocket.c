@@ -72,7 +72,7 @@ static void test_a_sleeping_function_is_woken_for_it(void **state)
                               "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n" KEY VERSION
                               "Sec-WebSocket-Protocol: chat, x\r\nOrigin: http://a.test\r\n\r\n");
     test_wait_until(test_world_one_waiting, &world, "in line");
-    assert_true(atomic_load(&world.test.wakes) >= 1);
+    test_wait_until(test_world_woken, &world, "woken");
     test_gateway_pod(&world.test, "f-1", "uid-1", &world.address, GATEWAY_POD_READY, NULL);
     test_client_read(&client, &answer, false);
     assert_int_equal(answer.status, 101);
