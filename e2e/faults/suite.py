@@ -1,6 +1,7 @@
 """The fault suite's runs: rounds of a fault under two loads at once, gateways killed, long requests in flight, how fast things end."""
 import json
 import os
+import pathlib
 import signal
 import time
 
@@ -73,6 +74,15 @@ def graceful(name, count):
         account.expect_clean(f'{name}, {shape}')
 
 
+def has_ended(process):
+    """Reaped or waiting for it: only then has it no socket any more. Its command line is gone a moment before."""
+    try:
+        stat = pathlib.Path(f'/proc/{process}/stat').read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return stat[stat.rindex(')') + 2] in 'ZX'
+
+
 def killed_gateway(number):
     """One round: clients that know the gateways by address, one of which is killed. (Account, lines that only the kill may explain)"""
     pods = case_faults.two_ready('gateway')
@@ -84,7 +94,7 @@ def killed_gateway(number):
         time.sleep(2)
         before = time.monotonic()
         os.kill(process, signal.SIGKILL)
-        until('it is dead', 5, lambda: harness.pod_process(victim) != process, 0.01)
+        until('it is dead, and its sockets closed', 5, lambda: has_ended(process), 0.005)
         after = time.monotonic()
         time.sleep(3)
     finally:
