@@ -307,7 +307,9 @@ static void test_an_unreachable_database_is_counted(void **state)
 
 /* ---- under load ---- */
 
-#define CALLS 60
+#define CALLS   60
+#define AT_WORK 4             /* concurrency */
+#define IN_LINE (AT_WORK + 4) /* places to wait */
 
 /* Every place and every waiting place is taken, every thread of the function port busy, connections queue: the admin port
  * answers at once, and its two answers say the same. */
@@ -327,7 +329,7 @@ static void test_figures_agree_under_load(void **state)
         CLEANUP_FREE char *after = admin_body(process, "/statz");
         assert_true(clock_monotonic_ms() - start_ms < 1000);
         assert_true(statz_value(before, "served") <= statz_value(after, "served"));
-        assert_true(statz_value(before, "inFlight") <= 4 && statz_value(before, "waiting") <= 4);
+        assert_true(statz_value(before, "inFlight") <= AT_WORK && statz_value(before, "waiting") <= IN_LINE);
         if (statz_value(before, "served") != statz_value(after, "served") ||
             statz_value(before, "inFlight") != statz_value(after, "inFlight") ||
             statz_value(before, "waiting") != statz_value(after, "waiting"))
@@ -336,7 +338,7 @@ static void test_figures_agree_under_load(void **state)
         assert_true(value_of(metrics, "cicada_runtime_waiting") == statz_value(before, "waiting"));
         assert_true(value_of(metrics, "cicada_runtime_request_duration_seconds_count") ==
                     statz_value(before, "served"));
-        full += statz_value(before, "inFlight") == 4 && statz_value(before, "waiting") == 4;
+        full += statz_value(before, "inFlight") == AT_WORK && statz_value(before, "waiting") == IN_LINE;
         poll(NULL, 0, 5);
     }
     for (size_t i = 0; i < CALLS; i++) {
