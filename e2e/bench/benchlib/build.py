@@ -22,10 +22,10 @@ def is_newer(target: pathlib.Path, *sources: pathlib.Path) -> bool:
     return target.exists() and all(target.stat().st_mtime >= source.stat().st_mtime for source in sources)
 
 
-def c_program(source: pathlib.Path, *libraries: str, include: str | None = None) -> pathlib.Path:
+def c_program(source: pathlib.Path, *libraries: str) -> pathlib.Path:
     target = OUT / source.stem
     if not is_newer(target, source):
-        run('cc', '-std=gnu11', '-O2', '-g', '-Wall', '-Wextra', '-Werror', *([f'-I{include}'] if include else []),
+        run('cc', '-std=gnu11', '-O2', '-g', '-Wall', '-Wextra', '-Werror',
             '-o', target, source, '-pthread', *[f'-l{library}' for library in libraries])
     return target
 

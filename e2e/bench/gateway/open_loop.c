@@ -132,15 +132,23 @@ static double percentile_us(long count, double part)
     return count > 0 ? (double)latencies_ns[at < count ? at : count - 1] / 1e3 : 0.0;
 }
 
+/* 0: it is no number from 1 to most. */
+static long number(const char *text, long most)
+{
+    char *end;
+    long value = strtol(text, &end, 10);
+    return end > text && *end == '\0' && value >= 1 && value <= most ? value : 0;
+}
+
 int main(int argc, char **argv)
 {
     if (argc != 6) {
         fprintf(stderr, "usage: open_loop ADDRESS PORT HOST RATE SECONDS\n");
         return 2;
     }
-    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
-    long rate = atol(argv[4]), total = rate * atol(argv[5]), sent = 0;
-    if (inet_pton(AF_INET, argv[1], &to.sin_addr) != 1 || rate < 1 || total < 1) {
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)number(argv[2], 65535))};
+    long rate = number(argv[4], 1000000), total = rate * number(argv[5], 3600), sent = 0;
+    if (inet_pton(AF_INET, argv[1], &to.sin_addr) != 1 || to.sin_port == 0 || total < 1) {
         fprintf(stderr, "open_loop: bad arguments\n");
         return 2;
     }

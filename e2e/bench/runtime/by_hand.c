@@ -8,7 +8,7 @@
  *   order  POST {"user_id":1,"product_id":1,"quantity":1}: the transaction of order.pgbench, in two round trips
  */
 #include <civetweb.h>
-#include <libpq-fe.h>
+#include <postgresql/libpq-fe.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

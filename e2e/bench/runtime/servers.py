@@ -77,7 +77,7 @@ def bare_civetweb() -> Command:
 def by_hand(request: str, threads: int, host: str, port_of_database: int, user: str, status: int = 200) -> Command:
     """The same request by CivetWeb and libpq alone: what is left of a figure when all that the runtime adds is taken away."""
     port = build.free_port()
-    program = build.c_program(HERE / 'by_hand.c', 'civetweb', 'pq', include='/usr/include/postgresql')
+    program = build.c_program(HERE / 'by_hand.c', 'civetweb', 'pq')
     return Command(f'by hand {request}', port, [program, port, threads, request,
                                                 f'host={host} port={port_of_database} user={user} dbname=postgres'], status=status)
 
