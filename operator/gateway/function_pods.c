@@ -91,10 +91,10 @@ void function_deal(struct function_state *function)
     int gateways = function->peers.gateways, rest = concurrency % gateways;
     size_t count = function->usable_count;
     CLEANUP_FREE struct pod **pods =
-        xcalloc(count + 1, sizeof(*pods)); /* their order here is the loops' own */
-    memcpy(pods, function->pods, count * sizeof(*pods));
+        xcalloc(count + 1, sizeof(struct pod *)); /* their order here is the loops' own */
+    memcpy(pods, function->pods, count * sizeof(struct pod *));
     if (rest > 0) {
-        qsort(pods, count, sizeof(*pods), compare_uids);
+        qsort(pods, count, sizeof(struct pod *), compare_uids);
     }
     for (size_t i = 0; i < count; i++) {
         int first = (int)(i % (size_t)gateways) * rest % gateways; /* who gets the first of this pod's rest */
