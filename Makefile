@@ -131,7 +131,7 @@ $(foreach t,$(fuzz_src),$(eval $(call fuzz_rule,$(t))))
 
 # What is loaded instead of libldap, with libpq, beside SQL functions.
 without_ldap := $(B)/lib/cicada/without-ldap.so
-$(without_ldap): runtime/postgres/without_ldap.sh $(flags)
+$(without_ldap): runtime/postgres/without_ldap.sh runtime/stand_in.sh $(flags)
 	$(call say,SO,$@)
 	@mkdir -p $(@D)
 	$(Q)$< $@ $(CC)
@@ -141,7 +141,7 @@ $(B)/bin/cicada-runtime: | $(without_ldap)
 stand_in_names := rtmp ssh2 ldap lber gssapi_krb5
 stand_ins := $(B)/lib/cicada/curl
 stand_ins_made := $(B)/obj/curl_stand_ins/made
-$(stand_ins_made): runtime/http/curl_stand_ins.sh $(flags)
+$(stand_ins_made): runtime/http/curl_stand_ins.sh runtime/stand_in.sh $(flags)
 	$(call say,SO,$(stand_ins))
 	$(Q)$< $(stand_ins) $(@D) '$(stand_in_names)' $(CC)
 	@touch $@
