@@ -7,7 +7,7 @@ from benchlib import build, processes
 HERE = pathlib.Path('e2e/bench/runtime')
 BODY = '{"message":"Hello, World!","ok":true}'
 RUNTIME = pathlib.Path('build/release/bin/cicada-runtime').resolve()
-# 2 x concurrency + 8 threads serve as many kept connections: 264, of which 256 are used. As many may wait as are at work.
+# 2 x concurrency + 8 threads serve as many kept connections: 264, of which 256 are used. concurrency + 4 may wait.
 CONCURRENCY_256 = 128
 THREADS_256 = 2 * CONCURRENCY_256 + 8
 ITEM_SQL = 'SELECT id, name, price_cents, stock FROM bench.items WHERE id = :id'
