@@ -120,13 +120,8 @@ int strbuf_append_char(struct strbuf *sb, char c)
 
 int strbuf_append_uint(struct strbuf *sb, uint64_t value)
 {
-    char digits[20];
-    size_t at = sizeof(digits);
-    do {
-        digits[--at] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    return strbuf_append(sb, digits + at, sizeof(digits) - at);
+    char digits[FORMAT_UINT64_MAX_BYTES];
+    return strbuf_append(sb, digits, format_uint64(value, digits));
 }
 
 int strbuf_appendf(struct strbuf *sb, const char *format, ...)

@@ -72,6 +72,18 @@ size_t format_double(double value, char out[FORMAT_DOUBLE_SIZE])
     return (size_t)len;
 }
 
+size_t format_uint64(uint64_t value, char out[FORMAT_UINT64_MAX_BYTES])
+{
+    char digits[FORMAT_UINT64_MAX_BYTES];
+    size_t first = sizeof(digits);
+    do {
+        digits[--first] = (char)('0' + value % 10);
+        value /= 10;
+    } while (value > 0);
+    memcpy(out, digits + first, sizeof(digits) - first);
+    return sizeof(digits) - first;
+}
+
 bool str_starts_with(const char *text, const char *prefix)
 {
     return strncmp(text, prefix, strlen(prefix)) == 0;

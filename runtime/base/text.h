@@ -45,6 +45,10 @@ char *format_text(size_t max_bytes, const char *format, va_list args)
 #define FORMAT_DOUBLE_SIZE 32
 size_t format_double(double value, char out[FORMAT_DOUBLE_SIZE]);
 
+/* Decimal digits, without printf(); no NUL. Returns how many. */
+#define FORMAT_UINT64_MAX_BYTES 20
+size_t format_uint64(uint64_t value, char out[FORMAT_UINT64_MAX_BYTES]);
+
 /* "2026-11-22T10:40:48Z" and with microseconds "...48.123456Z" (Kubernetes MicroTime). */
 #define RFC3339_SIZE 32
 void format_rfc3339(int64_t wall_ms, char out[RFC3339_SIZE]);

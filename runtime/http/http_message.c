@@ -175,23 +175,11 @@ static char *put(char *at, const char *text)
     return at + len;
 }
 
-static char *put_number(char *at, size_t value)
-{
-    char digits[20];
-    size_t first = sizeof(digits);
-    do {
-        digits[--first] = (char)('0' + value % 10);
-        value /= 10;
-    } while (value > 0);
-    memcpy(at, digits + first, sizeof(digits) - first);
-    return at + sizeof(digits) - first;
-}
-
 /* Without printf(), which would take as long as all the rest of an answer. */
 static char *put_own(char *at, const struct http_response_head *head)
 {
     at = put(at, "HTTP/1.1 ");
-    at = put_number(at, (size_t)head->status);
+    at += format_uint64((uint64_t)head->status, at);
     at = put(at, " ");
     at = put(at, http_status_text(head->status));
     at = put(at, "\r\nDate: ");
@@ -199,7 +187,7 @@ static char *put_own(char *at, const struct http_response_head *head)
     at = put(at, head->keep_alive ? "\r\nConnection: keep-alive\r\n" : "\r\nConnection: close\r\n");
     if (head->framing == HTTP_FRAMING_LENGTH) {
         at = put(at, "Content-Length: ");
-        at = put_number(at, head->length);
+        at += format_uint64(head->length, at);
         at = put(at, "\r\n");
     } else if (head->framing == HTTP_FRAMING_CHUNKED) {
         at = put(at, "Transfer-Encoding: chunked\r\n");
