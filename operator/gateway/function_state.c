@@ -272,12 +272,18 @@ static const char *refusal(const struct function_state *function, const struct w
     return NULL;
 }
 
+/* mu held. No pod is usable, and one may be asked for. */
+static bool is_asleep(const struct function_state *function)
+{
+    return function->usable_count == 0 && function->spec && function->spec->replicas != 0;
+}
+
 /* A request can't go to a pod now: it waits, or is refused. */
 static enum admission enqueue(struct function_state *function, struct waiter *waiter, bool front,
                               bool *ret_wake, struct aftermath *aftermath)
 {
     const char *code = refusal(function, waiter, front);
-    bool asleep = function->usable_count == 0 && function->spec && function->spec->replicas != 0;
+    bool asleep = is_asleep(function);
     int64_t now_ms = clock_monotonic_ms();
     if (asleep && (function->waiting == 0 || now_ms - function->asked_ms >= GATEWAY_WAKE_PERIOD_MS)) {
         /* Also when refused: what blocked the function may be gone, and nobody else would try. */
@@ -366,8 +372,7 @@ void function_release(struct function_state *function, struct waiter *waiter)
 bool function_wake_due(struct function_state *function, int64_t now_ms, bool *ret_again)
 {
     pthread_mutex_lock(&function->mu);
-    bool asleep = function->waiting > 0 && function->usable_count == 0 && function->spec &&
-                  function->spec->replicas != 0;
+    bool asleep = function->waiting > 0 && is_asleep(function);
     bool due = asleep && (function->wake_at_once || now_ms - function->asked_ms >= GATEWAY_WAKE_PERIOD_MS);
     if (due) {
         function->asked_ms = now_ms;
@@ -376,6 +381,16 @@ bool function_wake_due(struct function_state *function, int64_t now_ms, bool *re
     pthread_mutex_unlock(&function->mu);
     *ret_again = asleep;
     return due;
+}
+
+bool function_wake_wanted(struct function_state *function, int64_t now_ms)
+{
+    pthread_mutex_lock(&function->mu);
+    /* Who was refused does not wait, but asked. */
+    bool asked = function->waiting > 0 || now_ms - function->asked_ms < GATEWAY_WAKE_PERIOD_MS;
+    bool wanted = asked && is_asleep(function);
+    pthread_mutex_unlock(&function->mu);
+    return wanted;
 }
 
 /* ---- figures ---- */

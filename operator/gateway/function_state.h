@@ -173,6 +173,8 @@ void function_delay(struct function_state *function, char ret_code[GATEWAY_CODE_
 void function_release(struct function_state *function, struct waiter *waiter);
 /* Whether the waker is due now; moves the time of the last call. *ret_again: somebody still waits for a first pod. */
 bool function_wake_due(struct function_state *function, int64_t now_ms, bool *ret_again);
+/* A wake that was due is still: somebody waits with no pod usable, or asked within the last second. */
+bool function_wake_wanted(struct function_state *function, int64_t now_ms);
 
 /* ---- figures ---- */
 /* Appends a JSON object for /statz; nothing and false if it had no request within idle_limit_us. */

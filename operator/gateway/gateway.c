@@ -414,6 +414,11 @@ void gateway_function_template(struct gateway *gateway, const char *namespace, c
     registry_set_template(gateway->registry, namespace, name, template);
 }
 
+bool gateway_function_wake_wanted(struct gateway *gateway, const char *namespace, const char *name)
+{
+    return registry_wake_wanted(gateway->registry, namespace, name);
+}
+
 void gateway_function_woken(struct gateway *gateway, const char *namespace, const char *name)
 {
     registry_function_woken(gateway->registry, namespace, name);

@@ -87,6 +87,9 @@ void gateway_function_blocked(struct gateway *gateway, const char *namespace, co
 /* The template that new pods of the function are made from, as in struct gateway_pod: failures of others don't count. 0: not known. */
 void gateway_function_template(struct gateway *gateway, const char *namespace, const char *name,
                                uint64_t template);
+/* Whether a wake that was asked for is still wanted, however long it lay in a queue: nobody may wait any more, and waking then would
+ * bring back what was just put to sleep. */
+bool gateway_function_wake_wanted(struct gateway *gateway, const char *namespace, const char *name);
 /* The waker's call brought the function from zero to one, a moment ago: the phase `decide` of its held requests ends here. */
 void gateway_function_woken(struct gateway *gateway, const char *namespace, const char *name);
 /* How many gateways share the pods (>= 1): a share of a pod is ceil(concurrency / gateways). place: this one's number among them, from

@@ -19,8 +19,8 @@
 #define KEEP_WARM_INTERVAL_MS                                                                                \
     30000 /* shorter than the idle limits of API servers and of balancers before them */
 
-enum wake_result { WAKE_DONE, WAKE_AWAKE, WAKE_ABSENT, WAKE_FAILED };
-static const char *const result_names[] = {"woken", "awake", "absent", "failed"};
+enum wake_result { WAKE_DONE, WAKE_AWAKE, WAKE_ABSENT, WAKE_FAILED, WAKE_DROPPED };
+static const char *const result_names[] = {"woken", "awake", "absent", "failed", "dropped"};
 
 struct kube_waker {
     struct kube_client *client;
@@ -62,7 +62,8 @@ struct kube_waker *kube_waker_new(struct kube_client *client, struct metrics *me
     static const char *const labels[] = {"result", NULL};
     struct metric_family *wakes = metrics_counter(
         metrics, "cicada_gateway_scale_patches_total",
-        "Patches from zero to one by result: woken, awake (it was already), absent (no Deployment), failed.",
+        "Patches from zero to one by result: woken, awake (it was already), absent (no Deployment), failed; "
+        "dropped: none was made, since nobody waited any more when its turn came.",
         labels);
     for (size_t i = 0; i < ARRAY_SIZE(result_names); i++) {
         waker->results[i] = metric_family_get(wakes, &result_names[i]);
@@ -108,12 +109,15 @@ static void wake(struct kube_waker *waker, const struct object_key *key)
 {
     struct err err = ERR_INIT;
     int64_t start_us = clock_monotonic_us();
-    enum wake_result result = wake_once(waker, key, &err);
+    bool wanted = gateway_function_wake_wanted(waker->gateway, key->namespace, key->name);
+    enum wake_result result = wanted ? wake_once(waker, key, &err) : WAKE_DROPPED;
     if (result == WAKE_DONE) {
         gateway_function_woken(waker->gateway, key->namespace, key->name);
     }
     int64_t took_us = clock_monotonic_us() - start_us;
-    metric_observe(metric_family_get(waker->duration, NULL), (double)took_us / 1e6);
+    if (wanted) {
+        metric_observe(metric_family_get(waker->duration, NULL), (double)took_us / 1e6);
+    }
     metric_add(waker->results[result], 1);
     log_debug("wake %s/%s: %s after %lld us", key->namespace, key->name, result_names[result],
               (long long)took_us);

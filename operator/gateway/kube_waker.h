@@ -1,7 +1,8 @@
 /* kube_waker.h - brings functions from zero replicas to one, by the guarded scale patch of PROTOCOLS.md.
  *
  * A wake is posted to a queue that holds each function once; workers patch, so that many functions that are called at the same moment do
- * not wait for each other. It has no memory: the core asks again each second while requests wait.
+ * not wait for each other. It has no memory: the core asks again each second while requests wait. What has lain in the queue until nobody
+ * waits is dropped.
  *
  * Threads: kube_waker_wake() from any thread, does not block; the rest from the owner's.
  */

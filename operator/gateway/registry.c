@@ -135,6 +135,16 @@ void registry_set_template(struct registry *registry, const char *namespace, con
     pthread_mutex_unlock(&registry->mu);
 }
 
+bool registry_wake_wanted(struct registry *registry, const char *namespace, const char *name)
+{
+    int64_t now_ms = clock_monotonic_ms();
+    pthread_mutex_lock(&registry->mu);
+    struct function_state *function = find_function(registry, namespace, name);
+    bool wanted = function && function_wake_wanted(function, now_ms);
+    pthread_mutex_unlock(&registry->mu);
+    return wanted;
+}
+
 void registry_function_woken(struct registry *registry, const char *namespace, const char *name)
 {
     int64_t now_us = clock_monotonic_us();

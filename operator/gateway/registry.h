@@ -33,6 +33,7 @@ void registry_set_blocked(struct registry *registry, const char *namespace, cons
                           const char *code);
 void registry_set_template(struct registry *registry, const char *namespace, const char *name,
                            uint64_t template);
+bool registry_wake_wanted(struct registry *registry, const char *namespace, const char *name);
 void registry_function_woken(struct registry *registry, const char *namespace, const char *name);
 void registry_set_pod(struct registry *registry, const struct gateway_pod *news);
 void registry_remove_pod(struct registry *registry, const char *uid);

@@ -134,6 +134,34 @@ static bool woken_again(void *arg)
     return atomic_load(&world->test.wakes) >= 2;
 }
 
+/* Of a wake that lay in the waker's queue meanwhile. */
+static void test_a_wake_is_wanted_while_somebody_waits(void **state)
+{
+    (void)state;
+    struct test_world world;
+    struct test_client client;
+    test_world_start_asleep(&world, "\"holdSeconds\":60,\"http\":{}");
+    struct gateway *gateway = world.test.gateway;
+    assert_false(gateway_function_wake_wanted(gateway, "shop", "f"));
+    assert_false(gateway_function_wake_wanted(gateway, "shop", "nobody"));
+    test_world_send_and_wait(&world, &client, TEST_REQUEST("GET", "/x"));
+    test_wait_until(woken_again, &world, "second wake");
+    assert_true(gateway_function_wake_wanted(gateway, "shop", "f"));
+    test_gateway_pod(&world.test, "f-1", "uid-1", &world.address, GATEWAY_POD_READY, NULL);
+    test_expect_answer(&client, 200, NULL);
+    assert_false(gateway_function_wake_wanted(gateway, "shop", "f")); /* a pod is usable */
+    assert_false(test_client_readable(&client, 1100));
+    gateway_pod_remove(gateway, "uid-1");
+    assert_false(gateway_function_wake_wanted(gateway, "shop", "f")); /* put to sleep, and nobody asks */
+    /* Who is refused does not wait, and the function is tried all the same. */
+    gateway_function_blocked(gateway, "shop", "f", "QuotaExceeded");
+    test_client_send(&client, TEST_REQUEST("GET", "/x"));
+    test_expect_answer(&client, 503, "QuotaExceeded");
+    assert_true(gateway_function_wake_wanted(gateway, "shop", "f"));
+    test_client_close(&client);
+    test_world_stop(&world);
+}
+
 static bool woken_thrice(void *arg)
 {
     struct test_world *world = arg;
@@ -277,6 +305,7 @@ int main(void)
         cmocka_unit_test(test_held_until_announced_first_come_first_served),
         cmocka_unit_test(test_server_timing_names_the_phases),
         cmocka_unit_test(test_decide_ends_when_the_function_was_woken),
+        cmocka_unit_test(test_a_wake_is_wanted_while_somebody_waits),
         cmocka_unit_test(test_wakes_at_once_and_each_second),
         cmocka_unit_test(test_a_pod_is_found_by_probing),
         cmocka_unit_test(test_nobody_waits_nobody_probes_much),

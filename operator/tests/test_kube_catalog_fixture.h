@@ -34,6 +34,7 @@ struct gateway {
     char *lines[RECORD_LINES_MAX]; /* guarded by mu */
     size_t count;                  /* guarded by mu */
     bool refuse;                   /* knows no pod; guarded by mu */
+    bool wakes_unwanted;           /* set before a wake is asked for */
 };
 
 static inline void record(struct gateway *gateway, const char *format, ...)
@@ -144,6 +145,13 @@ bool gateway_pod_goodbye(struct gateway *gateway, const char *uid)
 {
     record(gateway, "pod %s goodbye", uid);
     return core_knows_pods(gateway);
+}
+
+bool gateway_function_wake_wanted(struct gateway *gateway, const char *namespace, const char *name)
+{
+    (void)namespace;
+    (void)name;
+    return !gateway->wakes_unwanted;
 }
 
 void gateway_function_woken(struct gateway *gateway, const char *namespace, const char *name)

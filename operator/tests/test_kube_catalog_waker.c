@@ -124,6 +124,19 @@ static void failures_end(void **state)
     end(&waking);
 }
 
+/* Its turn came late: the request is served, and the function may be asleep again. */
+static void one_that_nobody_waits_for_is_dropped(void **state)
+{
+    (void)state;
+    struct waking waking = begin();
+    waking.fixture->gateway.wakes_unwanted = true;
+    kube_waker_wake(waking.waker, "shop", "create-order");
+    await_wakes(&waking, "dropped", 1);
+    assert_int_equal(fake_apiserver_count(waking.fixture->server, PATCH), 0);
+    assert_int_equal(recorded(&waking.fixture->gateway, "function shop/create-order woken"), 0);
+    end(&waking);
+}
+
 /* Calls that pile up while one is under way make one more, not one each; other functions do not wait for it. */
 static void wakes_are_joined(void **state)
 {
@@ -173,6 +186,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(asleep_is_woken),
         cmocka_unit_test(awake_is_left_alone),
+        cmocka_unit_test(one_that_nobody_waits_for_is_dropped),
         cmocka_unit_test(a_race_with_sleep_is_tried_again),
         cmocka_unit_test(failures_end),
         cmocka_unit_test(wakes_are_joined),
