@@ -17,7 +17,15 @@ def test_load_brings_more_replicas_and_one_pod_never_works_on_two():
             until('more than one replica', 30, lambda: sum(map(harness.pod_is_ready, harness.function_pods(name))) >= 3)
             time.sleep(3)
         load.verdict('200 ms handler, concurrency 1, 8 clients', least=20)
+        described = harness.kubectl('describe', 'fn', name, '-n', SHOP)
+        message = harness.condition(name, 'Active')[2]
+        print(f'    Active: {message}')
+        expect(re.fullmatch(r'\d replicas: .+ \(load [\d.]+ over 60 s, [\d.]+ over 6 s; target 0\.7 for each\)', message), message)
+        expect(message in described, f'kubectl describe does not tell why: {described}')
         harness.wait_asleep(name, seconds=90)
+        until('Events of each change', 10, lambda: all(
+            re.search(rf'Normal\s+{reason}\s.*\scicada-operator\s+\d+ -> {to} replicas: \S', harness.kubectl('describe', 'fn', name, '-n', SHOP))
+            for reason, to in (('ScaledUp', '[2-4]'), ('ScaledToZero', '0'))), 1)
     finally:
         harness.kubectl('delete', 'fn', name, '-n', SHOP)
 
@@ -63,6 +71,27 @@ def test_replicas_pinned_and_given_back():
     expect(b'ScaledToZeroByUser' in answer.body, answer.body)
     harness.patch_function(name, {'replicas': None})
     until('given back', 20, lambda: http_call('POST', '/payments', {'order_id': 0, 'payment_status': 'paid'}).status < 500)
+
+
+def test_a_horizontal_pod_autoscaler_acts_on_the_function():
+    """Through the scale subresource, as KEDA does. Without a metrics server here, its limits are what it acts by."""
+    name = 'settle-payment'
+    path = f'/apis/autoscaling/v1/namespaces/{SHOP}/horizontalpodautoscalers/{name}'
+    harness.kubectl('scale', f'fn/{name}', '-n', SHOP, '--replicas=1')  # one that is at zero is switched off, for it, too
+    apply({'apiVersion': 'autoscaling/v1', 'kind': 'HorizontalPodAutoscaler', 'metadata': {'name': name, 'namespace': SHOP},
+           'spec': {'minReplicas': 2, 'maxReplicas': 4, 'targetCPUUtilizationPercentage': 50,
+                    'scaleTargetRef': {'apiVersion': 'cicada.dev/v1alpha1', 'kind': 'Function', 'name': name}}})
+    try:
+        for replicas in (2, 3):
+            status, data = harness.api.request('PATCH', path, {'spec': {'minReplicas': replicas}})
+            expect(status == 200, f'{status} {data[:300]!r}')
+            until(f'spec.replicas {replicas}', 60, lambda: harness.function(name)['spec'].get('replicas') == replicas)
+            until(f'{replicas} pods', 30, lambda: sum(map(harness.pod_is_ready, harness.function_pods(name))) == replicas)
+        until('it sees them', 60, lambda: harness.api.get(path)['status'].get('currentReplicas') == 3)
+    finally:
+        harness.kubectl('delete', 'hpa', name, '-n', SHOP)
+        harness.patch_function(name, {'replicas': None})
+    harness.wait_ready(name)
 
 
 def test_delete_takes_every_child():

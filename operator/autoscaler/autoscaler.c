@@ -42,6 +42,11 @@ static int clamp(double value, int min, int max)
     return value < min ? min : value > max ? max : (int)value;
 }
 
+int64_t autoscaler_panic_window_ms(const struct autoscaler_settings *settings)
+{
+    return max_int64(settings->window_ms / PANIC_WINDOW_DIVISOR, PANIC_WINDOW_MIN_MS);
+}
+
 /* ---- the ring of samples ---- */
 
 static struct autoscaler_sample *sample_at(const struct autoscaler_history *history, size_t index)
@@ -176,8 +181,7 @@ static void judge(struct autoscaler_history *history, const struct autoscaler_se
     struct autoscaler_sample *sample = last_sample(history);
     double target = target_of(settings), pressing = pressing_load(state, load, sample->mean);
     history->stable = mean_over(history, settings->window_ms);
-    history->burst =
-        mean_over(history, max_int64(settings->window_ms / PANIC_WINDOW_DIVISOR, PANIC_WINDOW_MIN_MS));
+    history->burst = mean_over(history, autoscaler_panic_window_ms(settings));
     update_panic(history, settings, state, pressing);
 
     double by_load = ceil(history->stable / target);

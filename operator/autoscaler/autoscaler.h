@@ -102,4 +102,13 @@ struct autoscaler_decision autoscaler_decide(const struct autoscaler_history *hi
                                              const struct autoscaler_state *state,
                                              const struct autoscaler_load *load);
 
+/* The window over which a sudden rise of load is seen. */
+int64_t autoscaler_panic_window_ms(const struct autoscaler_settings *settings);
+
+/* Why, in a few words without figures, so that the same reason is the same text. */
+const char *autoscaler_reason_text(enum autoscaler_reason reason);
+/* The decision with its reason and, where load is what it is about, the figures, for people to read. The caller frees. */
+char *autoscaler_decision_text(const struct autoscaler_decision *decision,
+                               const struct autoscaler_settings *settings);
+
 #endif

@@ -1,6 +1,8 @@
 #include "operator/autoscaler/scaler.h"
 
+#include <pthread.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <uthash.h>
 
@@ -12,19 +14,43 @@ struct memory {
     UT_hash_handle hh; /* key: id */
     struct autoscaler_history history;
     uint64_t pass; /* that saw it last */
+    char *namespace, *name;
+    int told_replicas; /* of the last change, which told explains; NULL: there was none. Guarded by mu */
+    char *told;
     char id[];
 };
 
 struct scaler {
     struct scaler_platform platform;
+    pthread_mutex_t mu; /* the owner takes it to change the table, others to look */
     struct memory *memories;
     uint64_t pass;
     struct metric *ups, *downs, *sleeps, *failures, *unread;
+    /* By Function, while it is awake. */
+    struct metric_family *replicas, *stable, *burst, *target, *panic;
 };
+
+static const char *const function_labels[] = {"namespace", "function", NULL};
 
 static struct metric *scale_metric(struct metric_family *family, const char *direction)
 {
     return metric_family_get(family, (const char *const[]){direction});
+}
+
+static void make_function_metrics(struct scaler *scaler, struct metrics *metrics)
+{
+    scaler->replicas = metrics_gauge(metrics, "cicada_autoscaler_desired_replicas",
+                                     "Replicas that a Function should have.", function_labels);
+    scaler->stable =
+        metrics_gauge(metrics, "cicada_autoscaler_stable_load",
+                      "Requests in flight and waiting, mean over the stable window.", function_labels);
+    scaler->burst =
+        metrics_gauge(metrics, "cicada_autoscaler_panic_load",
+                      "Requests in flight and waiting, mean over the panic window.", function_labels);
+    scaler->target = metrics_gauge(metrics, "cicada_autoscaler_target_load",
+                                   "Requests at once that one replica is to have.", function_labels);
+    scaler->panic = metrics_gauge(metrics, "cicada_autoscaler_panicking",
+                                  "1 while a sudden rise of load decides.", function_labels);
 }
 
 struct scaler *scaler_new(const struct scaler_platform *platform, struct metrics *metrics)
@@ -32,6 +58,7 @@ struct scaler *scaler_new(const struct scaler_platform *platform, struct metrics
     static const char *const direction_label[] = {"direction", NULL};
     struct scaler *scaler = xcalloc(1, sizeof *scaler);
     scaler->platform = *platform;
+    pthread_mutex_init(&scaler->mu, NULL);
     struct metric_family *changes =
         metrics_counter(metrics, "cicada_autoscaler_changes_total", "Changes of replicas by the autoscaler.",
                         direction_label);
@@ -45,14 +72,25 @@ struct scaler *scaler_new(const struct scaler_platform *platform, struct metrics
         metric_family_get(metrics_gauge(metrics, "cicada_autoscaler_unread_gateways",
                                         "Gateways whose figures could not be read in the last tick.", NULL),
                           NULL);
+    make_function_metrics(scaler, metrics);
     return scaler;
 }
 
 static void forget(struct scaler *scaler, struct memory *memory)
 {
+    pthread_mutex_lock(&scaler->mu);
     /* What is freed is in the table no more. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
     HASH_DEL(scaler->memories, memory);
+    pthread_mutex_unlock(&scaler->mu);
+    struct metric_family *const families[] = {scaler->replicas, scaler->stable, scaler->burst, scaler->target,
+                                              scaler->panic};
+    for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+        metric_family_remove(families[i], (const char *const[]){memory->namespace, memory->name}, 2);
+    }
     autoscaler_history_release(&memory->history);
+    free(memory->namespace);
+    free(memory->name);
+    free(memory->told);
     free(memory);
 }
 
@@ -64,29 +102,77 @@ void scaler_free(struct scaler *scaler)
     while (scaler->memories) {
         forget(scaler, scaler->memories);
     }
+    pthread_mutex_destroy(&scaler->mu);
     free(scaler);
 }
 
-static struct memory *remember(struct scaler *scaler, const char *id)
+static struct memory *new_memory(struct scaler *scaler, const struct scaler_target *target)
+{
+    size_t size = strlen(target->id) + 1;
+    struct memory *memory = xcalloc(1, sizeof *memory + size);
+    memcpy(memory->id, target->id, size);
+    memory->namespace = xstrdup(target->namespace);
+    memory->name = xstrdup(target->name);
+    /* In the first pass all are new; later, one that was not there before slept, or was just made. */
+    memory->history.slept = scaler->pass > 1;
+    return memory;
+}
+
+static struct memory *remember(struct scaler *scaler, const struct scaler_target *target)
 {
     struct memory *memory;
-    HASH_FIND_STR(scaler->memories, id, memory);
+    HASH_FIND_STR(scaler->memories, target->id, memory);
     if (!memory) {
-        size_t size = strlen(id) + 1;
-        memory = xcalloc(1, sizeof *memory + size);
-        memcpy(memory->id, id, size);
-        /* In the first pass all are new; later, one that was not there before slept, or was just made. */
-        memory->history.slept = scaler->pass > 1;
+        memory = new_memory(scaler, target);
+        pthread_mutex_lock(&scaler->mu);
         HASH_ADD_STR(scaler->memories, id, memory);
+        pthread_mutex_unlock(&scaler->mu);
     }
     return memory;
 }
 
-static bool write_replicas(struct scaler *scaler, const struct scaler_target *target, int replicas,
-                           const struct autoscaler_load *load)
+/* text: taken. NULL: there is nothing to tell. */
+static void tell(struct scaler *scaler, struct memory *memory, int replicas, char *text)
 {
+    pthread_mutex_lock(&scaler->mu);
+    free(memory->told);
+    memory->told = text;
+    memory->told_replicas = replicas;
+    pthread_mutex_unlock(&scaler->mu);
+}
+
+char *scaler_told(struct scaler *scaler, const char *id, int replicas)
+{
+    struct memory *memory;
+    pthread_mutex_lock(&scaler->mu);
+    HASH_FIND_STR(scaler->memories, id, memory);
+    char *text = memory && memory->told && memory->told_replicas == replicas ? xstrdup(memory->told) : NULL;
+    pthread_mutex_unlock(&scaler->mu);
+    return text;
+}
+
+/* Looked up each time: a Function made anew under the name of one that goes has the same metrics, which go with that. */
+static void show(const struct scaler *scaler, const struct scaler_target *target,
+                 const struct autoscaler_decision *decision)
+{
+    const char *const labels[] = {target->namespace, target->name};
+    metric_set(metric_family_get(scaler->replicas, labels), decision->replicas);
+    metric_set(metric_family_get(scaler->stable, labels), decision->stable);
+    metric_set(metric_family_get(scaler->burst, labels), decision->burst);
+    metric_set(metric_family_get(scaler->target, labels), decision->target);
+    metric_set(metric_family_get(scaler->panic, labels), decision->panic_since_ms ? 1 : 0);
+}
+
+static bool write_decision(struct scaler *scaler, struct memory *memory, const struct scaler_target *target,
+                           const struct autoscaler_decision *decision)
+{
+    const struct scaler_platform *platform = &scaler->platform;
+    int before = target->state.replicas, replicas = decision->replicas;
+    CLEANUP_FREE char *text = autoscaler_decision_text(decision, &target->settings);
     struct err err = ERR_INIT;
-    if (scaler->platform.write(scaler->platform.arg, target, replicas, &err) < 0) {
+    tell(scaler, memory, replicas, xstrdup(text));
+    if (platform->write(platform->arg, target, replicas, &err) < 0) {
+        tell(scaler, memory, before, NULL);
         bool moved_on = err.code == ERR_CONFLICT || err.code == ERR_NOT_FOUND;
         if (!moved_on && err.code != ERR_CANCELLED) {
             metric_add(scaler->failures, 1);
@@ -94,12 +180,11 @@ static bool write_replicas(struct scaler *scaler, const struct scaler_target *ta
         }
         return false;
     }
-    metric_add(replicas == 0                       ? scaler->sleeps
-               : replicas > target->state.replicas ? scaler->ups
-                                                   : scaler->downs,
-               1);
-    log_info("%s/%s: %d -> %d replicas (load %.1f, waiting %lld)", target->namespace, target->name,
-             target->state.replicas, replicas, load->mean, (long long)load->waiting);
+    metric_add(replicas == 0 ? scaler->sleeps : replicas > before ? scaler->ups : scaler->downs, 1);
+    log_info("%s/%s: from %d to %s", target->namespace, target->name, before, text);
+    if (platform->wrote) {
+        platform->wrote(platform->arg, target, decision);
+    }
     return true;
 }
 
@@ -109,14 +194,16 @@ static void visit(void *visitor, const struct scaler_target *target)
     if (target->state.replicas == 0 && target->settings.min_replicas == 0) {
         return; /* asleep, which most are: nothing to decide, and what was before is forgotten */
     }
-    struct memory *memory = remember(scaler, target->id);
+    struct memory *memory = remember(scaler, target);
     memory->pass = scaler->pass;
     struct autoscaler_load load =
         scaler->platform.load(scaler->platform.arg, target->namespace, target->name);
     autoscaler_observe(&memory->history, &target->settings, &target->state, &load);
-    int replicas = autoscaler_decide(&memory->history, &target->settings, &target->state, &load).replicas;
-    if (replicas != target->state.replicas && write_replicas(scaler, target, replicas, &load)) {
-        autoscaler_wrote(&memory->history, replicas, load.at_ms);
+    struct autoscaler_decision decision =
+        autoscaler_decide(&memory->history, &target->settings, &target->state, &load);
+    show(scaler, target, &decision);
+    if (decision.replicas != target->state.replicas && write_decision(scaler, memory, target, &decision)) {
+        autoscaler_wrote(&memory->history, decision.replicas, load.at_ms);
     }
 }
 

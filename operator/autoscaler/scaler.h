@@ -1,9 +1,9 @@
 /* scaler.h - one pass over all Functions: looks at their load, decides, and has what changed written.
  *
  * What Functions run on is behind struct scaler_platform: Deployments (function/function_scaler.c) or processes (local/). It
- * remembers the history of each Function that is awake, from pass to pass, by its id.
+ * remembers the history of each Function that is awake, from pass to pass, by its id, and shows in metrics what it decided.
  *
- * Threads: none of its own; one owner.
+ * Threads: none of its own; one owner, but for scaler_told().
  */
 #ifndef CICADA_AUTOSCALER_SCALER_H
 #define CICADA_AUTOSCALER_SCALER_H
@@ -32,6 +32,8 @@ struct scaler_platform {
     void (*each)(void *arg, scaler_visit *visit, void *visitor);
     /* Asks for that many replicas. ERR_CONFLICT, ERR_NOT_FOUND: it moved on, the next pass decides again. */
     int (*write)(void *arg, const struct scaler_target *target, int replicas, struct err *err);
+    /* That was written; target->state.replicas is the number before. NULL: nobody wants to know. */
+    void (*wrote)(void *arg, const struct scaler_target *target, const struct autoscaler_decision *decision);
     void *arg;
 };
 
@@ -40,5 +42,8 @@ struct scaler *scaler_new(const struct scaler_platform *platform,
                           struct metrics *metrics); /* metrics: borrowed */
 void scaler_free(struct scaler *scaler);            /* NULL is fine */
 void scaler_pass(struct scaler *scaler);
+/* Why the Function has that many replicas, if the last change was to that number: autoscaler_decision_text(), for the caller to free;
+ * else NULL. Any thread; it is known before others can see the change. */
+char *scaler_told(struct scaler *scaler, const char *id, int replicas);
 
 #endif

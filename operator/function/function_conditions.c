@@ -210,15 +210,34 @@ static void run_checks(condition_check *const *checks, size_t count, const struc
     }
 }
 
-static void set_active(const struct function_spec *spec, int replicas, struct condition *condition)
+/* What was said of this number and spec before. A new leader does not know why it is so, and need not write to everybody for that. */
+static bool active_as_before(const struct function_world *world, int replicas, struct condition *condition)
 {
-    if (replicas > 0) {
-        condition_set(condition, CONDITION_TRUE, "Awake", "there are pods, or they are being started");
-    } else if (spec && spec->replicas == 0) {
+    const struct function_status *before = &world->function->status;
+    const struct condition *active = &before->conditions[CONDITION_ACTIVE];
+    if (active->status != CONDITION_TRUE || before->desired_replicas != replicas ||
+        before->observed_generation != world->function->generation) {
+        return false;
+    }
+    condition_copy(condition, active);
+    return true;
+}
+
+static void set_active(const struct function_world *world, int replicas, struct condition *condition)
+{
+    const struct function_spec *spec = world->function->spec;
+    bool is_pinned = spec && spec->replicas >= 0;
+    if (replicas == 0 && is_pinned) {
         condition_set(condition, CONDITION_FALSE, "ScaledToZeroByUser",
                       "spec.replicas is 0: requests are refused until it is raised or removed");
-    } else {
+    } else if (replicas == 0) {
         condition_set(condition, CONDITION_FALSE, "Asleep", "no pods; the next request starts one");
+    } else if (is_pinned) {
+        condition_set(condition, CONDITION_TRUE, "Awake", "as many replicas as spec.replicas says");
+    } else if (world->scaled_why && world->deployment && world->deployment->replicas == replicas) {
+        condition_set(condition, CONDITION_TRUE, "Awake", "%s", world->scaled_why);
+    } else if (!active_as_before(world, replicas, condition)) {
+        condition_set(condition, CONDITION_TRUE, "Awake", "there are pods, or they are being started");
     }
 }
 
@@ -273,7 +292,7 @@ void function_conditions_fill(const struct function_world *world, const struct f
         status->replicas = deployment->status_replicas;
     }
     status->desired_replicas = replicas;
-    set_active(function->spec, status->desired_replicas, &conditions[CONDITION_ACTIVE]);
+    set_active(world, status->desired_replicas, &conditions[CONDITION_ACTIVE]);
     status->selector = function_names_selector(function->base.name);
     function_conditions_sum_up(status);
 }

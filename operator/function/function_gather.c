@@ -116,6 +116,17 @@ static void gather_gateways(const struct function_sources *sources, struct funct
     }
 }
 
+/* Why the Deployment has its number of replicas. */
+static void gather_scale(const struct function_sources *sources, struct function_gathered *gathered)
+{
+    struct function_world *world = &gathered->world;
+    if (sources->scaler && world->deployment) {
+        gathered->scaled_why =
+            function_scaler_told(sources->scaler, world->function->base.uid, world->deployment->replicas);
+        world->scaled_why = gathered->scaled_why;
+    }
+}
+
 int function_gather(const struct function_sources *sources, const char *namespace, const char *name,
                     int64_t now_ms, struct function_gathered *ret, struct err *err)
 {
@@ -140,6 +151,7 @@ int function_gather(const struct function_sources *sources, const char *namespac
     world->pods = (const struct cached_pod *const *)ret->pods;
     gather_hosts(sources, ret);
     gather_gateways(sources, ret);
+    gather_scale(sources, ret);
     return 0;
 }
 
@@ -162,6 +174,7 @@ void function_gathered_release(struct function_gathered *gathered)
     release_pods(gathered->pods, gathered->world.pod_count);
     release_pods(gathered->gateways, gathered->gateway_count);
     free(gathered->gateway_ips);
+    free(gathered->scaled_why);
     for (size_t i = 0; i < gathered->host_count; i++) {
         free(gathered->host_owners[i]);
     }

@@ -7,11 +7,13 @@
 #define CICADA_FUNCTION_FUNCTION_GATHER_H
 
 #include "operator/function/function_cache.h"
+#include "operator/function/function_scaler.h"
 #include "operator/function/function_world.h"
 
 struct function_sources {
     struct kube_client *client;
     struct function_cache *cache;
+    struct function_scaler *scaler; /* asked why a number is what it is; NULL: nobody is */
     const struct function_settings *settings;
     const char *const *publish_addresses; /* count 0: those of the gateways' Service */
     size_t publish_address_count;
@@ -25,6 +27,7 @@ struct function_gathered {
     struct cached_pod **pods, **gateways;
     size_t gateway_count;
     const char **gateway_ips;
+    char *scaled_why;
     char **host_owners;
     size_t host_count;
 };

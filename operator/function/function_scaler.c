@@ -18,6 +18,7 @@
 struct function_scaler {
     struct kube_client *client;
     struct function_cache *cache;
+    struct event_recorder *recorder;
     struct gateway_stats *stats;
     struct scaler *scaler; /* its thread's only, once that runs */
     struct stop stop;
@@ -69,6 +70,19 @@ static int write_scale(void *arg, const struct scaler_target *target, int replic
     const struct cached_deployment *deployment = target->object;
     return function_execute_scale(scaler->client, target->namespace, target->name,
                                   deployment->head.base.resource_version, replicas, err);
+}
+
+static void tell_change(void *arg, const struct scaler_target *target,
+                        const struct autoscaler_decision *decision)
+{
+    const struct function_scaler *scaler = arg;
+    int before = target->state.replicas, replicas = decision->replicas;
+    const char *reason = replicas == 0 ? "ScaledToZero" : replicas > before ? "ScaledUp" : "ScaledDown";
+    /* Without the load: Events of the same text are counted in one object. */
+    CLEANUP_FREE char *message =
+        xasprintf("%d -> %d replicas: %s", before, replicas, autoscaler_reason_text(decision->reason));
+    event_recorder_emit(scaler->recorder, FUNCTION_API_VERSION, "Function", target->namespace, target->name,
+                        target->id, "Normal", reason, message);
 }
 
 static bool has_failed(const struct cached_function *function)
@@ -154,17 +168,20 @@ static void each_function(void *arg, scaler_visit *visit, void *visitor)
 /* ---- the thread ---- */
 
 struct function_scaler *function_scaler_new(struct kube_client *client, struct function_cache *cache,
-                                            int gateway_admin_port, struct metrics *metrics)
+                                            struct event_recorder *recorder, int gateway_admin_port,
+                                            struct metrics *metrics)
 {
     struct function_scaler *scaler = xcalloc(1, sizeof *scaler);
     scaler->client = client;
     scaler->cache = cache;
+    scaler->recorder = recorder;
     stop_init(&scaler->stop);
     scaler->stats = gateway_stats_new(gateway_admin_port, &scaler->stop);
     struct scaler_platform platform = {.read_gateways = read_gateways,
                                        .load = read_load,
                                        .each = each_function,
                                        .write = write_scale,
+                                       .wrote = tell_change,
                                        .arg = scaler};
     scaler->scaler = scaler_new(&platform, metrics);
     return scaler;
@@ -216,4 +233,9 @@ int64_t function_scaler_silence_ms(const struct function_scaler *scaler)
 {
     int64_t beat_ms = atomic_load(&scaler->beat_ms);
     return beat_ms ? clock_monotonic_ms() - beat_ms : 0;
+}
+
+char *function_scaler_told(struct function_scaler *scaler, const char *uid, int replicas)
+{
+    return scaler_told(scaler->scaler, uid, replicas);
 }

@@ -21,6 +21,7 @@ struct function_world {
     size_t gateway_ip_count;
     const char *const *publish_addresses; /* what Ingresses of class `cicada` show */
     size_t publish_address_count;
+    const char *scaled_why; /* the Deployment has its number of replicas; NULL: not known */
     const struct function_settings *settings;
     bool may_roll; /* a change of the operator's own defaults may reach this Function now */
     int64_t now_ms;

@@ -275,6 +275,8 @@ static void make_parts(struct program *program)
     workqueue_close(program->queue); /* until this one leads */
     make_cache(program);
     program->recorder = event_recorder_new(program->client, "cicada-operator", program->metrics);
+    program->scaler = function_scaler_new(program->client, program->cache, program->recorder,
+                                          PORT_GATEWAY_ADMIN, program->metrics);
     program->settings = (struct function_settings){.system_namespace = options->namespace,
                                                    .runtime_image = options->runtime_image,
                                                    .domain = options->domain,
@@ -282,6 +284,7 @@ static void make_parts(struct program *program)
     program->reconciler = (struct function_reconciler){
         .sources = {.client = program->client,
                     .cache = program->cache,
+                    .scaler = program->scaler,
                     .settings = &program->settings,
                     .publish_addresses = (const char *const *)program->addresses,
                     .publish_address_count = program->address_count},
@@ -290,8 +293,6 @@ static void make_parts(struct program *program)
     };
     program->controller = controller_new("function", program->queue, (int)options->workers,
                                          function_reconcile, &program->reconciler, program->metrics);
-    program->scaler =
-        function_scaler_new(program->client, program->cache, PORT_GATEWAY_ADMIN, program->metrics);
     struct lease_settings lease = {.namespace = options->namespace,
                                    .name = options->lease_name,
                                    .identity = options->identity,

@@ -173,6 +173,7 @@ static void scene_init(struct scene *scene, const char *folder)
     struct function_world *world = &scene->world;
     world->settings = &scene->settings;
     world->may_roll = json_bool(scene->observed, "mayRoll", false);
+    world->scaled_why = json_string(scene->observed, "scaledWhy");
     assert_true(parse_rfc3339(json_string(scene->observed, "now"), &world->now_ms));
     read_function(scene, folder);
     if (world->function->spec) {

@@ -135,6 +135,7 @@ struct fixture {
     struct operator_fixture base;
     struct fake_gateway gateway;
     struct metrics *metrics;
+    struct event_recorder *recorder;
     struct function_scaler *scaler;
 };
 
@@ -160,7 +161,9 @@ static void start(struct fixture *fixture, const char *spec_yaml, const char *de
     gateway_start(&fixture->gateway, statz);
     operator_fixture_start(&fixture->base, &lists);
     fixture->metrics = metrics_new();
-    fixture->scaler = function_scaler_new(fixture->base.client, fixture->base.cache,
+    fixture->recorder = event_recorder_new(fixture->base.client, "test", fixture->metrics);
+    event_recorder_start(fixture->recorder);
+    fixture->scaler = function_scaler_new(fixture->base.client, fixture->base.cache, fixture->recorder,
                                           http_server_port(fixture->gateway.server), fixture->metrics);
     assert_int_equal(function_scaler_silence_ms(fixture->scaler), 0);
 }
@@ -169,6 +172,8 @@ static void finish(struct fixture *fixture)
 {
     function_scaler_stop(fixture->scaler);
     function_scaler_free(fixture->scaler);
+    event_recorder_stop(fixture->recorder);
+    event_recorder_free(fixture->recorder);
     metrics_free(fixture->metrics);
     operator_fixture_stop(&fixture->base);
     gateway_stop(&fixture->gateway);
@@ -186,6 +191,19 @@ static void expect_scale(struct fixture *fixture, const char *body)
     }
 }
 
+#define POST_EVENT "POST /api/v1/namespaces/shop/events"
+
+static void expect_event(struct fixture *fixture, const char *reason, const char *message)
+{
+    assert_true(fake_apiserver_wait(fixture->base.server, POST_EVENT, 1, PATIENCE_MS));
+    CLEANUP_FREE char *request = fake_apiserver_request(fixture->base.server, POST_EVENT);
+    CLEANUP_FREE char *reason_member = xasprintf("\"reason\":\"%s\"", reason);
+    CLEANUP_FREE char *message_member = xasprintf("\"message\":\"%s\"", message);
+    assert_non_null(strstr(request, reason_member));
+    assert_non_null(strstr(request, message_member));
+    assert_non_null(strstr(request, "\"kind\":\"Function\""));
+}
+
 static void expect_no_scale(struct fixture *fixture)
 {
     function_scaler_start(fixture->scaler);
@@ -200,6 +218,7 @@ static void test_an_idle_function_is_put_to_sleep(void **state)
     start(&fixture, "{scaling: {idleSeconds: 1}}",
           "{metadata: {uid: d1, resourceVersion: \"77\"}, spec: {replicas: 1}}", IDLE);
     expect_scale(&fixture, "{\"metadata\":{\"resourceVersion\":\"77\"},\"spec\":{\"replicas\":0}}");
+    expect_event(&fixture, "ScaledToZero", "1 -> 0 replicas: idle");
     finish(&fixture);
 }
 
@@ -210,6 +229,7 @@ static void test_a_busy_function_gets_more(void **state)
     start(&fixture, "{concurrency: 10}",
           "{metadata: {uid: d1, resourceVersion: \"77\"}, spec: {replicas: 1}}", BUSY);
     expect_scale(&fixture, "\"spec\":{\"replicas\":4}"); /* ceil(25 / 7) */
+    expect_event(&fixture, "ScaledUp", "1 -> 4 replicas: the load rose suddenly");
     finish(&fixture);
 }
 
