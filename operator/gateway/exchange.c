@@ -282,7 +282,12 @@ static void exchange_settled(struct loop_post *post)
 static void waiter_settled(struct waiter *waiter)
 {
     struct exchange *exchange = container_of(waiter, struct exchange, waiter);
-    loop_post(exchange->worker->loop, &exchange->settled);
+    if (waiter->state == WAITER_GRANTED) {
+        loop_post(exchange->worker->loop, &exchange->settled);
+    } else {
+        loop_post_patient(exchange->worker->loop,
+                          &exchange->settled); /* a whole line may be refused at once */
+    }
 }
 
 static void ask_for_slot(struct exchange *exchange, bool front)
