@@ -161,7 +161,9 @@ static void test_idle_connections(void **state)
     int64_t beside_us = median_us(&client, TEST_REQUEST("GET", "/x"));
     print_message("%d idle connections: %ld KB, median of a request %lld us alone, %lld us beside them\n",
                   IDLE, grown_kb, (long long)alone_us, (long long)beside_us);
+#ifndef __SANITIZE_THREAD__ /* which keeps more about memory than the memory is */
     assert_true(grown_kb < IDLE_MEMORY_KB);
+#endif
     assert_true(beside_us < 3 * alone_us + 1000);
     crowd_end(&crowd);
     test_gateway_wait_metric(&world.test, "cicada_gateway_client_connections{listener=\"public\"}", 1);
