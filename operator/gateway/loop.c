@@ -12,8 +12,8 @@
 #include "runtime/base/mem.h"
 
 #define LOOP_EVENTS_PER_TURN 256
-#define LOOP_TIMERS_PER_TURN 64 /* each may refuse a request or open a connection: tens of microseconds */
-#define LOOP_POSTS_PER_TURN  64 /* likewise, of each kind */
+#define LOOP_TIMERS_PER_TURN 16 /* each may refuse a request or open a connection: tens of microseconds */
+#define LOOP_POSTS_PER_TURN  16 /* likewise, of each kind */
 
 STAILQ_HEAD(post_list, loop_post);
 

@@ -2,7 +2,7 @@
  *
  * A turn is: wait, dispatch what is ready, fire timers, run posts, run what was deferred. The order is the contract:
  * what is deferred (freeing, mostly) runs when nothing of this turn can look at it any more. Under loop_run() a turn has room for 256
- * events, 64 timers and 64 posts of each kind; the rest comes up in the next turns, in the same order. So thousands of requests that are
+ * events, 16 timers and 16 posts of each kind; the rest comes up in the next turns, in the same order. So thousands of requests that are
  * refused, served or given up in one moment hold up neither sockets nor timers.
  *
  * Ownership: watches, timers and posts are embedded in their owners' structs; the loop borrows them until they are

@@ -262,7 +262,7 @@ static void test_stop_from_another_thread(void **state)
 
 /* A loop with more to do than a turn has room for: posts or timers, as a whole line of requests makes them that is refused or whose time
  * is over. The first of them makes a socket readable and a timer due, and posts. */
-enum { CROWD = 5000, TURN_MOST = 64 };
+enum { CROWD = 5000, TURN_MOST = 16 };
 
 struct crowd {
     struct loop *loop;
