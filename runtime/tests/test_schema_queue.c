@@ -174,7 +174,7 @@ static void test_dedup_key_is_kept_for_a_day(void **state)
 static void test_dedup_key_at_once(void **state)
 {
     struct event_fixture *fixture = *state;
-    CLEANUP_FREE char *id = NULL, *next_id = NULL;
+    CLEANUP_FREE char *id = NULL;
 
     session_exec(fixture->a, "BEGIN");
     session_expect(fixture->a, send_once, "1");
@@ -185,7 +185,7 @@ static void test_dedup_key_at_once(void **state)
     session_exec(fixture->a, "BEGIN; SELECT cicada.enqueue('q', '1', '{\"dedupKey\": \"y\"}')");
     session_block(fixture, fixture->b, "SELECT cicada.enqueue('q', '2', '{\"dedupKey\": \"y\"}')");
     session_exec(fixture->a, "ROLLBACK");
-    next_id = session_finish(fixture->b);
+    free(session_finish(fixture->b));
     session_expect(fixture->c, "SELECT payload FROM cicada.event_claim(1, 9, '1 s', false)", "1; 2");
 }
 
