@@ -94,11 +94,15 @@ def scale_down(what, _number):
 
 
 def scale_to_zero(what, _number):
-    """Somebody scales the Deployment itself to zero under the load: it is woken again."""
+    """Somebody scales the Deployment itself to zero under the load: it is woken again. Not again before it was: who does that every few seconds keeps
+    a pod from starting at all on a busy machine, and that is a function switched off."""
     for function in what:
         status, body = harness.api.request('PATCH', f'/apis/apps/v1/namespaces/{SHOP}/deployments/{function}/scale', {'spec': {'replicas': 0}})
         expect(status == 200, f'scale: {status} {body[:200]!r}')
     time.sleep(2)
+    for function in what:
+        answer = harness.call_by_name(function, path='/?ms=0&id=woken')
+        expect(answer.status == 200, f'{function} was not woken: {answer.status} {answer.body[:200]!r}')
 
 
 def evict(namespace, name):

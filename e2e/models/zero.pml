@@ -56,7 +56,7 @@ bit moved;           /* it has another resourceVersion than the operator's cache
 bit rescaled;        /* its generation is another one than at the operator's last look */
 #define rescale(n) replicas = n; moved = 1; rescaled = 1
 #endif
-bit posted[2];       /* the waker's queue holds the function */
+byte posted[2];      /* 1: the waker's queue holds the function; 2: its patch is on the way */
 bit woke[2];         /* history: this gateway's patch woke the function for somebody who is still held */
 #ifdef NO_ASK_AGAIN
 bit due[2];          /* something happened that makes the gateway ask once */
@@ -251,7 +251,13 @@ end:
 #else
     :: atomic { !posted[g] && ASLEEP(g) -> posted[g] = 1 } /* function_wake_due(), kube_waker_wake() */
 #endif
-    :: atomic { posted[g] -> /* wake_once(): the patch tests for zero in the API server */
+    :: atomic { posted[g] == 1 -> /* gateway_function_wake_wanted() */
+           if
+           :: ASLEEP(g) -> posted[g] = 2
+           :: else -> posted[g] = 0 /* WAKE_DROPPED */
+           fi
+       }
+    :: atomic { posted[g] == 2 -> /* wake_once(): the patch tests for zero in the API server */
            posted[g] = 0;
            if
            :: lost > 0 -> lost-- /* WAKE_FAILED */

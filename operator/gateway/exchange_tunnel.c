@@ -17,8 +17,9 @@ static void pass_ends(struct exchange *exchange)
         exchange->down = TUNNEL_PASSED;
         client_conn_end(exchange->client);
     }
-    if (exchange->up == TUNNEL_PASSED && exchange->down == TUNNEL_PASSED) {
-        client_conn_close(exchange->client); /* and with it the exchange */
+    bool over = exchange->up == TUNNEL_PASSED && exchange->down == TUNNEL_PASSED;
+    if (over && !client_socket_pending(&exchange->client->socket)) { /* TLS tells its end, which needs room */
+        client_conn_close(exchange->client);                         /* and with it the exchange */
     }
 }
 

@@ -405,3 +405,19 @@ void test_wait_until(bool (*condition)(void *arg), void *arg, const char *what)
     }
     stop_release(&never);
 }
+
+long test_peak_memory_kb(void)
+{
+    FILE *file = fopen("/proc/self/status", "re");
+    char line[256];
+    long kb = 0;
+    while (file && fgets(line, sizeof(line), file)) {
+        if (strncmp(line, "VmHWM:", 6) == 0) {
+            kb = strtol(line + 6, NULL, 10);
+        }
+    }
+    if (file) {
+        fclose(file);
+    }
+    return kb;
+}

@@ -131,10 +131,8 @@ SSL_CTX *test_tls_context(const struct test_authority *authority)
     return context;
 }
 
-bool test_tls_try_open(struct test_client *client, int port, SSL_CTX *context, const char *name,
-                       int *ret_alert)
+bool test_tls_shake_hands(struct test_client *client, SSL_CTX *context, const char *name, int *ret_alert)
 {
-    test_client_open(client, port);
     struct timeval limit = {.tv_sec = TEST_WAIT_MS / 1000};
     setsockopt(client->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     setsockopt(client->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
@@ -153,6 +151,13 @@ bool test_tls_try_open(struct test_client *client, int port, SSL_CTX *context, c
     *ret_alert = reason >= SSL_AD_REASON_OFFSET ? reason - SSL_AD_REASON_OFFSET : 0;
     ERR_clear_error();
     return false;
+}
+
+bool test_tls_try_open(struct test_client *client, int port, SSL_CTX *context, const char *name,
+                       int *ret_alert)
+{
+    test_client_open(client, port);
+    return test_tls_shake_hands(client, context, name, ret_alert);
 }
 
 void test_tls_open(struct test_client *client, int port, SSL_CTX *context, const char *name)

@@ -35,6 +35,8 @@ SSL_CTX *test_tls_context(const struct test_authority *authority);
 /* Connects and shakes hands; name NULL: no SNI. False: the handshake failed, *ret_alert is the alert that came (0: none). */
 bool test_tls_try_open(struct test_client *client, int port, SSL_CTX *context, const char *name,
                        int *ret_alert);
+/* The same on a connection that is there already. */
+bool test_tls_shake_hands(struct test_client *client, SSL_CTX *context, const char *name, int *ret_alert);
 void test_tls_open(struct test_client *client, int port, SSL_CTX *context, const char *name);
 long test_tls_serial(const struct test_client *client); /* of the certificate that was shown */
 

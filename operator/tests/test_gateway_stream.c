@@ -38,23 +38,6 @@ static void stop(struct world *world)
     test_upstream_free(world->upstream);
 }
 
-/* Peak memory of this process: gateway, pod and client are all in it. */
-static long peak_kb(void)
-{
-    FILE *file = fopen("/proc/self/status", "re");
-    char line[256];
-    long kb = 0;
-    while (file && fgets(line, sizeof(line), file)) {
-        if (strncmp(line, "VmHWM:", 6) == 0) {
-            kb = strtol(line + 6, NULL, 10);
-        }
-    }
-    if (file) {
-        fclose(file);
-    }
-    return kb;
-}
-
 static unsigned pattern_sum(const char *piece, size_t len, unsigned sum)
 {
     for (size_t i = 0; i < len; i++) {
@@ -108,10 +91,10 @@ static void test_large_uploads_in_constant_memory(void **state)
     struct world world;
     start(&world);
     upload(&world, false);
-    long before = peak_kb();
+    long before = test_peak_memory_kb();
     upload(&world, false);
     upload(&world, true);
-    assert_true(peak_kb() - before < MEMORY_SLACK_KB);
+    assert_true(test_peak_memory_kb() - before < MEMORY_SLACK_KB);
     stop(&world);
 }
 
@@ -146,9 +129,9 @@ static void test_large_answers_in_constant_memory(void **state)
         test_client_send(&client, requests[i]);
         assert_true(drain_answer(&client, sizes[i]) >= sizes[i]);
         test_client_close(&client);
-        before = i == 0 ? peak_kb() : before;
+        before = i == 0 ? test_peak_memory_kb() : before;
     }
-    assert_true(peak_kb() - before < MEMORY_SLACK_KB);
+    assert_true(test_peak_memory_kb() - before < MEMORY_SLACK_KB);
     stop(&world);
 }
 
@@ -160,7 +143,7 @@ static void test_a_slow_reader_holds_the_pod_back(void **state)
     struct test_client client;
     int small = 32 * 1024;
     start(&world);
-    long before = peak_kb();
+    long before = test_peak_memory_kb();
     test_client_open(&client, world.test.port);
     setsockopt(client.fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof(small));
     test_client_send(&client, TEST_REQUEST("GET", "/size/104857600"));
@@ -170,7 +153,7 @@ static void test_a_slow_reader_holds_the_pod_back(void **state)
         (void)poll(NULL, 0, 50);
         assert_int_equal(test_upstream_in_flight(world.upstream), 1);
     }
-    assert_true(peak_kb() - before < MEMORY_SLACK_KB);
+    assert_true(test_peak_memory_kb() - before < MEMORY_SLACK_KB);
     /* Others are served meanwhile. */
     for (int i = 0; i < 10; i++) {
         test_call_status(world.test.port, TEST_REQUEST("GET", "/x"), 200);

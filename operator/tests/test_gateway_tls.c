@@ -13,6 +13,7 @@
 
 #include "operator/gateway/certificates.h"
 #include "operator/tests/support_gateway_tls.h"
+#include "operator/tests/support_gateway_world.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
@@ -398,7 +399,7 @@ static void test_ends_are_told(void **state)
     /* The client's after its request: the answer is still delivered. */
     open_own(&world, &client);
     test_client_send(&client, TEST_REQUEST("GET", "/sleep/100"));
-    (void)poll(NULL, 0, 30);
+    test_wait_until(test_upstream_works, world.upstream, "handed over"); /* before that it counts as gone */
     SSL_shutdown(client.ssl);
     shutdown(client.fd, SHUT_WR);
     test_client_read(&client, &answer, false);
