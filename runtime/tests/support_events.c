@@ -25,7 +25,7 @@ static PGconn *open_session(const char *url)
 
     if (PQstatus(session) != CONNECTION_OK)
         fail_msg("%s", PQerrorMessage(session));
-    PQexec(session, "SET client_min_messages = warning");
+    session_exec(session, "SET client_min_messages = warning");
     return session;
 }
 
