@@ -489,6 +489,21 @@ void client_conn_accepted(struct worker *worker, enum listener listener, int fd,
     }
 }
 
+void client_conn_leave(struct worker *worker)
+{
+    struct client_conn *next;
+    for (struct client_conn *client = TAILQ_FIRST(&worker->clients); client; client = next) {
+        next = TAILQ_NEXT(client,
+                          link); /* it may leave the list, or go to its end, where it is seen once more */
+        if (client->state == CLIENT_WAITING && client->socket.input) {
+            readable(client);
+        }
+        if (client->state == CLIENT_WAITING && client->served) {
+            client_conn_close(client);
+        }
+    }
+}
+
 /* ---- for the exchange ---- */
 
 int client_conn_write(struct client_conn *client, struct iovec *iov, int count)

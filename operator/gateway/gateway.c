@@ -496,3 +496,25 @@ bool gateway_quiet(const struct gateway *gateway, int64_t quiet_ms)
     }
     return true;
 }
+
+void gateway_leave(struct gateway *gateway)
+{
+    if (atomic_exchange(&gateway->leaving, true) || !atomic_load(&gateway->running)) {
+        return;
+    }
+    gateway->leaving_ms = clock_monotonic_ms();
+    for (int i = 0; i < gateway->loops; i++) {
+        loop_post(gateway->workers[i].loop, &gateway->workers[i].leave_begun);
+    }
+}
+
+bool gateway_left(const struct gateway *gateway, int64_t patience_ms)
+{
+    for (int i = 0; i < gateway->loops; i++) {
+        const struct worker *worker = &gateway->workers[i];
+        if (!atomic_load(&worker->left) || atomic_load(&worker->exchanges) > 0) {
+            return false;
+        }
+    }
+    return atomic_load(&gateway->clients) == 0 || clock_monotonic_ms() - gateway->leaving_ms >= patience_ms;
+}

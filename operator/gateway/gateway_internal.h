@@ -50,8 +50,9 @@ struct worker {
     struct acceptor acceptors[LISTENERS];
     struct loop_timer tick, accept_pause;
     unsigned ticks;
-    struct loop_post routes_changed, drain_begun;
+    struct loop_post routes_changed, drain_begun, leave_begun;
     atomic_bool routes_changed_pending;
+    atomic_bool left; /* accepts no more, and every request that had come by then is counted in exchanges */
     struct client_list clients, route_waiters; /* every client is in one of them */
     int route_waiter_count;
     struct upstream_list upstreams;
@@ -85,10 +86,10 @@ struct gateway {
     struct function_metrics *unrouted; /* requests of no function */
     struct worker *workers;
     int loops;
-    int64_t started_us;
+    int64_t started_us, leaving_ms; /* leaving_ms: its caller's */
     int ports[LISTENERS];
     atomic_int clients;
-    atomic_bool running, synced, draining;
+    atomic_bool running, synced, draining, leaving;
 };
 
 int worker_init(struct worker *worker, struct gateway *gateway, int index, struct err *err) MUST_CHECK;

@@ -24,7 +24,10 @@
 #define UPSTREAM_IDLE_MS 50000
 #define NAMESPACES_MAX   256
 #define SIGNAL_CHECK_MS  50 /* how often a drain looks whether it is quiet */
-#define MALLOC_ARENAS    2 /* dozens of threads that rarely allocate: an arena each would multiply the memory */
+#define LEAVE_CHECK_MS   5  /* and then, whether all have left */
+#define LEAVE_PATIENCE_MS                                                                                    \
+    200 /* for a connection that has not said anything yet, when all others are answered or closed */
+#define MALLOC_ARENAS 2 /* dozens of threads that rarely allocate: an arena each would multiply the memory */
 
 struct gateway_options {
     char *kubeconfig, *namespace, *watch_namespaces, *identity;
@@ -363,13 +366,17 @@ static void drain(const struct program *program, const sigset_t *signals)
         /* Nothing may have come for hours; what matters is the quiet since the drain began. */
         if (now_ms - began_ms >= quiet_ms && gateway_quiet(program->gateway, quiet_ms)) {
             log_info("quiet after %lld ms", (long long)(now_ms - began_ms));
-            return;
+            break;
         }
         if (now_ms >= deadline_ms || wait_signal(signals, SIGNAL_CHECK_MS)) {
             log_warn("leaving before it is quiet, after %lld ms", (long long)(now_ms - began_ms));
             return;
         }
     }
+    /* A request may come at this very moment, and on a busy machine moments are long. */
+    gateway_leave(program->gateway);
+    while (!gateway_left(program->gateway, LEAVE_PATIENCE_MS) && clock_monotonic_ms() < deadline_ms &&
+           !wait_signal(signals, LEAVE_CHECK_MS)) {}
 }
 
 static int run(struct program *program, const sigset_t *signals)

@@ -144,7 +144,6 @@ static struct user *find_user(struct wanted *wanted, const char *name)
 
 static void free_user(struct user *user)
 {
-    LIST_REMOVE(user, link);
     free(user->name);
     free(user->uid);
     free(user);
@@ -164,6 +163,7 @@ static void want(struct kube_certificates *certificates, const struct cached_obj
     user->uid = xstrdup(function->uid);
     user->told = before && before->told && strcmp(before->uid, user->uid) == 0;
     if (before) {
+        LIST_REMOVE(before, link);
         free_user(before);
     }
     LIST_INSERT_HEAD(&wanted->users, user, link);
@@ -171,8 +171,11 @@ static void want(struct kube_certificates *certificates, const struct cached_obj
 
 static void free_wanted(struct wanted *wanted)
 {
-    while (!LIST_EMPTY(&wanted->users)) {
-        free_user(LIST_FIRST(&wanted->users));
+    struct user *user = LIST_FIRST(&wanted->users);
+    while (user) {
+        struct user *next = LIST_NEXT(user, link);
+        free_user(user);
+        user = next;
     }
     free(wanted->key);
     free(wanted->problem);
@@ -187,6 +190,7 @@ static void forget(struct kube_certificates *certificates, const struct cached_o
     if (!user) {
         return;
     }
+    LIST_REMOVE(user, link);
     free_user(user);
     if (LIST_EMPTY(&wanted->users)) {
         HASH_DELETE(hh, certificates->wanted, wanted);
