@@ -58,6 +58,7 @@ def rounds(name, inject, count):
         for number in range(count):
             marks.append([time.monotonic()])
             inject((STEADY, WAVES), number)
+            injections.served((STEADY, WAVES))
             marks[-1].append(time.monotonic())
             time.sleep(1 + number % 5 * 0.7)  # the next one meets the wave in another phase
     finally:
@@ -75,12 +76,15 @@ def graceful(name, count):
 
 
 def has_ended(process):
-    """Reaped or waiting for it: only then has it no socket any more. Its command line is gone a moment before."""
+    """Reaped, or waiting for it with no thread left: only then has it no socket any more. Its command line is gone a moment before, and its first
+    thread may be a zombie while another, on a busy machine, still holds the files of all."""
+    folder = pathlib.Path(f'/proc/{process}')
     try:
-        stat = pathlib.Path(f'/proc/{process}/stat').read_text()
+        stat = (folder / 'stat').read_text()
+        threads = len(list((folder / 'task').iterdir()))
     except (FileNotFoundError, ProcessLookupError):
         return True
-    return stat[stat.rindex(')') + 2] in 'ZX'
+    return stat[stat.rindex(')') + 2] in 'ZX' and threads <= 1
 
 
 def killed_gateway(number):

@@ -1,4 +1,4 @@
-#include "operator/gateway/client_conn.h"
+#include "operator/gateway/client_internal.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
@@ -7,25 +7,15 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
-#define CLIENT_IN_BYTES_MAX     (2 * CLIENT_HEAD_READ_BYTES + WORKER_SCRATCH_BYTES)
 #define CLIENT_LINGER_MS        2000
 #define CLIENT_LINGER_BYTES_MAX (1 << 20)
-#define CLIENT_HEAD_READ_BYTES                                                                               \
-    H1_REQUEST_HEAD_BYTES_MAX  /* what comes with a head is kept in memory while it is held */
-#define ROUTE_WAITERS_MAX 1000 /* per loop */
-#define ROUTE_WAIT_MS     30000
+#define ROUTE_WAIT_MS           30000
 
 /* ---- states ---- */
 
 static void free_client(struct loop_post *post)
 {
     free(container_of(post, struct client_conn, gone));
-}
-
-static void drop_in(struct client_conn *client)
-{
-    h1_partial_free(client->in);
-    client->in = NULL;
 }
 
 /* A gateway that is to leave waits until its answers have left. */
@@ -50,7 +40,7 @@ static void enter_closed(struct client_conn *client)
     }
     client_socket_close(&client->socket);
     loop_timer_close(worker->loop, &client->timer);
-    drop_in(client);
+    client_input_drop(client);
     atomic_fetch_sub(&worker->gateway->clients, 1);
     metric_add(worker->gateway->metrics.connections[client->listener], -1);
     if (!client->resume_pending) { /* else resume() does it */
@@ -95,7 +85,7 @@ static void set_deadline(struct client_conn *client)
     loop_timer_set(client->worker->loop, &client->timer, loop_now_ms(client->worker->loop) + limit_ms);
 }
 
-static void client_set_state(struct client_conn *client, enum client_state state)
+void client_set_state(struct client_conn *client, enum client_state state)
 {
     struct worker *worker = client->worker;
     if (client->state == state) {
@@ -125,140 +115,6 @@ static void client_set_state(struct client_conn *client, enum client_state state
 void client_conn_close(struct client_conn *client)
 {
     client_set_state(client, CLIENT_CLOSED);
-}
-
-/* ---- heads ---- */
-
-void client_conn_want_read(struct client_conn *client, bool want)
-{
-    client_socket_want(&client->socket, want);
-}
-
-static void keep_in(struct client_conn *client, const char *data, size_t len)
-{
-    if (!client->in) {
-        client->in = h1_partial_new(H1_REQUEST, CLIENT_IN_BYTES_MAX);
-    }
-    int result = strbuf_append(&client->in->bytes, data, len);
-    assert(result == 0); /* never more than one reading beside an incomplete head */
-    (void)result;
-}
-
-static void wait_for_routes(struct client_conn *client, const char *data, size_t len)
-{
-    if (client->worker->route_waiter_count >= ROUTE_WAITERS_MAX) {
-        exchange_refuse_unrouted(client);
-        return;
-    }
-    keep_in(client, data, len);
-    client_set_state(client, CLIENT_UNROUTED);
-    client_conn_want_read(client, false);
-}
-
-/* data[0..len) is all there is of a request that has not begun; it may be moved about. False: its head is incomplete, and
- * nothing was done. */
-static bool take_input(struct client_conn *client, struct h1_scan *scan, char *data, size_t len)
-{
-    struct worker *worker = client->worker;
-    size_t end;
-    enum h1_fault fault = h1_scan_feed(scan, data, len, &end);
-    if (fault == H1_FAULT_NONE && end == 0) {
-        return false;
-    }
-    client->arrived_us = clock_monotonic_us();
-    if (fault == H1_FAULT_NONE) {
-        fault = h1_head_parse(&worker->head, H1_REQUEST, data + scan->start, end - scan->start);
-    }
-    if (fault != H1_FAULT_NONE) {
-        exchange_refuse_fault(client, fault);
-        return true;
-    }
-    client_set_state(client, CLIENT_EXCHANGE);
-    if (!exchange_start(client, &worker->head, data + end, len - end)) {
-        wait_for_routes(client, data, len);
-    }
-    return true;
-}
-
-static void await_head(struct client_conn *client)
-{
-    client_set_state(client, CLIENT_HEAD);
-    client_conn_want_read(client, true);
-}
-
-/* What is kept is looked at again, as a whole. */
-static void take_kept(struct client_conn *client)
-{
-    struct h1_partial *kept = client->in;
-    client->in = NULL;
-    if (take_input(client, &kept->scan, kept->bytes.buf, kept->bytes.len)) {
-        h1_partial_free(kept);
-    } else {
-        client->in = kept;
-        await_head(client);
-    }
-}
-
-static void take_read(struct client_conn *client, char *data, size_t len)
-{
-    struct h1_scan scan;
-    if (client->in) {
-        keep_in(client, data, len);
-        take_kept(client);
-        return;
-    }
-    h1_scan_init(&scan, H1_REQUEST);
-    if (!take_input(client, &scan, data, len)) {
-        keep_in(client, data, len);
-        client->in->scan = scan;
-        await_head(client);
-    }
-}
-
-static void readable(struct client_conn *client)
-{
-    struct worker *worker = client->worker;
-    ssize_t got = client_socket_read(&client->socket, worker->scratch, CLIENT_HEAD_READ_BYTES);
-    if (got < 0 && client_socket_is_empty()) {
-        return;
-    }
-    if (got <= 0) {
-        client_conn_close(client);
-        return;
-    }
-    take_read(client, worker->scratch, (size_t)got);
-}
-
-static void resume(struct loop_post *post)
-{
-    struct client_conn *client = container_of(post, struct client_conn, resume);
-    client->resume_pending = false;
-    if (client->state == CLIENT_CLOSED) {
-        loop_defer(client->worker->loop, &client->gone);
-    } else if (client->state == CLIENT_WAITING && client->in) {
-        take_kept(client);
-    } else if (client->state == CLIENT_UNROUTED) {
-        client_set_state(client, CLIENT_HEAD);
-        take_kept(client);
-    }
-}
-
-/* Through the loop: a hundred pipelined requests must not recurse. */
-static void resume_soon(struct client_conn *client)
-{
-    if (!client->resume_pending) {
-        client->resume_pending = true;
-        loop_post(client->worker->loop, &client->resume);
-    }
-}
-
-void client_conn_retry_routes(struct worker *worker)
-{
-    struct client_conn *client;
-    TAILQ_FOREACH(client, &worker->route_waiters, link)
-    {
-        resume_soon(client);
-    }
 }
 
 /* ---- endings ---- */
@@ -298,7 +154,7 @@ static void flushed(struct client_conn *client)
 static void await_next(struct client_conn *client)
 {
     if (client->in) {
-        resume_soon(client);
+        client_input_resume_soon(client);
     }
     client_conn_want_read(client, !client->in);
 }
@@ -319,7 +175,7 @@ void client_conn_answered(struct client_conn *client, bool keep, bool unread)
         return;
     }
     client->unread = unread || client->in;
-    drop_in(client);
+    client_input_drop(client);
     client_set_state(client, CLIENT_FLUSHING);
     if (pending) {
         client_conn_want_read(client, false);
@@ -433,7 +289,7 @@ static void client_ready(struct loop_watch *watch, uint32_t events)
     } else if (client->state == CLIENT_LINGERING) {
         drop_input(client);
     } else if (client->state == CLIENT_WAITING || client->state == CLIENT_HEAD) {
-        readable(client);
+        client_input_read(client);
     }
 }
 
@@ -474,7 +330,7 @@ void client_conn_accepted(struct worker *worker, enum listener listener, int fd,
     client->socket.loop = worker->loop;
     client->socket.input = true;
     client->gone.run = free_client;
-    client->resume.run = resume;
+    client->resume.run = client_input_resume;
     client->worker = worker;
     client->listener = (uint8_t)listener;
     client->peer = peer->sin_addr;
@@ -489,7 +345,27 @@ void client_conn_accepted(struct worker *worker, enum listener listener, int fd,
     }
 }
 
+void client_conn_leave(struct worker *worker)
+{
+    struct client_conn *next;
+    for (struct client_conn *client = TAILQ_FIRST(&worker->clients); client; client = next) {
+        next = TAILQ_NEXT(client,
+                          link); /* it may leave the list, or go to its end, where it is seen once more */
+        if (client->state == CLIENT_WAITING && client->socket.input) {
+            client_input_read(client);
+        }
+        if (client->state == CLIENT_WAITING && client->served) {
+            client_conn_close(client);
+        }
+    }
+}
+
 /* ---- for the exchange ---- */
+
+void client_conn_want_read(struct client_conn *client, bool want)
+{
+    client_socket_want(&client->socket, want);
+}
 
 int client_conn_write(struct client_conn *client, struct iovec *iov, int count)
 {
@@ -499,7 +375,7 @@ int client_conn_write(struct client_conn *client, struct iovec *iov, int count)
 void client_conn_keep(struct client_conn *client, const char *data, size_t len)
 {
     if (len > 0) {
-        keep_in(client, data, len);
+        client_input_keep(client, data, len);
     }
 }
 

@@ -54,6 +54,8 @@ struct client_conn {
 void client_conn_accepted(struct worker *worker, enum listener listener, int fd,
                           const struct sockaddr_in *peer);
 void client_conn_close(struct client_conn *client);
+/* Reads what has come on connections between two requests, and closes those on which nothing has and that had an answer before. */
+void client_conn_leave(struct worker *worker);
 
 /* ---- for the exchange ---- */
 /* -1: the connection is broken. */

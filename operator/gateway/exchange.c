@@ -282,7 +282,12 @@ static void exchange_settled(struct loop_post *post)
 static void waiter_settled(struct waiter *waiter)
 {
     struct exchange *exchange = container_of(waiter, struct exchange, waiter);
-    loop_post(exchange->worker->loop, &exchange->settled);
+    if (waiter->state == WAITER_GRANTED) {
+        loop_post(exchange->worker->loop, &exchange->settled);
+    } else {
+        loop_post_patient(exchange->worker->loop,
+                          &exchange->settled); /* a whole line may be refused at once */
+    }
 }
 
 static void ask_for_slot(struct exchange *exchange, bool front)
@@ -302,6 +307,9 @@ static void ask_for_slot(struct exchange *exchange, bool front)
         }
         exchange_set_state(exchange, EXCHANGE_HELD);
         client_conn_want_read(exchange->client, false);
+        if (exchange->client->socket.ended) { /* while a pod had the request */
+            exchange_client_ended(exchange);
+        }
         break;
     case ADMIT_REFUSED:
         reject_refused(exchange);
@@ -407,6 +415,8 @@ void exchange_give_up(struct exchange *exchange)
     }
 }
 
+/* Whoever has gone and whoever only sends no more look alike. In line the first is meant, and later the second: what a pod has is not
+ * taken back. */
 void exchange_client_ended(struct exchange *exchange)
 {
     if (exchange->state == EXCHANGE_HELD || exchange->state == EXCHANGE_CONNECTING) {

@@ -169,7 +169,7 @@ static bool has_request_problem(const struct exchange *exchange, const struct h1
                                                 .code = "expectation_failed",
                                                 .detail = "The only expectation understood is 100-continue."};
     } else {
-        return has_websocket_problem(websocket_wish(head), ret_problem);
+        return false;
     }
     return true;
 }
@@ -215,12 +215,12 @@ static void keep_request(struct exchange *exchange, const struct strbuf *built, 
     exchange->waiter.bytes = built->len;
 }
 
-static void take_head(struct exchange *exchange, const struct h1_head *head)
+static void take_head(struct exchange *exchange, const struct h1_head *head, enum websocket_wish wish)
 {
     exchange->keep_alive = head->keep_alive;
     exchange->http10 = head->minor == 0;
     exchange->head_only = head->method == H1_METHOD_HEAD;
-    exchange->websocket = websocket_wish(head) != WEBSOCKET_NOT_ASKED;
+    exchange->websocket = wish != WEBSOCKET_NOT_ASKED;
     exchange->expect_continue = head->expect_continue && head->minor > 0;
     exchange->upload_chunked = head->framing == H1_BODY_CHUNKED;
     h1_body_init(&exchange->upload, head->framing, head->content_length);
@@ -260,13 +260,14 @@ bool exchange_start(struct client_conn *client, const struct h1_head *head, char
         return false;
     }
     struct exchange *exchange = exchange_new(client);
+    enum websocket_wish wish = websocket_wish(head);
     struct identity identity;
     struct request_facts facts;
     struct gateway_problem problem;
     char allow[ALLOW_SIZE], detail[DETAIL_SIZE];
     identify(worker, client, head, &identity, &facts);
     exchange->request_id = facts.request_id;
-    take_head(exchange, head);
+    take_head(exchange, head, wish);
     size_t body_len;
     enum h1_fault fault = take_early_body(exchange, data, len, &body_len);
     if (fault != H1_FAULT_NONE) {
@@ -278,7 +279,7 @@ bool exchange_start(struct client_conn *client, const struct h1_head *head, char
         exchange->spec = function_spec_ref(match.spec);
     }
     if (is_misdirected(client, head, &problem) || has_route_problem(result, head->host, detail, &problem) ||
-        has_request_problem(exchange, head, allow, &problem)) {
+        has_request_problem(exchange, head, allow, &problem) || has_websocket_problem(wish, &problem)) {
         exchange_reject(exchange, &problem);
         return true;
     }

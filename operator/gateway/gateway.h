@@ -121,6 +121,11 @@ bool gateway_ready(const struct gateway *gateway); /* started, catalogue synced,
  * in flight or waiting, all answers have left, and no request came for quiet_ms. */
 void gateway_drain(struct gateway *gateway);
 bool gateway_quiet(const struct gateway *gateway, int64_t quiet_ms);
+/* After that: accepts no more connections and closes those that had an answer and say nothing. What comes on the others is still
+ * served. Left: all that came until then is answered, and every connection is closed, or patience_ms have passed for those that never
+ * said anything. */
+void gateway_leave(struct gateway *gateway);
+bool gateway_left(const struct gateway *gateway, int64_t patience_ms);
 void gateway_stop(struct gateway *gateway); /* closes everything, joins the loops */
 void gateway_free(struct gateway *gateway);
 

@@ -19,6 +19,7 @@
 #include "operator/gateway/registry.h"
 #include "operator/gateway/route.h"
 #include "operator/gateway/tls.h"
+#include "operator/gateway/tls_tickets.h"
 
 #define GATEWAY_STRINGS      6
 #define WORKER_SCRATCH_BYTES (64 * 1024) /* one reading */
@@ -49,8 +50,9 @@ struct worker {
     struct acceptor acceptors[LISTENERS];
     struct loop_timer tick, accept_pause;
     unsigned ticks;
-    struct loop_post routes_changed, drain_begun;
+    struct loop_post routes_changed, drain_begun, leave_begun;
     atomic_bool routes_changed_pending;
+    atomic_bool left; /* accepts no more, and every request that had come by then is counted in exchanges */
     struct client_list clients, route_waiters; /* every client is in one of them */
     int route_waiter_count;
     struct upstream_list upstreams;
@@ -76,16 +78,18 @@ struct gateway {
     char *owned[GATEWAY_STRINGS];
     struct registry *registry;
     struct certificates *certificates;
+    struct tls_tickets
+        *tickets; /* one for all loops: whichever a client meets when it comes back knows its ticket */
     struct address_range trusted_proxies[ADDRESS_RANGES_MAX];
     size_t trusted_proxy_count;
     struct gateway_metrics metrics;
     struct function_metrics *unrouted; /* requests of no function */
     struct worker *workers;
     int loops;
-    int64_t started_us;
+    int64_t started_us, leaving_ms; /* leaving_ms: its caller's */
     int ports[LISTENERS];
     atomic_int clients;
-    atomic_bool running, synced, draining;
+    atomic_bool running, synced, draining, leaving;
 };
 
 int worker_init(struct worker *worker, struct gateway *gateway, int index, struct err *err) MUST_CHECK;
@@ -98,7 +102,7 @@ void worker_close_all(struct worker *worker);
 void worker_release(struct worker *worker);
 
 /* The TLS context; find the certificate for a name as the routes of this moment say. */
-int worker_start_tls(struct worker *worker, const unsigned char *ticket_key, struct err *err) MUST_CHECK;
+int worker_start_tls(struct worker *worker, struct err *err) MUST_CHECK;
 /* Signing takes a millisecond with some keys: a turn has room for so many, and the rest come up in the next. */
 bool worker_may_shake_hands(struct worker *worker);
 

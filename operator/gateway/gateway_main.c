@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "operator/controller/controller.h"
 #include "operator/gateway/announce.h"
 #include "operator/gateway/gateway.h"
 #include "operator/gateway/gateway_admin.h"
@@ -23,7 +24,10 @@
 #define UPSTREAM_IDLE_MS 50000
 #define NAMESPACES_MAX   256
 #define SIGNAL_CHECK_MS  50 /* how often a drain looks whether it is quiet */
-#define MALLOC_ARENAS    2 /* dozens of threads that rarely allocate: an arena each would multiply the memory */
+#define LEAVE_CHECK_MS   5  /* and then, whether all have left */
+#define LEAVE_PATIENCE_MS                                                                                    \
+    200 /* for a connection that has not said anything yet, when all others are answered or closed */
+#define MALLOC_ARENAS 2 /* dozens of threads that rarely allocate: an arena each would multiply the memory */
 
 struct gateway_options {
     char *kubeconfig, *namespace, *watch_namespaces, *identity;
@@ -158,6 +162,7 @@ struct program {
     struct kube_waker *waker;
     struct gateway *gateway;
     struct kube_node_ranges *ranges;
+    struct event_recorder *recorder;        /* NULL: no TLS */
     struct kube_certificates *certificates; /* NULL: no TLS */
     struct kube_catalog *catalog;
     struct announce *announce;
@@ -233,8 +238,10 @@ static void start_catalog(struct program *program)
     program->ranges = kube_node_ranges_new(program->client);
     kube_node_ranges_start(program->ranges);
     if (program->options.tls_listen) {
-        program->certificates = kube_certificates_new(program->client, program->gateway, program->metrics,
-                                                      /* reread_ms= */ 0);
+        program->recorder = event_recorder_new(program->client, "cicada-gateway", /* metrics= */ NULL);
+        event_recorder_start(program->recorder);
+        program->certificates = kube_certificates_new(program->client, program->gateway, program->recorder,
+                                                      program->metrics, /* reread_ms= */ 0);
         kube_certificates_start(program->certificates);
     }
     struct kube_catalog_settings settings = {
@@ -318,10 +325,12 @@ static void stop_all(struct program *program)
     }
     if (program->certificates) {
         kube_certificates_stop(program->certificates);
+        event_recorder_stop(program->recorder);
     }
     gateway_admin_stop(program->admin);
     kube_catalog_free(program->catalog);
     kube_certificates_free(program->certificates);
+    event_recorder_free(program->recorder);
     kube_node_ranges_free(program->ranges);
     gateway_free(program->gateway);
     kube_waker_free(program->waker);
@@ -357,13 +366,17 @@ static void drain(const struct program *program, const sigset_t *signals)
         /* Nothing may have come for hours; what matters is the quiet since the drain began. */
         if (now_ms - began_ms >= quiet_ms && gateway_quiet(program->gateway, quiet_ms)) {
             log_info("quiet after %lld ms", (long long)(now_ms - began_ms));
-            return;
+            break;
         }
         if (now_ms >= deadline_ms || wait_signal(signals, SIGNAL_CHECK_MS)) {
             log_warn("leaving before it is quiet, after %lld ms", (long long)(now_ms - began_ms));
             return;
         }
     }
+    /* A request may come at this very moment, and on a busy machine moments are long. */
+    gateway_leave(program->gateway);
+    while (!gateway_left(program->gateway, LEAVE_PATIENCE_MS) && clock_monotonic_ms() < deadline_ms &&
+           !wait_signal(signals, LEAVE_CHECK_MS)) {}
 }
 
 static int run(struct program *program, const sigset_t *signals)

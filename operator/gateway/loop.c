@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
@@ -11,8 +12,15 @@
 #include "runtime/base/mem.h"
 
 #define LOOP_EVENTS_PER_TURN 256
+#define LOOP_TIMERS_PER_TURN 64 /* each may refuse a request or open a connection: tens of microseconds */
+#define LOOP_POSTS_PER_TURN  64 /* likewise, of each kind */
 
 STAILQ_HEAD(post_list, loop_post);
+
+struct post_queue {
+    struct post_list posted; /* guarded by loop->mu */
+    struct post_list taken;  /* their turn has not come yet */
+};
 
 struct loop {
     int epoll_fd;
@@ -24,8 +32,8 @@ struct loop {
     atomic_bool running; /* thread is valid */
     atomic_bool stopping;
     pthread_mutex_t mu;
-    struct post_list posts; /* guarded by mu */
-    bool signalled;         /* guarded by mu: the eventfd was written since posts were last taken */
+    struct post_queue posts, patient;
+    bool signalled; /* guarded by mu: the eventfd was written since posts were last taken */
 };
 
 static void drain_wakeup(struct loop_watch *watch, uint32_t events)
@@ -38,10 +46,17 @@ static void drain_wakeup(struct loop_watch *watch, uint32_t events)
     }
 }
 
+static void post_queue_init(struct post_queue *queue)
+{
+    STAILQ_INIT(&queue->posted);
+    STAILQ_INIT(&queue->taken);
+}
+
 int loop_new(struct loop **ret_loop, struct err *err)
 {
     struct loop *loop = xcalloc(1, sizeof(*loop));
-    STAILQ_INIT(&loop->posts);
+    post_queue_init(&loop->posts);
+    post_queue_init(&loop->patient);
     STAILQ_INIT(&loop->deferred);
     heap_init(&loop->timers);
     pthread_mutex_init(&loop->mu, NULL);
@@ -165,10 +180,10 @@ void loop_timer_close(struct loop *loop, struct loop_timer *timer)
     heap_remove(&loop->timers, &timer->node);
 }
 
-static void fire_timers(struct loop *loop)
+static void fire_timers(struct loop *loop, int most)
 {
     struct heap_node *node;
-    while ((node = heap_min(&loop->timers)) && node->key <= loop->now_ms) {
+    while (most > 0 && (node = heap_min(&loop->timers)) && node->key <= loop->now_ms) {
         struct loop_timer *timer = container_of(node, struct loop_timer, node);
         heap_remove(&loop->timers, node);
         if (timer->deadline_ms == DEADLINE_NONE) {
@@ -180,6 +195,7 @@ static void fire_timers(struct loop *loop)
         }
         timer->deadline_ms = DEADLINE_NONE;
         timer->fire(timer);
+        most--;
     }
 }
 
@@ -199,12 +215,12 @@ static void ring_bell(struct loop *loop)
     (void)written;
 }
 
-void loop_post(struct loop *loop, struct loop_post *post)
+static void post_to(struct loop *loop, struct post_queue *queue, struct loop_post *post)
 {
     /* A loop that posts to itself looks at its posts before it sleeps: no bell needed. */
     bool own = on_own_thread(loop);
     pthread_mutex_lock(&loop->mu);
-    STAILQ_INSERT_TAIL(&loop->posts, post, link);
+    STAILQ_INSERT_TAIL(&queue->posted, post, link);
     bool ring = !own && !loop->signalled;
     loop->signalled |= ring;
     pthread_mutex_unlock(&loop->mu);
@@ -213,34 +229,51 @@ void loop_post(struct loop *loop, struct loop_post *post)
     }
 }
 
+void loop_post(struct loop *loop, struct loop_post *post)
+{
+    post_to(loop, &loop->posts, post);
+}
+
+void loop_post_patient(struct loop *loop, struct loop_post *post)
+{
+    post_to(loop, &loop->patient, post);
+}
+
 void loop_defer(struct loop *loop, struct loop_post *post)
 {
     STAILQ_INSERT_TAIL(&loop->deferred, post, link);
 }
 
-static void run_list(struct post_list *list)
+static void run_list(struct post_list *list, int most)
 {
     struct loop_post *post;
-    while ((post = STAILQ_FIRST(list))) {
+    while (most-- > 0 && (post = STAILQ_FIRST(list))) {
         STAILQ_REMOVE_HEAD(list, link);
         post->run(post);
     }
 }
 
-static void run_posts(struct loop *loop)
+static void run_posts(struct loop *loop, int most)
 {
-    struct post_list taken = STAILQ_HEAD_INITIALIZER(taken);
     pthread_mutex_lock(&loop->mu);
-    STAILQ_CONCAT(&taken, &loop->posts);
+    STAILQ_CONCAT(&loop->posts.taken, &loop->posts.posted);
+    STAILQ_CONCAT(&loop->patient.taken, &loop->patient.posted);
     loop->signalled = false;
     pthread_mutex_unlock(&loop->mu);
-    run_list(&taken);
+    run_list(&loop->posts.taken, most);
+    run_list(&loop->patient.taken, most);
+}
+
+/* loop->mu held. */
+static bool has_any(const struct post_queue *queue)
+{
+    return !STAILQ_EMPTY(&queue->posted) || !STAILQ_EMPTY(&queue->taken);
 }
 
 static bool has_posts(struct loop *loop)
 {
     pthread_mutex_lock(&loop->mu);
-    bool any = !STAILQ_EMPTY(&loop->posts);
+    bool any = has_any(&loop->posts) || has_any(&loop->patient);
     pthread_mutex_unlock(&loop->mu);
     return any;
 }
@@ -260,7 +293,7 @@ static int wait_ms(struct loop *loop, int limit_ms)
     return limit_ms >= 0 && limit_ms < left ? limit_ms : left;
 }
 
-void loop_turn(struct loop *loop, int timeout_ms)
+static void turn(struct loop *loop, int timeout_ms, int most_timers, int most_posts)
 {
     struct epoll_event events[LOOP_EVENTS_PER_TURN];
     int count = epoll_wait(loop->epoll_fd, events, LOOP_EVENTS_PER_TURN, wait_ms(loop, timeout_ms));
@@ -273,9 +306,14 @@ void loop_turn(struct loop *loop, int timeout_ms)
             watch->ready(watch, events[i].events);
         }
     }
-    fire_timers(loop);
-    run_posts(loop);
-    run_list(&loop->deferred);
+    fire_timers(loop, most_timers);
+    run_posts(loop, most_posts);
+    run_list(&loop->deferred, INT_MAX);
+}
+
+void loop_turn(struct loop *loop, int timeout_ms)
+{
+    turn(loop, timeout_ms, INT_MAX, INT_MAX);
 }
 
 void loop_run(struct loop *loop)
@@ -283,7 +321,7 @@ void loop_run(struct loop *loop)
     loop->thread = pthread_self();
     atomic_store_explicit(&loop->running, true, memory_order_release);
     while (!atomic_load(&loop->stopping)) {
-        loop_turn(loop, -1);
+        turn(loop, /* timeout_ms= */ -1, LOOP_TIMERS_PER_TURN, LOOP_POSTS_PER_TURN);
     }
     atomic_store_explicit(&loop->running, false, memory_order_release);
 }

@@ -1,11 +1,13 @@
 /* loop.h - one epoll loop: file descriptors, timers, and work posted from other threads.
  *
  * A turn is: wait, dispatch what is ready, fire timers, run posts, run what was deferred. The order is the contract:
- * what is deferred (freeing, mostly) runs when nothing of this turn can look at it any more.
+ * what is deferred (freeing, mostly) runs when nothing of this turn can look at it any more. Under loop_run() a turn has room for 256
+ * events, 64 timers and 64 posts of each kind; the rest comes up in the next turns, in the same order. So thousands of requests that are
+ * refused, served or given up in one moment hold up neither sockets nor timers.
  *
  * Ownership: watches, timers and posts are embedded in their owners' structs; the loop borrows them until they are
  * closed, cancelled, or run.
- * Threads: loop_post() and loop_stop() from any thread, everything else from the loop's own thread (or before
+ * Threads: loop_post(), loop_post_patient() and loop_stop() from any thread, everything else from the loop's own thread (or before
  * loop_run() and after it returned).
  */
 #ifndef CICADA_GATEWAY_LOOP_H
@@ -43,7 +45,7 @@ int loop_new(struct loop **ret_loop, struct err *err) MUST_CHECK;
 void loop_free(struct loop *loop);
 void loop_run(struct loop *loop); /* until loop_stop() */
 void loop_stop(struct loop *loop);
-void loop_turn(struct loop *loop, int timeout_ms); /* one turn */
+void loop_turn(struct loop *loop, int timeout_ms); /* one turn, with all timers that are due and all posts */
 
 /* Time of the current turn, or of the last loop_now_update(). */
 int64_t loop_now_ms(const struct loop *loop);
@@ -61,8 +63,10 @@ void loop_timer_set(struct loop *loop, struct loop_timer *timer, int64_t deadlin
 void loop_timer_cancel(struct loop_timer *timer);                   /* cheap; the loop still borrows it */
 void loop_timer_close(struct loop *loop, struct loop_timer *timer); /* the loop forgets it */
 
-/* Runs post->run on the loop's thread in this or the next turn; in the order of posting. */
+/* Runs post->run on the loop's thread in this turn or one of the next; in the order of posting. */
 void loop_post(struct loop *loop, struct loop_post *post);
+/* As loop_post(), in an order of its own: for what comes in crowds and must not keep others' posts waiting. */
+void loop_post_patient(struct loop *loop, struct loop_post *post);
 /* Runs at the end of this turn; from the loop's thread. */
 void loop_defer(struct loop *loop, struct loop_post *post);
 

@@ -121,30 +121,35 @@ static void accept_pause_over(struct loop_timer *timer)
     set_accepting(container_of(timer, struct worker, accept_pause), true);
 }
 
+/* False: there is none to accept. */
+static bool accept_one(struct acceptor *acceptor)
+{
+    struct worker *worker = acceptor->worker;
+    struct sockaddr_in peer;
+    socklen_t len = sizeof(peer);
+    int fd = accept4(acceptor->watch.fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) {
+        if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+            /* The listener stays ready: without a pause this would spin. */
+            set_accepting(worker, false);
+            loop_timer_set(worker->loop, &worker->accept_pause,
+                           loop_now_ms(worker->loop) + WORKER_ACCEPT_PAUSE_MS);
+        }
+        return false;
+    }
+    if (atomic_load(&worker->gateway->clients) >= worker->gateway->settings.max_connections) {
+        shed(worker, acceptor->listener, fd);
+    } else {
+        client_conn_accepted(worker, acceptor->listener, fd, &peer);
+    }
+    return true;
+}
+
 static void acceptor_ready(struct loop_watch *watch, uint32_t events)
 {
     (void)events;
     struct acceptor *acceptor = container_of(watch, struct acceptor, watch);
-    struct worker *worker = acceptor->worker;
-    for (int i = 0; i < WORKER_ACCEPTS_PER_TURN; i++) {
-        struct sockaddr_in peer;
-        socklen_t len = sizeof(peer);
-        int fd = accept4(watch->fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0) {
-            if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-                /* The listener stays ready: without a pause this would spin. */
-                set_accepting(worker, false);
-                loop_timer_set(worker->loop, &worker->accept_pause,
-                               loop_now_ms(worker->loop) + WORKER_ACCEPT_PAUSE_MS);
-            }
-            return;
-        }
-        if (atomic_load(&worker->gateway->clients) >= worker->gateway->settings.max_connections) {
-            shed(worker, acceptor->listener, fd);
-        } else {
-            client_conn_accepted(worker, acceptor->listener, fd, &peer);
-        }
-    }
+    for (int i = 0; i < WORKER_ACCEPTS_PER_TURN && accept_one(acceptor); i++) {}
 }
 
 static int bind_failed(int fd, const struct sockaddr_in *address, struct err *err)
@@ -224,6 +229,19 @@ static void drain_begun(struct loop_post *post)
     upstream_close_all_idle(container_of(post, struct worker, drain_begun));
 }
 
+/* Who is in the listener's queue connected before it is closed, and is served. */
+static void leave_begun(struct loop_post *post)
+{
+    struct worker *worker = container_of(post, struct worker, leave_begun);
+    for (int i = 0; i < LISTENERS; i++) {
+        struct acceptor *acceptor = &worker->acceptors[i];
+        while (acceptor->watch.fd >= 0 && accept_one(acceptor)) {}
+        loop_watch_close(worker->loop, &acceptor->watch);
+    }
+    client_conn_leave(worker);
+    atomic_store(&worker->left, true);
+}
+
 /* ---- life ---- */
 
 int worker_init(struct worker *worker, struct gateway *gateway, int index, struct err *err)
@@ -241,6 +259,7 @@ int worker_init(struct worker *worker, struct gateway *gateway, int index, struc
     strbuf_init(&worker->build, WORKER_BUILD_BYTES);
     worker->routes_changed.run = routes_changed;
     worker->drain_begun.run = drain_begun;
+    worker->leave_begun.run = leave_begun;
     loop_timer_init(&worker->tick, tick);
     loop_timer_init(&worker->accept_pause, accept_pause_over);
     atomic_store(&worker->last_request_ms, clock_monotonic_ms());

@@ -305,6 +305,11 @@ static void drain(struct program *program)
            deadline_left_ms(deadline_ms) > 0) {
         loop_turn(program->loop, END_TURN_MS);
     }
+    gateway_leave(program->gateway);
+    while (!program->at_once && !gateway_left(program->gateway, /* patience_ms= */ 0) &&
+           deadline_left_ms(deadline_ms) > 0) {
+        loop_turn(program->loop, END_TURN_MS);
+    }
 }
 
 static void end_fleet(struct program *program)

@@ -9,7 +9,9 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 
+#include "operator/gateway/gateway_internal.h"
 #include "operator/tests/support_gateway_many.h"
 #include "operator/tests/support_gateway_world.h"
 #include "runtime/base/clock.h"
@@ -132,10 +134,98 @@ static void test_a_flood_delays_nobody_elses_first_request(void **state)
     test_world_stop(&world);
 }
 
+/* The loop stands where this was posted until it is let go. */
+struct barrier {
+    struct loop_post post;
+    sem_t reached, passed;
+};
+
+static void stand(struct loop_post *post)
+{
+    struct barrier *barrier = container_of(post, struct barrier, post);
+    sem_post(&barrier->reached);
+    sem_wait(&barrier->passed);
+}
+
+static struct loop_post *barrier_init(struct barrier *barrier)
+{
+    barrier->post.run = stand;
+    sem_init(&barrier->reached, 0, 0);
+    sem_init(&barrier->passed, 0, 0);
+    return &barrier->post;
+}
+
+static void barrier_await(struct barrier *barrier)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += TEST_WAIT_MS / 1000;
+    assert_int_equal(sem_timedwait(&barrier->reached, &until), 0);
+}
+
+#define REFUSED_AT_ONCE 1000
+
+static bool has_two_requests(void *upstream)
+{
+    return test_upstream_requests(upstream) == 2;
+}
+
+static bool has_one_waiting_for_b(void *gateway)
+{
+    struct gateway_function_figures figures = {0};
+    return gateway_function_figures(gateway, "shop", "b", &figures) && figures.waiting == 1;
+}
+
+/* The whole line of shop/f is refused while one for shop/b waits, and another comes for it: before the last of the line is told, the pod
+ * has both. That takes the other four turns: its connection, it, and the connections to the pod. */
+static void test_a_line_that_is_refused_delays_nobody_else(void **state)
+{
+    (void)state;
+    struct test_world world;
+    struct test_many many;
+    struct barrier before, after;
+    struct test_client waits, comes;
+    struct gateway_settings one_loop = {.loops = 1};
+    test_world_start_with(&world, "\"queueDepth\":5000,\"http\":{}", &one_loop);
+    struct loop *loop = world.test.gateway->workers[0].loop;
+    struct gateway_pod pod = {.namespace = "shop",
+                              .function = "b",
+                              .name = "b-1",
+                              .uid = "uid-b",
+                              .has_address = true,
+                              .address = world.address,
+                              .state = GATEWAY_POD_READY};
+    test_gateway_function(&world.test, "shop", "b", "\"concurrency\":2,\"http\":{}");
+    gateway_pod_remove(world.test.gateway, "uid-1");
+    test_many_send(&many, &world.test, REFUSED_AT_ONCE, "/x", false);
+    test_client_open(&waits, world.test.port);
+    test_client_send(&waits, "GET /x HTTP/1.1\r\nHost: b.shop.fn.test\r\n\r\n");
+    test_wait_until(has_one_waiting_for_b, world.test.gateway, "one in b's line");
+    loop_post(loop, barrier_init(&before));
+    barrier_await(&before);
+    gateway_function_blocked(world.test.gateway, "shop", "f", "QuotaExceeded");
+    loop_post_patient(loop, barrier_init(&after));
+    gateway_pod_set(world.test.gateway, &pod);
+    test_client_open(&comes, world.test.port);
+    test_client_send(&comes, "GET /x HTTP/1.1\r\nHost: b.shop.fn.test\r\n\r\n");
+    sem_post(&before.passed);
+    barrier_await(&after);
+    test_wait_until(has_two_requests, world.upstream, "both at b's pod while the loop stands");
+    sem_post(&after.passed);
+    test_expect_answer(&waits, 200, NULL);
+    test_expect_answer(&comes, 200, NULL);
+    assert_int_equal(test_many_read(&many, 503), REFUSED_AT_ONCE);
+    test_client_close(&waits);
+    test_client_close(&comes);
+    test_many_close(&many);
+    test_world_stop(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_flood_delays_nobody_elses_first_request),
+        cmocka_unit_test(test_a_line_that_is_refused_delays_nobody_else),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

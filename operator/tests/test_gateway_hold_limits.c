@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "operator/tests/support_gateway_many.h"
 #include "operator/tests/support_gateway_world.h"
@@ -203,6 +204,101 @@ static void test_after_hand_over_a_fin_changes_nothing(void **state)
     test_world_stop(&world);
 }
 
+/* A pod by hand: it has one connection at a time, so that the test says when that breaks. */
+struct hand_pod {
+    int listener, fd;
+    struct sockaddr_in address;
+};
+
+static void hand_pod_open(struct hand_pod *pod)
+{
+    socklen_t len = sizeof(pod->address);
+    pod->address = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    pod->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct timeval limit = {.tv_sec = TEST_WAIT_MS / 1000};
+    setsockopt(pod->listener, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)); /* accepted ones inherit it */
+    assert_int_equal(bind(pod->listener, (struct sockaddr *)&pod->address, sizeof(pod->address)), 0);
+    assert_int_equal(listen(pod->listener, 8), 0);
+    assert_int_equal(getsockname(pod->listener, (struct sockaddr *)&pod->address, &len), 0);
+}
+
+static void hand_pod_accept(struct hand_pod *pod)
+{
+    pod->fd = accept(pod->listener, NULL, NULL);
+    assert_true(pod->fd >= 0);
+}
+
+static void hand_pod_take(struct hand_pod *pod)
+{
+    char request[4096];
+    assert_true(recv(pod->fd, request, sizeof(request), 0) > 0); /* short, written in one piece */
+}
+
+static void hand_pod_answer(struct hand_pod *pod)
+{
+    static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+    assert_int_equal(send(pod->fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL), sizeof(answer) - 1);
+}
+
+/* A pod has the request, on a connection that was used before, and the gateway has seen the client's FIN. */
+static void start_half_closed(struct test_world *world, struct hand_pod *pod, struct test_client *client)
+{
+    test_world_start_with(world, "\"http\":{}", &(struct gateway_settings){.loops = 1});
+    gateway_pod_remove(world->test.gateway, "uid-1");
+    hand_pod_open(pod);
+    test_gateway_pod(&world->test, "f-2", "uid-2", &pod->address, GATEWAY_POD_READY, NULL);
+    test_client_open(client, world->test.port);
+    test_client_send(client, TEST_REQUEST("GET", "/x"));
+    hand_pod_accept(pod);
+    hand_pod_take(pod);
+    hand_pod_answer(pod);
+    test_expect_answer(client, 200, NULL);
+    test_client_send(client, TEST_REQUEST("GET", "/x"));
+    hand_pod_take(pod);
+    shutdown(client->fd, SHUT_WR);
+    /* What the one loop answers now, it reads after the FIN. */
+    test_call_status(world->test.port, "GET /x HTTP/1.1\r\nHost: nobody.test\r\n\r\n", 404);
+}
+
+static void end_half_closed(struct test_world *world, struct hand_pod *pod, struct test_client *client)
+{
+    test_client_close(client);
+    close(pod->fd);
+    test_world_stop(world);
+}
+
+static void test_a_half_closed_client_is_not_forgotten_when_its_request_is_sent_again(void **state)
+{
+    (void)state;
+    struct test_world world;
+    struct hand_pod pod;
+    struct test_client client;
+    start_half_closed(&world, &pod, &client);
+    close(pod.fd);
+    hand_pod_accept(&pod);
+    hand_pod_take(&pod);
+    hand_pod_answer(&pod);
+    test_expect_answer(&client, 200, NULL);
+    close(pod.listener);
+    end_half_closed(&world, &pod, &client);
+}
+
+static void test_a_client_that_went_does_not_go_back_in_line(void **state)
+{
+    (void)state;
+    struct test_world world;
+    struct hand_pod pod;
+    struct test_client client;
+    start_half_closed(&world, &pod, &client);
+    close(pod.listener); /* what is sent again finds nobody */
+    shutdown(pod.fd, SHUT_RDWR);
+    test_gateway_wait_metric(
+        &world.test, "cicada_gateway_requests_total{namespace=\"shop\",function=\"f\",code=\"499\"}", 1);
+    assert_int_equal(test_world_statz(&world, "waiting"), 0);
+    assert_true(test_client_ended(&client, TEST_WAIT_MS));
+    end_half_closed(&world, &pod, &client);
+}
+
 static void test_failures_end_the_wait_at_once(void **state)
 {
     (void)state;
@@ -267,6 +363,8 @@ int main(void)
         cmocka_unit_test(test_the_delay_is_told),
         cmocka_unit_test(test_a_client_that_goes_leaves_the_line),
         cmocka_unit_test(test_after_hand_over_a_fin_changes_nothing),
+        cmocka_unit_test(test_a_half_closed_client_is_not_forgotten_when_its_request_is_sent_again),
+        cmocka_unit_test(test_a_client_that_went_does_not_go_back_in_line),
         cmocka_unit_test(test_failures_end_the_wait_at_once),
         cmocka_unit_test(test_requests_outlive_a_change_of_the_function),
     };

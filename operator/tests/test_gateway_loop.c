@@ -55,25 +55,25 @@ static void test_timers(void **state)
     for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
         loop_timer_init(&all[i]->timer, timer_fired);
     }
-    loop_timer_set(loop, &a.timer, now_ms + 20);
-    loop_timer_set(loop, &b.timer, now_ms + 10);
-    loop_timer_set(loop, &c.timer, now_ms + 5);
-    loop_timer_set(loop, &d.timer, now_ms + 5);
-    loop_timer_set(loop, &c.timer, now_ms + 40); /* later: it comes up at 5 and is put back */
-    loop_timer_set(loop, &a.timer, now_ms + 1);  /* earlier */
+    loop_timer_set(loop, &a.timer, now_ms + 200);
+    loop_timer_set(loop, &b.timer, now_ms + 100);
+    loop_timer_set(loop, &c.timer, now_ms + 50);
+    loop_timer_set(loop, &d.timer, now_ms + 50);
+    loop_timer_set(loop, &c.timer, now_ms + 900); /* later: it comes up at 50 and is put back */
+    loop_timer_set(loop, &a.timer, now_ms + 10);  /* earlier */
     loop_timer_cancel(&d.timer);
-    run_until(loop, now_ms + 30);
+    run_until(loop, now_ms + 300);
     assert_int_equal(a.order, 1);
     assert_int_equal(b.order, 2);
     assert_int_equal(c.fired, 0);
     assert_int_equal(d.fired, 0);
-    loop_timer_set(loop, &d.timer, now_ms + 35); /* again after having been cancelled */
-    run_until(loop, now_ms + 60);
+    loop_timer_set(loop, &d.timer, now_ms + 350); /* again after having been cancelled */
+    run_until(loop, now_ms + 950);
     assert_int_equal(c.fired, 1);
     assert_int_equal(d.fired, 1);
-    loop_timer_set(loop, &a.timer, now_ms + 70);
+    loop_timer_set(loop, &a.timer, now_ms + 1000);
     loop_timer_close(loop, &a.timer);
-    run_until(loop, now_ms + 90);
+    run_until(loop, now_ms + 1050);
     assert_int_equal(a.fired, 1);
     loop_free(loop);
 }
@@ -260,6 +260,156 @@ static void test_stop_from_another_thread(void **state)
     loop_free(loop);
 }
 
+/* A loop with more to do than a turn has room for: posts or timers, as a whole line of requests makes them that is refused or whose time
+ * is over. The first of them makes a socket readable and a timer due, and posts. */
+enum { CROWD = 5000, TURN_MOST = 64 };
+
+struct crowd {
+    struct loop *loop;
+    struct counted members[CROWD];
+    int run; /* so many of the members */
+    struct loop_watch watch;
+    int peer;
+    struct loop_timer timer;
+    struct loop_post post;
+    int run_at_socket, run_at_timer, run_at_post; /* how many had run when that came up; -1: it did not */
+};
+static struct crowd *current_crowd;
+
+static void crowd_member_run(struct counted *member)
+{
+    struct crowd *crowd = current_crowd;
+    assert_ptr_equal(member, &crowd->members[crowd->run]); /* in their order */
+    if (++crowd->run == 1) {
+        assert_int_equal(write(crowd->peer, "x", 1), 1);
+        loop_timer_set(crowd->loop, &crowd->timer, loop_now_ms(crowd->loop));
+        loop_post(crowd->loop, &crowd->post);
+    }
+    if (crowd->run == CROWD) {
+        loop_stop(crowd->loop);
+    }
+}
+
+static void crowd_post_run(struct loop_post *post)
+{
+    crowd_member_run(container_of(post, struct counted, post));
+}
+
+static void crowd_timer_fired(struct loop_timer *timer)
+{
+    crowd_member_run(container_of(timer, struct counted, timer));
+}
+
+static void crowd_socket_ready(struct loop_watch *watch, uint32_t events)
+{
+    (void)events;
+    current_crowd->run_at_socket = current_crowd->run;
+    loop_watch_close(current_crowd->loop, watch);
+}
+
+static void crowd_other_timer_fired(struct loop_timer *timer)
+{
+    (void)timer;
+    current_crowd->run_at_timer = current_crowd->run;
+}
+
+static void crowd_other_post_run(struct loop_post *post)
+{
+    (void)post;
+    current_crowd->run_at_post = current_crowd->run;
+}
+
+static struct crowd *crowd_new(void)
+{
+    struct crowd *crowd = xcalloc(1, sizeof(*crowd));
+    struct err err = ERR_INIT;
+    int fds[2];
+    current_crowd = crowd;
+    crowd->loop = make_loop();
+    crowd->run_at_socket = crowd->run_at_timer = crowd->run_at_post = -1;
+    crowd->post.run = crowd_other_post_run;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    crowd->peer = fds[1];
+    assert_int_equal(loop_watch_open(crowd->loop, &crowd->watch, fds[0], EPOLLIN, crowd_socket_ready, &err),
+                     0);
+    loop_timer_init(&crowd->timer, crowd_other_timer_fired);
+    return crowd;
+}
+
+static void crowd_free(struct crowd *crowd)
+{
+    loop_watch_close(crowd->loop, &crowd->watch);
+    loop_timer_close(crowd->loop, &crowd->timer);
+    loop_free(crowd->loop);
+    close(crowd->peer);
+    free(crowd);
+}
+
+static void crowd_post(struct crowd *crowd)
+{
+    for (int i = 0; i < CROWD; i++) {
+        crowd->members[i].post.run = crowd_post_run;
+        loop_post(crowd->loop, &crowd->members[i].post);
+    }
+}
+
+static void test_many_posts_leave_room_for_sockets_and_timers(void **state)
+{
+    (void)state;
+    struct crowd *crowd = crowd_new();
+    crowd_post(crowd);
+    loop_run(crowd->loop);
+    assert_int_equal(crowd->run, CROWD);
+    assert_int_equal(crowd->run_at_socket, TURN_MOST); /* in the very next turn */
+    assert_int_equal(crowd->run_at_timer, TURN_MOST);
+    crowd_free(crowd);
+}
+
+static void test_many_timers_leave_room_for_sockets(void **state)
+{
+    (void)state;
+    struct crowd *crowd = crowd_new();
+    int64_t now_ms = clock_monotonic_ms();
+    for (int i = 0; i < CROWD; i++) {
+        loop_timer_init(&crowd->members[i].timer, crowd_timer_fired);
+        loop_timer_set(crowd->loop, &crowd->members[i].timer, now_ms - CROWD + i);
+    }
+    loop_run(crowd->loop);
+    assert_int_equal(crowd->run, CROWD);
+    assert_int_equal(crowd->run_at_socket, TURN_MOST);
+    assert_int_equal(crowd->run_at_post, TURN_MOST);
+    crowd_free(crowd);
+}
+
+static void test_patient_posts_keep_no_other_waiting(void **state)
+{
+    (void)state;
+    struct crowd *crowd = crowd_new();
+    for (int i = 0; i < CROWD; i++) {
+        crowd->members[i].post.run = crowd_post_run;
+        loop_post_patient(crowd->loop, &crowd->members[i].post);
+    }
+    loop_run(crowd->loop);
+    assert_int_equal(crowd->run, CROWD);
+    assert_int_equal(crowd->run_at_socket, TURN_MOST);
+    assert_int_equal(crowd->run_at_post, TURN_MOST);
+    crowd_free(crowd);
+}
+
+/* Whoever ends a loop's work by hand gets all of it done in one turn, also what loop_run() left. */
+static void test_one_turn_by_hand_runs_all_posts(void **state)
+{
+    (void)state;
+    struct crowd *crowd = crowd_new();
+    crowd_post(crowd);
+    loop_stop(crowd->loop);
+    loop_run(crowd->loop);
+    assert_int_equal(crowd->run, 0);
+    loop_turn(crowd->loop, 0);
+    assert_int_equal(crowd->run, CROWD);
+    crowd_free(crowd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -269,6 +419,10 @@ int main(void)
         cmocka_unit_test(test_a_closed_watch_whose_file_is_still_open),
         cmocka_unit_test(test_a_silenced_watch),
         cmocka_unit_test(test_stop_from_another_thread),
+        cmocka_unit_test(test_many_posts_leave_room_for_sockets_and_timers),
+        cmocka_unit_test(test_many_timers_leave_room_for_sockets),
+        cmocka_unit_test(test_patient_posts_keep_no_other_waiting),
+        cmocka_unit_test(test_one_turn_by_hand_runs_all_posts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

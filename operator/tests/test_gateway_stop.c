@@ -7,11 +7,14 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "operator/tests/support_gateway_many.h"
 #include "operator/tests/support_gateway_world.h"
+#include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 
 static void test_connections_to_a_pod_are_bounded(void **state)
@@ -165,6 +168,70 @@ static void test_stop_in_the_middle(void **state)
     }
 }
 
+static bool has_left(void *gateway)
+{
+    return gateway_left(gateway, /* patience_ms= */ 10000);
+}
+
+/* It was quiet, and at that moment requests come: on a connection that was kept, and on one that waits to be accepted. Both are
+ * answered; who says nothing is let go. */
+static void test_a_request_at_the_last_moment_is_answered(void **state)
+{
+    (void)state;
+    struct test_world world;
+    struct test_client kept, silent, fresh;
+    struct test_answer answer;
+    test_world_start_with(&world, "\"http\":{}", &(struct gateway_settings){.loops = 1});
+    struct test_client *const served[] = {&kept, &silent};
+    for (size_t i = 0; i < ARRAY_SIZE(served); i++) {
+        test_client_open(served[i], world.test.port);
+        test_client_send(served[i], TEST_REQUEST("GET", "/x"));
+        test_client_read(served[i], &answer, false);
+        test_answer_release(&answer);
+    }
+    test_wait_until(is_quiet, world.test.gateway, "quiet");
+    gateway_drain(world.test.gateway);
+    test_client_send(&kept, TEST_REQUEST("GET", "/sleep/100"));
+    test_client_open(&fresh, world.test.port);
+    test_client_send(&fresh, TEST_REQUEST("GET", "/sleep/100"));
+    gateway_leave(world.test.gateway);
+    test_wait_until(has_left, world.test.gateway, "left");
+    gateway_stop(world.test.gateway);
+    test_expect_answer(&kept, 200, "");
+    test_expect_answer(&fresh, 200, "");
+    assert_true(test_client_ended(&silent, TEST_WAIT_MS));
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                                  .sin_port = htons((uint16_t)world.test.port)};
+    int late = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(late, (const struct sockaddr *)&address, sizeof(address)), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    close(late);
+    test_client_close(&kept);
+    test_client_close(&fresh);
+    test_client_close(&silent);
+    test_world_stop(&world);
+}
+
+/* One that never said anything keeps it for so long and no longer. */
+static void test_leaving_has_no_endless_patience(void **state)
+{
+    (void)state;
+    struct test_world world;
+    struct test_client mute;
+    test_world_start(&world, "\"http\":{}");
+    test_client_open(&mute, world.test.port);
+    gateway_drain(world.test.gateway);
+    gateway_leave(world.test.gateway);
+    int64_t left_ms = -1, start_ms = clock_monotonic_ms();
+    while (left_ms < 0 && clock_monotonic_ms() - start_ms < TEST_WAIT_MS) {
+        left_ms = gateway_left(world.test.gateway, 100) ? clock_monotonic_ms() - start_ms : -1;
+    }
+    assert_true(left_ms >= 99);
+    test_client_close(&mute);
+    test_world_stop(&world);
+}
+
 /* Held for longer than the drain may last: it is told, not cut off. */
 static void test_who_is_held_at_the_end_is_told(void **state)
 {
@@ -227,6 +294,8 @@ int main(void)
         cmocka_unit_test(test_drain_waits_for_answers_to_leave),
         cmocka_unit_test(test_stop_in_the_middle),
         cmocka_unit_test(test_who_is_held_at_the_end_is_told),
+        cmocka_unit_test(test_a_request_at_the_last_moment_is_answered),
+        cmocka_unit_test(test_leaving_has_no_endless_patience),
         cmocka_unit_test(test_start_errors),
         cmocka_unit_test(test_a_port_is_not_shared_with_another_gateway),
     };

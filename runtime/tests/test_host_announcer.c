@@ -283,6 +283,10 @@ static void test_drain_decisions(void **state)
         {{.elapsed_ms = 2000, .limit_ms = 30000, .idle_ms = 60000}, DRAIN_DONE},
         {{.elapsed_ms = 9000, .limit_ms = 30000, .idle_ms = 1999}, DRAIN_WAIT},
         {{.elapsed_ms = 9000, .limit_ms = 30000, .idle_ms = 2000, .busy = true}, DRAIN_WAIT},
+        /* A request of 15 s outlasted the goodbye: 2 s from its end, for what its gateway may have sent before. */
+        {{.elapsed_ms = 15000, .limit_ms = 30000, .idle_ms = 15000, .busy = true}, DRAIN_WAIT},
+        {{.elapsed_ms = 16999, .limit_ms = 30000, .idle_ms = 1999}, DRAIN_WAIT},
+        {{.elapsed_ms = 17000, .limit_ms = 30000, .idle_ms = 2000}, DRAIN_DONE},
         {{.elapsed_ms = 30000, .limit_ms = 30000, .idle_ms = 0, .busy = true}, DRAIN_TIMED_OUT},
         {{.elapsed_ms = 0, .limit_ms = 0, .idle_ms = 0}, DRAIN_TIMED_OUT},
     };
