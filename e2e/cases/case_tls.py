@@ -194,6 +194,24 @@ def test_a_renewed_certificate_is_shown():
     load.verdict('a new connection each while a certificate is renewed', least=100)
 
 
+def events_of(name, reason):
+    path = f'/api/v1/namespaces/{SHOP}/events?fieldSelector=involvedObject.name={name},reason={reason}'
+    return (harness.api.get(path) or {}).get('items')
+
+
+def test_a_missing_secret_is_told_to_its_function():
+    name, host, secret = 'secure-missing', 'missing.example.com', 'no-such-secret'
+    apply(harness.function_manifest(name, 'streams.so:streams', image_name='cicada-e2e-streams',
+                                    http={'hosts': [host], 'tlsSecretName': secret}, scaling={'initialReplicas': 0}))
+    try:
+        event = until('its Event', 20, lambda: events_of(name, 'TlsSecretInvalid'))[0]
+        expect(event['involvedObject']['kind'] == 'Function' and event['type'] == 'Warning', event)
+        expect(f'Secret {secret}: SecretMissing' in event['message'], event['message'])
+        expect(refusal(host) == 'TLSV1_UNRECOGNIZED_NAME', 'there is no certificate')
+    finally:
+        kubectl('delete', 'fn', name, '-n', SHOP)
+
+
 def test_an_ingress_of_somebody_else_is_told_so():
     name, host = 'foreign', 'foreign.example.com'
     backend = {'service': {'name': NAME, 'port': {'number': 80}}}
@@ -201,8 +219,7 @@ def test_an_ingress_of_somebody_else_is_told_so():
            'spec': {'ingressClassName': 'cicada', 'tls': [{'hosts': [host], 'secretName': SECRET}],
                     'rules': [{'host': host, 'http': {'paths': [{'path': '/', 'pathType': 'Prefix', 'backend': backend}]}}]}})
     try:
-        path = f'/api/v1/namespaces/{SHOP}/events?fieldSelector=involvedObject.name={name},reason=NotServed'
-        event = until('its Event', 20, lambda: (harness.api.get(path) or {}).get('items'))[0]
+        event = until('its Event', 20, lambda: events_of(name, 'NotServed'))[0]
         expect(event['involvedObject']['kind'] == 'Ingress' and event['type'] == 'Warning', event)
         expect('spec.http.hosts' in event['message'], event['message'])
         expect(harness.http_call('GET', '/', host=host).status == 404, 'it is no route')

@@ -58,6 +58,7 @@ def rounds(name, inject, count):
         for number in range(count):
             marks.append([time.monotonic()])
             inject((STEADY, WAVES), number)
+            injections.served((STEADY, WAVES))
             marks[-1].append(time.monotonic())
             time.sleep(1 + number % 5 * 0.7)  # the next one meets the wave in another phase
     finally:

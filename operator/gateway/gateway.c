@@ -196,6 +196,7 @@ int gateway_new(const struct gateway_settings *settings, struct gateway **ret_ga
                                .arg = gateway};
     gateway->registry = registry_new(gateway->settings.domain, gateway->settings.cluster_domain, &ops);
     gateway->certificates = certificates_new();
+    gateway->tickets = tls_tickets_new(&clock_system);
     if (settings->trusted_proxies && address_ranges_parse(settings->trusted_proxies, gateway->trusted_proxies,
                                                           &gateway->trusted_proxy_count, err) < 0) {
         gateway_free(gateway);
@@ -249,13 +250,10 @@ static int listen_on(struct gateway *gateway, enum listener listener, const char
     return 0;
 }
 
-/* One key for all loops: whichever a client meets when it comes back knows its ticket. */
 static int start_tls(struct gateway *gateway, struct err *err)
 {
-    unsigned char ticket_key[TLS_TICKET_KEY_BYTES];
-    random_bytes(ticket_key, sizeof(ticket_key));
     for (int i = 0; i < gateway->loops; i++) {
-        if (worker_start_tls(&gateway->workers[i], ticket_key, err) < 0) {
+        if (worker_start_tls(&gateway->workers[i], err) < 0) {
             return -1;
         }
     }
@@ -333,6 +331,7 @@ void gateway_free(struct gateway *gateway)
     for (int i = 0; i < gateway->loops; i++) {
         worker_release(&gateway->workers[i]);
     }
+    tls_tickets_free(gateway->tickets);
     free(gateway->workers);
     function_metrics_free(gateway->unrouted);
     for (size_t i = 0; i < GATEWAY_STRINGS; i++) {

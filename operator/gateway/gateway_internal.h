@@ -19,6 +19,7 @@
 #include "operator/gateway/registry.h"
 #include "operator/gateway/route.h"
 #include "operator/gateway/tls.h"
+#include "operator/gateway/tls_tickets.h"
 
 #define GATEWAY_STRINGS      6
 #define WORKER_SCRATCH_BYTES (64 * 1024) /* one reading */
@@ -77,6 +78,8 @@ struct gateway {
     char *owned[GATEWAY_STRINGS];
     struct registry *registry;
     struct certificates *certificates;
+    struct tls_tickets
+        *tickets; /* one for all loops: whichever a client meets when it comes back knows its ticket */
     struct address_range trusted_proxies[ADDRESS_RANGES_MAX];
     size_t trusted_proxy_count;
     struct gateway_metrics metrics;
@@ -99,7 +102,7 @@ void worker_close_all(struct worker *worker);
 void worker_release(struct worker *worker);
 
 /* The TLS context; find the certificate for a name as the routes of this moment say. */
-int worker_start_tls(struct worker *worker, const unsigned char *ticket_key, struct err *err) MUST_CHECK;
+int worker_start_tls(struct worker *worker, struct err *err) MUST_CHECK;
 /* Signing takes a millisecond with some keys: a turn has room for so many, and the rest come up in the next. */
 bool worker_may_shake_hands(struct worker *worker);
 

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <string.h>
 
+#include "operator/controller/controller.h"
 #include "operator/gateway/announce.h"
 #include "operator/gateway/gateway.h"
 #include "operator/gateway/gateway_admin.h"
@@ -161,6 +162,7 @@ struct program {
     struct kube_waker *waker;
     struct gateway *gateway;
     struct kube_node_ranges *ranges;
+    struct event_recorder *recorder;        /* NULL: no TLS */
     struct kube_certificates *certificates; /* NULL: no TLS */
     struct kube_catalog *catalog;
     struct announce *announce;
@@ -236,8 +238,10 @@ static void start_catalog(struct program *program)
     program->ranges = kube_node_ranges_new(program->client);
     kube_node_ranges_start(program->ranges);
     if (program->options.tls_listen) {
-        program->certificates = kube_certificates_new(program->client, program->gateway, program->metrics,
-                                                      /* reread_ms= */ 0);
+        program->recorder = event_recorder_new(program->client, "cicada-gateway", /* metrics= */ NULL);
+        event_recorder_start(program->recorder);
+        program->certificates = kube_certificates_new(program->client, program->gateway, program->recorder,
+                                                      program->metrics, /* reread_ms= */ 0);
         kube_certificates_start(program->certificates);
     }
     struct kube_catalog_settings settings = {
@@ -321,10 +325,12 @@ static void stop_all(struct program *program)
     }
     if (program->certificates) {
         kube_certificates_stop(program->certificates);
+        event_recorder_stop(program->recorder);
     }
     gateway_admin_stop(program->admin);
     kube_catalog_free(program->catalog);
     kube_certificates_free(program->certificates);
+    event_recorder_free(program->recorder);
     kube_node_ranges_free(program->ranges);
     gateway_free(program->gateway);
     kube_waker_free(program->waker);

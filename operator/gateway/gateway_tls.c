@@ -1,6 +1,4 @@
 /* The gateway's side of TLS: which certificate a name gets, how many handshakes a turn has room for, certificates that come and go. */
-#include <string.h>
-
 #include "operator/gateway/gateway_internal.h"
 #include "runtime/base/mem.h"
 
@@ -23,12 +21,12 @@ static void handshakes_over(struct loop_post *post)
     container_of(post, struct worker, handshakes_over)->handshakes = 0;
 }
 
-int worker_start_tls(struct worker *worker, const unsigned char *ticket_key, struct err *err)
+int worker_start_tls(struct worker *worker, struct err *err)
 {
     worker->handshakes_over.run = handshakes_over;
-    struct tls_settings settings = {.find = find_certificate, .arg = worker};
-    memcpy(settings.ticket_key, ticket_key, sizeof(settings.ticket_key));
-    return tls_context_new(&settings, &worker->tls, err);
+    return tls_context_new(
+        &(struct tls_settings){.find = find_certificate, .arg = worker, .tickets = worker->gateway->tickets},
+        &worker->tls, err);
 }
 
 bool worker_may_shake_hands(struct worker *worker)

@@ -54,8 +54,7 @@ static void name_certificate(struct kube_catalog *catalog, const struct kube_fun
 {
     const char *before = secret_of(old), *now = secret_of(new);
     if (catalog->certificates && (before || now)) {
-        const struct cached_object *object = new ? &new->object : &old->object;
-        kube_certificates_named(catalog->certificates, object->namespace, before, now);
+        kube_certificates_named(catalog->certificates, new ? &new->object : &old->object, before, now);
     }
 }
 

@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <uthash.h>
 
 #include "operator/queue/thread.h"
@@ -20,20 +21,30 @@
 #define QUEUE_MAX_BACKOFF_MS 10000
 #define TRIES_AT_START       4 /* then the gateway is ready without that certificate */
 #define SECRET_TYPE          "kubernetes.io/tls"
+#define EVENT_REASON         "TlsSecretInvalid"
 
 static const struct kube_resource secrets_resource = {"", "v1", "secrets", "Secret", true};
+
+/* A Function that names it. */
+struct user {
+    LIST_ENTRY(user) link;
+    char *name, *uid;
+    bool told; /* of the problem of this moment */
+};
 
 struct wanted {
     UT_hash_handle hh;
     char *key; /* "namespace/secret" */
-    int functions, tries;
+    LIST_HEAD(, user) users;
+    int tries;
     bool asked;    /* what there is to know at the start is known */
-    char *problem; /* as last logged; NULL: none */
+    char *problem; /* "reason: message", as last logged; NULL: none */
 };
 
 struct kube_certificates {
     struct kube_client *client;
     struct gateway *gateway;
+    struct event_recorder *recorder;
     struct workqueue *queue;
     struct metric_family *problems;
     int64_t reread_ms;
@@ -44,12 +55,14 @@ struct kube_certificates {
 };
 
 struct kube_certificates *kube_certificates_new(struct kube_client *client, struct gateway *gateway,
-                                                struct metrics *metrics, int64_t reread_ms)
+                                                struct event_recorder *recorder, struct metrics *metrics,
+                                                int64_t reread_ms)
 {
     static const char *const labels[] = {"namespace", "secret", "reason", NULL};
     struct kube_certificates *certificates = xcalloc(1, sizeof(*certificates));
     certificates->client = kube_client_new_derived(client, CALL_TIMEOUT_MS);
     certificates->gateway = gateway;
+    certificates->recorder = recorder;
     certificates->queue = workqueue_new(&clock_system, QUEUE_MAX_BACKOFF_MS);
     certificates->problems = metrics_gauge(
         metrics, "cicada_gateway_tls_secret_problem",
@@ -70,65 +83,136 @@ static struct wanted *find(struct kube_certificates *certificates, const char *n
     return wanted;
 }
 
-static void set_problem(struct kube_certificates *certificates, const char *namespace, const char *secret,
-                        struct wanted *wanted, const char *reason, const char *message)
+/* Whoever made the Function, and can't read the gateway's log, sees it there. */
+static void tell_users(struct kube_certificates *certificates, const char *namespace, const char *secret,
+                       struct wanted *wanted)
 {
-    if (wanted->asked && str_equal_or_both_null(wanted->problem, message)) {
-        return;
+    CLEANUP_FREE char *message = xasprintf("Secret %s: %s", secret, wanted->problem);
+    struct user *user;
+    LIST_FOREACH(user, &wanted->users, link)
+    {
+        if (!user->told) {
+            event_recorder_emit(certificates->recorder, FUNCTION_API_VERSION, "Function", namespace,
+                                user->name, user->uid, "Warning", EVENT_REASON, message);
+            user->told = true;
+        }
     }
+}
+
+static void change_problem(struct kube_certificates *certificates, const char *namespace, const char *secret,
+                           struct wanted *wanted, const char *reason, const char *problem)
+{
     metric_family_remove(certificates->problems, (const char *[]){namespace, secret}, 2);
-    if (message) {
+    if (problem) {
         metric_set(metric_family_get(certificates->problems, (const char *[]){namespace, secret, reason}), 1);
-        log_warn("Secret %s/%s: %s: %s", namespace, secret, reason, message);
+        log_warn("Secret %s/%s: %s", namespace, secret, problem);
     } else if (wanted->problem) {
         log_info("Secret %s/%s: its certificate can be used again", namespace, secret);
     }
     free(wanted->problem);
-    wanted->problem = xstrdup_or_null(message);
+    wanted->problem = xstrdup_or_null(problem);
+    struct user *user;
+    LIST_FOREACH(user, &wanted->users, link)
+    {
+        user->told = false;
+    }
 }
 
-static void want(struct kube_certificates *certificates, const char *namespace, const char *secret)
+static void set_problem(struct kube_certificates *certificates, const char *namespace, const char *secret,
+                        struct wanted *wanted, const char *reason, const char *message)
 {
-    struct wanted *wanted = find(certificates, namespace, secret);
+    CLEANUP_FREE char *problem = message ? xasprintf("%s: %s", reason, message) : NULL;
+    if (!wanted->asked || !str_equal_or_both_null(wanted->problem, problem)) {
+        change_problem(certificates, namespace, secret, wanted, reason, problem);
+    }
+    if (problem) {
+        tell_users(certificates, namespace, secret, wanted);
+    }
+}
+
+static struct user *find_user(struct wanted *wanted, const char *name)
+{
+    struct user *user;
+    LIST_FOREACH(user, &wanted->users, link)
+    {
+        if (strcmp(user->name, name) == 0) {
+            break;
+        }
+    }
+    return user;
+}
+
+static void free_user(struct user *user)
+{
+    free(user->name);
+    free(user->uid);
+    free(user);
+}
+
+static void want(struct kube_certificates *certificates, const struct cached_object *function,
+                 const char *secret)
+{
+    struct wanted *wanted = find(certificates, function->namespace, secret);
     if (!wanted) {
         wanted = xcalloc(1, sizeof(*wanted));
-        wanted->key = xasprintf("%s/%s", namespace, secret);
+        wanted->key = xasprintf("%s/%s", function->namespace, secret);
         HASH_ADD_KEYPTR(hh, certificates->wanted, wanted->key, strlen(wanted->key), wanted);
     }
-    wanted->functions++;
+    struct user *before = find_user(wanted, function->name), *user = xcalloc(1, sizeof(*user));
+    user->name = xstrdup(function->name);
+    user->uid = xstrdup(function->uid);
+    user->told = before && before->told && strcmp(before->uid, user->uid) == 0;
+    if (before) {
+        LIST_REMOVE(before, link);
+        free_user(before);
+    }
+    LIST_INSERT_HEAD(&wanted->users, user, link);
 }
 
 static void free_wanted(struct wanted *wanted)
 {
+    struct user *user = LIST_FIRST(&wanted->users);
+    while (user) {
+        struct user *next = LIST_NEXT(user, link);
+        free_user(user);
+        user = next;
+    }
     free(wanted->key);
     free(wanted->problem);
     free(wanted);
 }
 
-static void forget(struct kube_certificates *certificates, const char *namespace, const char *secret)
+static void forget(struct kube_certificates *certificates, const struct cached_object *function,
+                   const char *secret)
 {
-    struct wanted *wanted = find(certificates, namespace, secret);
-    if (wanted && --wanted->functions == 0) {
+    struct wanted *wanted = find(certificates, function->namespace, secret);
+    struct user *user = wanted ? find_user(wanted, function->name) : NULL;
+    if (!user) {
+        return;
+    }
+    LIST_REMOVE(user, link);
+    free_user(user);
+    if (LIST_EMPTY(&wanted->users)) {
         HASH_DELETE(hh, certificates->wanted, wanted);
         free_wanted(wanted);
-        metric_family_remove(certificates->problems, (const char *[]){namespace, secret}, 2);
-        gateway_certificate_remove(certificates->gateway, namespace, secret);
+        metric_family_remove(certificates->problems, (const char *[]){function->namespace, secret}, 2);
+        gateway_certificate_remove(certificates->gateway, function->namespace, secret);
     }
 }
 
-void kube_certificates_named(struct kube_certificates *certificates, const char *namespace,
+void kube_certificates_named(struct kube_certificates *certificates, const struct cached_object *function,
                              const char *before, const char *now)
 {
     pthread_mutex_lock(&certificates->mu);
-    if (now) {
-        want(certificates, namespace, now); /* first, so that one that stays is not forgotten in between */
+    if (before && (!now || strcmp(before, now) != 0)) {
+        forget(certificates, function, before);
     }
-    if (before) {
-        forget(certificates, namespace, before);
+    if (now) {
+        want(certificates, function, now);
     }
     pthread_mutex_unlock(&certificates->mu);
     if (now) {
-        workqueue_add(certificates->queue, namespace, now);
+        workqueue_add(certificates->queue, function->namespace, now);
     }
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "operator/gateway/certificates.h"
+#include "operator/gateway/tls_tickets.h"
 #include "runtime/base/mem.h"
 
 #define TLS12_CIPHERS "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -62,22 +63,20 @@ static int select_certificate(SSL *ssl, int *alert, void *arg)
 static bool configure(SSL_CTX *ssl, struct tls_context *context, const struct tls_settings *settings)
 {
     static const unsigned char session_context[] = "cicada";
-    unsigned char key[TLS_TICKET_KEY_BYTES];
-    memcpy(key, settings->ticket_key, sizeof(key));
     SSL_CTX_set_options(ssl, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
                                  SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA);
     /* Idle connections hold no buffers; what could not be written is offered again from where it is kept by then. */
     SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_OFF); /* tickets: the client keeps them */
+    tls_tickets_use(settings->tickets, ssl);
     SSL_CTX_set_verify(ssl, SSL_VERIFY_NONE, NULL);
     SSL_CTX_set_alpn_select_cb(ssl, select_protocol, NULL);
     SSL_CTX_set_tlsext_servername_callback(ssl, select_certificate);
     SSL_CTX_set_tlsext_servername_arg(ssl, context);
     return SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION) == 1 &&
            SSL_CTX_set_cipher_list(ssl, TLS12_CIPHERS) == 1 &&
-           SSL_CTX_set_session_id_context(ssl, session_context, sizeof(session_context) - 1) == 1 &&
-           SSL_CTX_set_tlsext_ticket_keys(ssl, key, sizeof(key)) == 1;
+           SSL_CTX_set_session_id_context(ssl, session_context, sizeof(session_context) - 1) == 1;
 }
 
 int tls_context_new(const struct tls_settings *settings, struct tls_context **ret_context, struct err *err)

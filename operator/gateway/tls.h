@@ -4,7 +4,7 @@
  * reading takes at most one record, so that nothing stays within the library while the loop waits for the descriptor:
  * readings are of TLS_RECORD_BYTES_MAX at least.
  *
- * TLS 1.2 and 1.3; ALPN http/1.1; tickets, whose key all contexts of a gateway share; no renegotiation, no early data, no client
+ * TLS 1.2 and 1.3; ALPN http/1.1; tickets (tls_tickets.h); no renegotiation, no early data, no client
  * certificates. A name that has no certificate is refused by the alert unrecognized_name.
  *
  * Threads: a context and its sessions belong to their loop's thread. The process ignores SIGPIPE.
@@ -20,17 +20,17 @@
 #include "runtime/base/err.h"
 
 #define TLS_RECORD_BYTES_MAX 16384
-#define TLS_TICKET_KEY_BYTES 80
 
 struct certificate;
 struct tls_context;
 struct tls_session;
+struct tls_tickets;
 
 struct tls_settings {
     /* The certificate for the name that a client asks for, with a reference; NULL: there is none. */
     struct certificate *(*find)(void *arg, const char *name);
     void *arg;
-    unsigned char ticket_key[TLS_TICKET_KEY_BYTES];
+    struct tls_tickets *tickets; /* of all contexts of a gateway */
 };
 
 int tls_context_new(const struct tls_settings *settings, struct tls_context **ret_context,

@@ -16,6 +16,7 @@
 #include "operator/gateway/function_state.h"
 #include "operator/gateway/route.h"
 #include "operator/gateway/tls.h"
+#include "operator/gateway/tls_tickets.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/strbuf.h"
@@ -219,7 +220,8 @@ static struct scene *scene_of_all(void)
 {
     static struct scene scene;
     if (!scene.context) {
-        struct tls_settings settings = {.find = find, .arg = &scene};
+        struct tls_settings settings = {
+            .find = find, .arg = &scene, .tickets = tls_tickets_new(&clock_system)};
         struct err err = ERR_INIT;
         CLEANUP_FREE char *lines = xstrdup(fixed_table);
         scene.table = make_table(lines);

@@ -421,3 +421,19 @@ long test_peak_memory_kb(void)
     }
     return kb;
 }
+
+long test_memory_kb(void)
+{
+    FILE *file = fopen("/proc/self/smaps_rollup", "re");
+    char line[256];
+    long kb = 0;
+    while (file && fgets(line, sizeof(line), file)) {
+        if (strncmp(line, "Pss:", 4) == 0) {
+            kb = strtol(line + 4, NULL, 10);
+        }
+    }
+    if (file) {
+        fclose(file);
+    }
+    return kb;
+}

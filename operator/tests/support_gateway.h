@@ -81,6 +81,7 @@ void test_call_status(int port, const char *text, int status);
 
 /* Peak memory of this process: gateway, pod and client are all in it. */
 long test_peak_memory_kb(void);
+long test_memory_kb(void); /* now, without what is shared with others */
 /* Waits until condition(arg) holds. */
 void test_wait_until(bool (*condition)(void *arg), void *arg, const char *what);
 #define TEST_REQUEST(method, path) method " " path " HTTP/1.1\r\nHost: f.shop.fn.test\r\n\r\n"

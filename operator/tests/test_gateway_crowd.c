@@ -125,22 +125,6 @@ static int64_t median_us(struct test_client *client, const char *text)
     return times[MEASURED / 2];
 }
 
-static long pss_kb(void)
-{
-    FILE *file = fopen("/proc/self/smaps_rollup", "re");
-    char line[256];
-    long kb = 0;
-    while (file && fgets(line, sizeof(line), file)) {
-        if (strncmp(line, "Pss:", 4) == 0) {
-            kb = strtol(line + 4, NULL, 10);
-        }
-    }
-    if (file) {
-        fclose(file);
-    }
-    return kb;
-}
-
 static void test_idle_connections(void **state)
 {
     (void)state;
@@ -154,10 +138,10 @@ static void test_idle_connections(void **state)
     test_client_open(&client, world.test.port);
     (void)median_us(&client, TEST_REQUEST("GET", "/x"));
     int64_t alone_us = median_us(&client, TEST_REQUEST("GET", "/x"));
-    long before_kb = pss_kb();
+    long before_kb = test_memory_kb();
     crowd_gather(&crowd, world.test.port);
     test_gateway_wait_metric(&world.test, "cicada_gateway_client_connections{listener=\"public\"}", IDLE + 1);
-    long grown_kb = pss_kb() - before_kb;
+    long grown_kb = test_memory_kb() - before_kb;
     int64_t beside_us = median_us(&client, TEST_REQUEST("GET", "/x"));
     print_message("%d idle connections: %ld KB, median of a request %lld us alone, %lld us beside them\n",
                   IDLE, grown_kb, (long long)alone_us, (long long)beside_us);

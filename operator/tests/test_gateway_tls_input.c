@@ -16,6 +16,8 @@
 
 #define OWN_NAME   "f.shop.fn.test"
 #define IDLE_COUNT 2000
+#define KEPT_COUNT 1000
+#define KEPT_KB    40 /* at most, of one */
 
 struct scene {
     struct test_world world;
@@ -167,13 +169,40 @@ static void test_many_that_do_not_go_on(void **state)
     stop(&scene);
 }
 
+/* Between two requests a connection holds its session and no buffer. */
+static void test_kept_connections_are_small(void **state)
+{
+    (void)state;
+    struct scene scene;
+    struct test_client *kept = xcalloc(KEPT_COUNT, sizeof(*kept));
+    start(&scene);
+    expect_service(&scene);
+    long before_kb = test_memory_kb();
+    for (int i = 0; i < KEPT_COUNT; i++) {
+        test_tls_open(&kept[i], scene.world.test.tls_port, scene.context, OWN_NAME);
+        test_client_send(&kept[i], TEST_REQUEST("GET", "/echo"));
+        test_expect_answer(&kept[i], 200, NULL);
+        SSL_free(kept[i].ssl); /* the gateway's memory counts, not the client's; nothing is sent */
+        kept[i].ssl = NULL;
+    }
+    long grown_kb = test_memory_kb() - before_kb;
+    print_message("%d kept TLS connections: %ld KB\n", KEPT_COUNT, grown_kb);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they keep what was freed for a while */
+    assert_true(grown_kb < (long)KEPT_COUNT * KEPT_KB);
+#endif
+    for (int i = 0; i < KEPT_COUNT; i++) {
+        test_client_close(&kept[i]);
+    }
+    free(kept);
+    stop(&scene);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_http_in_clear_is_told),
-        cmocka_unit_test(test_bytes_that_are_no_hello),
-        cmocka_unit_test(test_other_versions_and_protocols),
-        cmocka_unit_test(test_many_that_do_not_go_on),
+        cmocka_unit_test(test_http_in_clear_is_told),        cmocka_unit_test(test_bytes_that_are_no_hello),
+        cmocka_unit_test(test_other_versions_and_protocols), cmocka_unit_test(test_many_that_do_not_go_on),
+        cmocka_unit_test(test_kept_connections_are_small),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,26 +2,44 @@
 #include "operator/tests/test_kube_catalog_fixture.h"
 
 #define SHOP_TLS "GET /api/v1/namespaces/shop/secrets/shop-tls"
+#define EVENTS   "POST /api/v1/namespaces/shop/events "
+#define REPEAT   "PATCH /api/v1/namespaces/shop/events/"
 #define GOOD     "Z29vZA==" /* good */
 #define BETTER   "Z29vZDI=" /* good2 */
 #define BAD      "YmFk"     /* bad */
 #define KEY      "a2V5"     /* key */
 
-static struct kube_certificates *start(struct fixture *fixture, struct metrics *metrics)
+static struct kube_certificates *start(struct fixture *fixture, struct metrics *metrics,
+                                       struct event_recorder **ret_recorder)
 {
-    struct kube_certificates *certificates =
-        kube_certificates_new(fixture->client, &fixture->gateway, metrics, /* reread_ms= */ 40);
+    *ret_recorder = event_recorder_new(fixture->client, "cicada-gateway", /* metrics= */ NULL);
+    event_recorder_start(*ret_recorder);
+    struct kube_certificates *certificates = kube_certificates_new(
+        fixture->client, &fixture->gateway, *ret_recorder, metrics, /* reread_ms= */ 40);
     kube_certificates_start(certificates);
     return certificates;
 }
 
-static void end(struct fixture *fixture, struct kube_certificates *certificates, struct metrics *metrics)
+static void end(struct fixture *fixture, struct kube_certificates *certificates,
+                struct event_recorder *recorder, struct metrics *metrics)
 {
     stop_set(&fixture->stop);
     kube_certificates_stop(certificates);
+    event_recorder_stop(recorder);
     kube_certificates_free(certificates);
+    event_recorder_free(recorder);
     metrics_free(metrics);
     fixture_free(fixture);
+}
+
+/* What the Function named before, and names now. */
+static void named(struct kube_certificates *certificates, const char *function, const char *before,
+                  const char *now)
+{
+    char namespace[] = "shop";
+    CLEANUP_FREE char *name = xstrdup(function), *uid = xasprintf("uid-%s", function);
+    struct cached_object object = {.namespace = namespace, .name = name, .uid = uid};
+    kube_certificates_named(certificates, &object, before, now);
 }
 
 static void answer_secret(struct fixture *fixture, const char *type, const char *data, int times)
@@ -65,15 +83,16 @@ static void a_renewed_one_is_found(void **state)
     (void)state;
     struct fixture *fixture = fixture_new();
     struct metrics *metrics = metrics_new();
-    struct kube_certificates *certificates = start(fixture, metrics);
+    struct event_recorder *recorder;
+    struct kube_certificates *certificates = start(fixture, metrics, &recorder);
     assert_true(kube_certificates_settled(certificates));
     answer_pair(fixture, GOOD, 3);
     answer_pair(fixture, BETTER, -1);
-    kube_certificates_named(certificates, "shop", NULL, "shop-tls");
+    named(certificates, "f", NULL, "shop-tls");
     await_record(&fixture->gateway, "certificate shop/shop-tls good key");
     await_record(&fixture->gateway, "certificate shop/shop-tls good2 key");
     assert_true(kube_certificates_settled(certificates));
-    end(fixture, certificates, metrics);
+    end(fixture, certificates, recorder, metrics);
 }
 
 static void what_nobody_names_is_forgotten(void **state)
@@ -81,21 +100,22 @@ static void what_nobody_names_is_forgotten(void **state)
     (void)state;
     struct fixture *fixture = fixture_new();
     struct metrics *metrics = metrics_new();
-    struct kube_certificates *certificates = start(fixture, metrics);
+    struct event_recorder *recorder;
+    struct kube_certificates *certificates = start(fixture, metrics, &recorder);
     answer_pair(fixture, GOOD, -1);
-    kube_certificates_named(certificates, "shop", NULL, "shop-tls");
-    kube_certificates_named(certificates, "shop", NULL, "shop-tls");
+    named(certificates, "f", NULL, "shop-tls");
+    named(certificates, "g", NULL, "shop-tls");
     await_record(&fixture->gateway, "certificate shop/shop-tls good key");
-    kube_certificates_named(certificates, "shop", "shop-tls", "shop-tls");
-    kube_certificates_named(certificates, "shop", "shop-tls", NULL);
+    named(certificates, "f", "shop-tls", "shop-tls");
+    named(certificates, "f", "shop-tls", NULL);
     assert_int_equal(recorded(&fixture->gateway, "certificate shop/shop-tls removed"), 0);
-    kube_certificates_named(certificates, "shop", "shop-tls", NULL);
+    named(certificates, "g", "shop-tls", NULL);
     assert_int_equal(recorded(&fixture->gateway, "certificate shop/shop-tls removed"), 1);
     pause_ms(60); /* a reading that was under way has ended */
     int reads = fake_apiserver_count(fixture->server, SHOP_TLS);
     pause_ms(150);
     assert_int_equal(fake_apiserver_count(fixture->server, SHOP_TLS), reads);
-    end(fixture, certificates, metrics);
+    end(fixture, certificates, recorder, metrics);
 }
 
 static void what_is_wrong_is_told_and_repaired(void **state)
@@ -103,8 +123,9 @@ static void what_is_wrong_is_told_and_repaired(void **state)
     (void)state;
     struct fixture *fixture = fixture_new();
     struct metrics *metrics = metrics_new();
-    struct kube_certificates *certificates = start(fixture, metrics);
-    kube_certificates_named(certificates, "shop", NULL, "shop-tls"); /* no answer: 404 */
+    struct event_recorder *recorder;
+    struct kube_certificates *certificates = start(fixture, metrics, &recorder);
+    named(certificates, "f", NULL, "shop-tls"); /* no answer: 404 */
     await_problem(metrics, "SecretMissing", true);
     assert_true(kube_certificates_settled(certificates));
     static const struct {
@@ -129,7 +150,54 @@ static void what_is_wrong_is_told_and_repaired(void **state)
     await_problem(metrics, "SecretForbidden", false);
     assert_int_equal(recorded(&fixture->gateway, "certificate shop/shop-tls removed"),
                      0); /* the old one stayed */
-    end(fixture, certificates, metrics);
+    end(fixture, certificates, recorder, metrics);
+}
+
+static void await_requests(struct fixture *fixture, const char *match, int count)
+{
+    if (!fake_apiserver_wait(fixture->server, match, count, WAIT_MS)) {
+        fail_msg("%s: %d of %d", match, fake_apiserver_count(fixture->server, match), count);
+    }
+    int reads = fake_apiserver_count(fixture->server, SHOP_TLS);
+    assert_true(fake_apiserver_wait(fixture->server, SHOP_TLS, reads + 3, WAIT_MS));
+    assert_int_equal(fake_apiserver_count(fixture->server, match), count); /* it is said once */
+}
+
+static void the_owners_are_told(void **state)
+{
+    (void)state;
+    struct fixture *fixture = fixture_new();
+    struct metrics *metrics = metrics_new();
+    struct event_recorder *recorder;
+    struct kube_certificates *certificates = start(fixture, metrics, &recorder);
+    fake_apiserver_answer(fixture->server, &(struct fake_answer){.match = EVENTS, .body = "{}", .times = -1});
+    fake_apiserver_answer(fixture->server, &(struct fake_answer){.match = REPEAT, .body = "{}", .times = -1});
+    named(certificates, "f", NULL, "shop-tls");
+    named(certificates, "g", NULL, "shop-tls");
+    await_requests(fixture, EVENTS, 2);
+    named(certificates, "h", NULL, "shop-tls"); /* it comes later, and hears of it, too */
+    await_requests(fixture, EVENTS, 3);
+    CLEANUP_FREE char *missing = fake_apiserver_request(fixture->server, EVENTS);
+    assert_non_null(strstr(missing, "\"reason\":\"TlsSecretInvalid\""));
+    assert_non_null(strstr(missing, "\"type\":\"Warning\""));
+    assert_non_null(strstr(missing, "\"message\":\"Secret shop-tls: SecretMissing: "));
+    assert_non_null(
+        strstr(missing, "\"kind\":\"Function\",\"namespace\":\"shop\",\"name\":\"h\",\"uid\":\"uid-h\""));
+    named(certificates, "f", "shop-tls", "shop-tls"); /* changed otherwise */
+    await_requests(fixture, EVENTS, 3);
+    answer_secret(fixture, "kubernetes.io/tls", "\"tls.crt\":\"" BAD "\"", -1);
+    await_requests(fixture, EVENTS, 6);
+    CLEANUP_FREE char *without = fake_apiserver_request(fixture->server, EVENTS);
+    assert_non_null(strstr(without, "\"message\":\"Secret shop-tls: SecretMissing: it has no tls.key\""));
+    assert_null(strstr(without, BAD));
+    fake_apiserver_forget(fixture->server, SHOP_TLS);
+    answer_pair(fixture, GOOD, -1);
+    await_record(&fixture->gateway, "certificate shop/shop-tls good key");
+    await_requests(fixture, EVENTS, 6); /* that it can be used is no Event */
+    fake_apiserver_forget(fixture->server, SHOP_TLS);
+    await_requests(fixture, REPEAT, 3); /* the same as at first */
+    assert_int_equal(fake_apiserver_count(fixture->server, EVENTS), 6);
+    end(fixture, certificates, recorder, metrics);
 }
 
 static void an_api_server_that_is_away_is_no_problem_of_the_secret(void **state)
@@ -137,14 +205,15 @@ static void an_api_server_that_is_away_is_no_problem_of_the_secret(void **state)
     (void)state;
     struct fixture *fixture = fixture_new();
     struct metrics *metrics = metrics_new();
-    struct kube_certificates *certificates = start(fixture, metrics);
+    struct event_recorder *recorder;
+    struct kube_certificates *certificates = start(fixture, metrics, &recorder);
     fake_apiserver_answer(fixture->server,
                           &(struct fake_answer){.match = SHOP_TLS, .status = 503, .body = "{}", .times = 3});
     answer_pair(fixture, GOOD, -1);
-    kube_certificates_named(certificates, "shop", NULL, "shop-tls");
+    named(certificates, "f", NULL, "shop-tls");
     await_record(&fixture->gateway, "certificate shop/shop-tls good key");
     assert_false(problem(metrics, "SecretMissing") || problem(metrics, "CertificateInvalid"));
-    end(fixture, certificates, metrics);
+    end(fixture, certificates, recorder, metrics);
 }
 
 static void one_that_can_not_be_read_stops_nobody(void **state)
@@ -152,10 +221,11 @@ static void one_that_can_not_be_read_stops_nobody(void **state)
     (void)state;
     struct fixture *fixture = fixture_new();
     struct metrics *metrics = metrics_new();
-    struct kube_certificates *certificates = start(fixture, metrics);
+    struct event_recorder *recorder;
+    struct kube_certificates *certificates = start(fixture, metrics, &recorder);
     fake_apiserver_answer(fixture->server,
                           &(struct fake_answer){.match = SHOP_TLS, .status = 500, .body = "{}", .times = -1});
-    kube_certificates_named(certificates, "shop", NULL, "shop-tls");
+    named(certificates, "f", NULL, "shop-tls");
     assert_false(kube_certificates_settled(certificates));
     int64_t deadline_ms = clock_monotonic_ms() + WAIT_MS;
     while (!kube_certificates_settled(certificates)) {
@@ -165,7 +235,7 @@ static void one_that_can_not_be_read_stops_nobody(void **state)
     fake_apiserver_forget(fixture->server, SHOP_TLS);
     answer_pair(fixture, GOOD, -1);
     await_record(&fixture->gateway, "certificate shop/shop-tls good key");
-    end(fixture, certificates, metrics);
+    end(fixture, certificates, recorder, metrics);
 }
 
 int main(void)
@@ -175,6 +245,7 @@ int main(void)
         cmocka_unit_test(a_renewed_one_is_found),
         cmocka_unit_test(what_nobody_names_is_forgotten),
         cmocka_unit_test(what_is_wrong_is_told_and_repaired),
+        cmocka_unit_test(the_owners_are_told),
         cmocka_unit_test(one_that_can_not_be_read_stops_nobody),
         cmocka_unit_test(an_api_server_that_is_away_is_no_problem_of_the_secret),
     };

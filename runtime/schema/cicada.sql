@@ -147,6 +147,1233 @@ AS $body$
     SELECT count(*)::integer FROM removed
 $body$;
 
+        $step$],
+
+        ARRAY['0.1.0', $step$
+
+-- ---- Events ----
+--
+-- An event is a row in one of five tables of one shape. event_1 to event_4 are slots: all writers write to one of them, the
+-- sequence event_slot says which, and event_maintain() makes another one the current, lets what is left in the old one move to
+-- event_0, and truncates it. So dead rows go away also while an old transaction keeps VACUUM from removing them. event_0 holds
+-- what lasts: long delayed events and those left over. Writers name one of these tables and never the view over them all: a
+-- writer's transaction may stay open for long, and what it has locked can't be truncated.
+--
+-- Functions that are not SECURITY DEFINER are parts of those that are: they run under the search_path of their caller, which
+-- saves the cost of setting it again.
+--
+-- One index (queue, lane, due_at) serves all: lane says what the event waits for, due_at when that is over.
+--   -10 .. 10   its turn: minus the priority, so that a higher one goes first
+--   125         done; an ordered queue's claim has still to let the next event of its key go
+--   126         parked: in an ordered queue, behind an unfinished event of its key
+--   127         leased until due_at; if that passes, its process died with it, and it is handed out alone
+
+CREATE SEQUENCE cicada.event_id;
+CREATE SEQUENCE cicada.event_slot MINVALUE 1 MAXVALUE 4;
+SELECT pg_catalog.setval('cicada.event_slot', 1);
+
+CREATE TABLE cicada.queue (
+    id         integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name       text COLLATE "C" NOT NULL UNIQUE CHECK (name ~ '^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$'),
+    wake       regclass, -- a sequence; its value: until when its consumer sleeps, in milliseconds since 1970
+    ordered    boolean NOT NULL DEFAULT false,
+    namespace  text,     -- of the consumer; NULL: nobody consumes it
+    function   text,
+    trigger    text,
+    since      timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE cicada.event_0 (
+    id          bigint PRIMARY KEY,
+    due_at      timestamptz NOT NULL,
+    time        timestamptz NOT NULL, -- start of the transaction that wrote it
+    started_at  timestamptz,          -- its first claim
+    queue       integer NOT NULL,
+    epoch       integer NOT NULL,     -- raised by each claim: who has an older one has lost the event
+    attempt     integer NOT NULL,
+    lane        smallint NOT NULL,
+    priority    smallint NOT NULL,
+    depth       smallint NOT NULL,
+    ordered     boolean NOT NULL,     -- claimed from an ordered queue: leaves a row in lane 125 behind
+    alone       boolean NOT NULL,     -- its lease ran out: to be handed out alone
+    key         text COLLATE "C",
+    source      text,                 -- NULL: /cicada/<namespace>/<queue>
+    type        text,                 -- NULL: cicada.dev.message
+    subject     text,                 -- NULL: the key
+    traceparent text,
+    headers     text,
+    last_error  text,
+    payload     text NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+CREATE INDEX event_0_due ON cicada.event_0 (queue, lane, due_at);
+CREATE INDEX event_0_key ON cicada.event_0 (queue, key, id) WHERE key IS NOT NULL;
+
+DO $slots$
+BEGIN
+    FOR slot IN 1 .. 4 LOOP
+        EXECUTE format($slot$
+            CREATE TABLE cicada.event_%1$s (LIKE cicada.event_0)
+                WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000,
+                      autovacuum_vacuum_cost_delay = 0);
+            ALTER TABLE cicada.event_%1$s ADD PRIMARY KEY (id);
+            CREATE INDEX event_%1$s_due ON cicada.event_%1$s (queue, lane, due_at);
+            CREATE INDEX event_%1$s_key ON cicada.event_%1$s (queue, key, id) WHERE key IS NOT NULL;
+        $slot$, slot);
+    END LOOP;
+END
+$slots$;
+
+-- For reading. A transaction that has read it keeps all slots from being truncated until it ends.
+CREATE VIEW cicada.event AS
+    SELECT 0::smallint AS slot, e.* FROM cicada.event_0 e
+    UNION ALL SELECT 1::smallint, e.* FROM cicada.event_1 e
+    UNION ALL SELECT 2::smallint, e.* FROM cicada.event_2 e
+    UNION ALL SELECT 3::smallint, e.* FROM cicada.event_3 e
+    UNION ALL SELECT 4::smallint, e.* FROM cicada.event_4 e;
+
+CREATE TABLE cicada.dead_letter (
+    id          bigint PRIMARY KEY,
+    queue       integer NOT NULL,
+    epoch       integer NOT NULL,
+    attempt     integer NOT NULL,
+    priority    smallint NOT NULL,
+    depth       smallint NOT NULL,
+    time        timestamptz NOT NULL,
+    started_at  timestamptz,
+    died_at     timestamptz NOT NULL,
+    reason      text NOT NULL,
+    last_error  text,
+    key         text COLLATE "C",
+    source      text,
+    type        text,
+    subject     text,
+    traceparent text,
+    headers     text,
+    payload     text NOT NULL
+);
+CREATE INDEX dead_letter_queue ON cicada.dead_letter (queue, id);
+
+-- The dedupKey of an event, kept for 24 hours from its first use.
+CREATE TABLE cicada.dedup (
+    queue      integer NOT NULL,
+    key        text COLLATE "C" NOT NULL,
+    event      bigint NOT NULL,
+    expires_at timestamptz NOT NULL,
+    PRIMARY KEY (queue, key)
+);
+CREATE INDEX dedup_expires_at ON cicada.dedup (expires_at);
+
+-- Now, as the sequences in queue.wake count.
+CREATE FUNCTION cicada.clock_ms() RETURNS bigint LANGUAGE sql VOLATILE
+AS $body$
+    SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::bigint
+$body$;
+
+-- ---- Writing events: the API for everybody ----
+
+-- Declares a queue, and does nothing if it is there. Its id.
+CREATE FUNCTION cicada.create_queue(queue text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    queue_id integer;
+BEGIN
+    SELECT q.id INTO queue_id FROM cicada.queue q WHERE q.name = create_queue.queue;
+    IF FOUND THEN
+        RETURN queue_id;
+    END IF;
+    IF coalesce(create_queue.queue, '') !~ '^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$' THEN
+        RAISE EXCEPTION 'queue name % is not valid', coalesce(quote_literal(create_queue.queue), 'NULL')
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'It has 1 to 63 letters, digits, ".", "_" and "-", and begins and ends with a letter or digit.';
+    END IF;
+    INSERT INTO cicada.queue (name) VALUES (create_queue.queue) ON CONFLICT (name) DO NOTHING RETURNING id INTO queue_id;
+    IF queue_id IS NULL THEN
+        SELECT q.id INTO STRICT queue_id FROM cicada.queue q WHERE q.name = create_queue.queue;
+        RETURN queue_id;
+    END IF;
+    EXECUTE format('CREATE SEQUENCE cicada.queue_wake_%s MINVALUE 0', queue_id);
+    UPDATE cicada.queue q SET wake = format('cicada.queue_wake_%s', queue_id)::regclass WHERE q.id = queue_id;
+    RETURN queue_id;
+END
+$body$;
+
+CREATE FUNCTION cicada.queue_find(queue text) RETURNS cicada.queue
+    LANGUAGE plpgsql STABLE
+AS $body$
+DECLARE
+    found_row cicada.queue;
+BEGIN
+    SELECT * INTO found_row FROM cicada.queue q WHERE q.name = queue_find.queue;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'queue % is not declared', coalesce(quote_literal(queue_find.queue), 'NULL')
+            USING ERRCODE = 'undefined_object',
+                  HINT = format('SELECT cicada.create_queue(%L), or deploy a Function with a trigger on it.', queue_find.queue);
+    END IF;
+    RETURN found_row;
+END
+$body$;
+
+-- One option that is a text: a JSON string or number of 1 to 255 bytes. NULL: not given.
+CREATE FUNCTION cicada.option_text(options jsonb, name text) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+AS $body$
+DECLARE
+    value text := options ->> name;
+BEGIN
+    IF value IS NULL THEN
+        RETURN NULL;
+    END IF;
+    IF jsonb_typeof(options -> name) NOT IN ('string', 'number') OR octet_length(value) NOT BETWEEN 1 AND 255 THEN
+        RAISE EXCEPTION 'option % must be a string of 1 to 255 bytes, or a number', quote_ident(name)
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN value;
+END
+$body$;
+
+-- How long to wait: a number is seconds, a string an interval ('5 minutes').
+CREATE FUNCTION cicada.option_delay(options jsonb) RETURNS interval
+    LANGUAGE plpgsql STABLE
+AS $body$
+DECLARE
+    delay interval;
+BEGIN
+    CASE jsonb_typeof(options -> 'delay')
+        WHEN 'number' THEN delay := make_interval(secs => least(greatest((options ->> 'delay')::numeric, -1), 1e9)::float8);
+        WHEN 'string' THEN delay := (options ->> 'delay')::interval;
+        ELSE delay := NULL;
+    END CASE;
+    IF delay IS NULL OR delay < interval '0' OR delay > interval '366 days' THEN
+        RAISE EXCEPTION 'option delay must be a number of seconds or an interval, from 0 to 366 days'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN delay;
+END
+$body$;
+
+-- Headers as they are kept: an object of strings, together at most 16 KiB.
+CREATE FUNCTION cicada.option_headers(options jsonb) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+AS $body$
+DECLARE
+    headers jsonb := options -> 'headers';
+BEGIN
+    IF jsonb_typeof(headers) <> 'object'
+        OR EXISTS (SELECT FROM jsonb_each(CASE jsonb_typeof(headers) WHEN 'object' THEN headers ELSE '{}' END) h
+                   WHERE jsonb_typeof(h.value) <> 'string') THEN
+        RAISE EXCEPTION 'option headers must be an object of strings' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF octet_length(headers::text) > 16384 THEN
+        RAISE EXCEPTION 'option headers has more than 16384 bytes' USING ERRCODE = 'program_limit_exceeded';
+    END IF;
+    RETURN headers::text;
+END
+$body$;
+
+-- An event of this queue with these options, without id and payload; nothing is written.
+CREATE FUNCTION cicada.event_new(queue_id integer, options jsonb) RETURNS cicada.event_0
+    LANGUAGE plpgsql
+AS $body$
+DECLARE
+    e cicada.event_0;
+BEGIN
+    e.queue := queue_id;
+    e.time := now();
+    e.due_at := clock_timestamp();
+    e.epoch := 0;
+    e.attempt := 0;
+    e.priority := 0;
+    e.ordered := false;
+    e.alone := false;
+    -- Both are set by the transaction of an event's handler; SET LOCAL leaves '' behind.
+    e.depth := coalesce(nullif(current_setting('cicada.depth', true), '')::integer + 1, 0);
+    e.traceparent := left(nullif(current_setting('cicada.traceparent', true), ''), 512);
+    IF options <> '{}' THEN
+        IF jsonb_typeof(options) <> 'object' THEN
+            RAISE EXCEPTION 'options must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
+        END IF;
+        IF options - ARRAY['key', 'delay', 'priority', 'headers', 'dedupKey'] <> '{}' THEN
+            RAISE EXCEPTION 'unknown option %', (SELECT quote_ident(k) FROM jsonb_object_keys(options) k
+                WHERE k NOT IN ('key', 'delay', 'priority', 'headers', 'dedupKey') ORDER BY k LIMIT 1)
+                USING ERRCODE = 'invalid_parameter_value', HINT = 'There are key, delay, priority, headers and dedupKey.';
+        END IF;
+        e.key := cicada.option_text(options, 'key');
+        IF options ->> 'delay' IS NOT NULL THEN
+            e.due_at := e.due_at + cicada.option_delay(options);
+        END IF;
+        IF options ->> 'priority' IS NOT NULL THEN
+            IF options ->> 'priority' !~ '^(-?[0-9]|-?10)$' THEN
+                RAISE EXCEPTION 'option priority must be an integer from -10 to 10'
+                    USING ERRCODE = 'invalid_parameter_value';
+            END IF;
+            e.priority := (options ->> 'priority')::smallint;
+        END IF;
+        IF options ->> 'headers' IS NOT NULL THEN
+            e.headers := cicada.option_headers(options);
+        END IF;
+    END IF;
+    e.lane := -e.priority;
+    RETURN e;
+END
+$body$;
+
+CREATE FUNCTION cicada.payload_text(payload jsonb) RETURNS text
+    LANGUAGE plpgsql IMMUTABLE
+AS $body$
+DECLARE
+    payload_text text := payload::text;
+BEGIN
+    IF payload_text IS NULL THEN
+        RAISE EXCEPTION 'payload is NULL' USING ERRCODE = 'null_value_not_allowed',
+            HINT = 'JSON null is written ''null''.';
+    END IF;
+    IF octet_length(payload_text) > 262144 THEN
+        RAISE EXCEPTION 'payload has % bytes, and 262144 are allowed', octet_length(payload_text)
+            USING ERRCODE = 'program_limit_exceeded';
+    END IF;
+    RETURN payload_text;
+END
+$body$;
+
+-- Writes it to the dead letters, and nowhere else.
+CREATE FUNCTION cicada.event_bury_row(e cicada.event_0, reason text) RETURNS void
+    LANGUAGE sql
+AS $body$
+    INSERT INTO cicada.dead_letter (id, queue, epoch, attempt, priority, depth, time, started_at, died_at, reason, last_error,
+                                    key, source, type, subject, traceparent, headers, payload)
+    VALUES (e.id, e.queue, e.epoch, e.attempt, e.priority, e.depth, e.time, e.started_at, clock_timestamp(), reason,
+            e.last_error, e.key, e.source, e.type, e.subject, e.traceparent, e.headers, e.payload)
+$body$;
+
+-- Writes an event where it belongs. Its table is locked against TRUNCATE until the transaction ends.
+CREATE FUNCTION cicada.event_put(e cicada.event_0) RETURNS void
+    LANGUAGE plpgsql
+AS $body$
+DECLARE
+    slot integer := 0;
+BEGIN
+    IF e.depth > 16 THEN
+        PERFORM cicada.event_bury_row(e, 'depth');
+        RETURN;
+    END IF;
+    -- What is due much later would only have to be moved.
+    IF e.due_at < clock_timestamp() + interval '1 minute' THEN
+        slot := pg_sequence_last_value('cicada.event_slot');
+    END IF;
+    CASE slot
+        WHEN 1 THEN INSERT INTO cicada.event_1 VALUES (e.*);
+        WHEN 2 THEN INSERT INTO cicada.event_2 VALUES (e.*);
+        WHEN 3 THEN INSERT INTO cicada.event_3 VALUES (e.*);
+        WHEN 4 THEN INSERT INTO cicada.event_4 VALUES (e.*);
+        ELSE INSERT INTO cicada.event_0 VALUES (e.*);
+    END CASE;
+END
+$body$;
+
+-- NOTIFY cicada_wake with the queue's id, if its consumer sleeps. Only then: commits with a NOTIFY stand in one line.
+CREATE FUNCTION cicada.queue_notify(q cicada.queue, due_at timestamptz) RETURNS void
+    LANGUAGE plpgsql
+AS $body$
+BEGIN
+    IF pg_sequence_last_value(q.wake) > 0 AND pg_sequence_last_value(q.wake) > cicada.clock_ms()
+        AND due_at <= clock_timestamp() THEN
+        PERFORM pg_notify('cicada_wake', q.id::text);
+    END IF;
+END
+$body$;
+
+-- The event that has this dedupKey: the new one, if no other one had it in the last 24 hours. Who asks while another
+-- transaction has just used it waits for the end of that one.
+CREATE FUNCTION cicada.dedup_claim(queue_id integer, dedup_key text, event_id bigint) RETURNS bigint
+    LANGUAGE plpgsql
+AS $body$
+DECLARE
+    found_id bigint;
+BEGIN
+    LOOP -- until nobody removes or renews it between the statements
+        INSERT INTO cicada.dedup VALUES (queue_id, dedup_key, event_id, now() + interval '24 hours')
+        ON CONFLICT ON CONSTRAINT dedup_pkey DO NOTHING;
+        EXIT WHEN FOUND;
+        SELECT d.event INTO found_id FROM cicada.dedup d
+        WHERE d.queue = queue_id AND d.key = dedup_key AND d.expires_at > now();
+        IF FOUND THEN
+            RETURN found_id;
+        END IF;
+        UPDATE cicada.dedup d SET event = event_id, expires_at = now() + interval '24 hours'
+        WHERE d.queue = queue_id AND d.key = dedup_key AND d.expires_at <= now();
+        EXIT WHEN FOUND;
+    END LOOP;
+    RETURN event_id;
+END
+$body$;
+
+-- Sends an event, in the caller's transaction; its id. Options:
+--   key        its subject, and what an ordered queue keeps in order
+--   delay      seconds or an interval; not before that
+--   priority   -10 to 10, default 0; a higher one goes first
+--   headers    an object of strings
+--   dedupKey   a second event with it in this queue within 24 hours is not sent: the first one's id is returned
+-- An event that is the 17th in a chain of events (cicada.depth) is a dead letter at once.
+CREATE FUNCTION cicada.enqueue(queue text, payload jsonb, options jsonb DEFAULT '{}') RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    q cicada.queue;
+    e cicada.event_0;
+    first_id bigint;
+BEGIN
+    SELECT * INTO q FROM cicada.queue r WHERE r.name = enqueue.queue;
+    IF NOT FOUND THEN
+        q := cicada.queue_find(enqueue.queue); -- raises
+    END IF;
+    e := cicada.event_new(q.id, options);
+    e.payload := cicada.payload_text(enqueue.payload);
+    e.id := nextval('cicada.event_id');
+    IF options ->> 'dedupKey' IS NOT NULL THEN
+        first_id := cicada.dedup_claim(q.id, cicada.option_text(options, 'dedupKey'), e.id);
+        IF first_id <> e.id THEN
+            RETURN first_id;
+        END IF;
+    END IF;
+    PERFORM cicada.event_put(e);
+    PERFORM cicada.queue_notify(q, e.due_at);
+    RETURN e.id;
+END
+$body$;
+
+-- Sends up to 10,000 events with the same options (no dedupKey); their ids, in the order of the payloads.
+CREATE FUNCTION cicada.enqueue_many(queue text, payloads jsonb[], options jsonb DEFAULT '{}') RETURNS SETOF bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    q cicada.queue := cicada.queue_find(enqueue_many.queue);
+    e cicada.event_0 := cicada.event_new(q.id, options);
+    payload jsonb;
+BEGIN
+    IF options ->> 'dedupKey' IS NOT NULL THEN
+        RAISE EXCEPTION 'dedupKey is for one event: use cicada.enqueue()' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF cardinality(payloads) > 10000 THEN
+        RAISE EXCEPTION '% payloads, and 10000 are allowed at once', cardinality(payloads)
+            USING ERRCODE = 'program_limit_exceeded';
+    END IF;
+    FOREACH payload IN ARRAY coalesce(payloads, '{}') LOOP
+        e.payload := cicada.payload_text(payload);
+        e.id := nextval('cicada.event_id');
+        PERFORM cicada.event_put(e);
+        RETURN NEXT e.id;
+    END LOOP;
+    IF cardinality(payloads) > 0 THEN
+        PERFORM cicada.queue_notify(q, e.due_at);
+    END IF;
+END
+$body$;
+
+-- ---- Working on events: for the consumers of queues ----
+--
+-- All of them need READ COMMITTED, where each statement sees what was committed before it began and after it had its locks;
+-- but event_settle() and event_settle_many(), which stand in the handler's transaction.
+
+CREATE FUNCTION cicada.need_read_committed() RETURNS void
+    LANGUAGE plpgsql
+AS $body$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'this needs a transaction in READ COMMITTED' USING ERRCODE = 'invalid_transaction_state';
+    END IF;
+END
+$body$;
+
+-- Registers the consumer of a queue, and declares the queue if it is not there. held_by: who has it instead (namespace,
+-- function and trigger), or NULL: it is ours. The first one keeps it until queue_release(). Also for a changed `ordered`.
+CREATE FUNCTION cicada.queue_consume(queue text, namespace text, function text, trigger text, ordered boolean,
+                                     OUT queue_id integer, OUT held_by text)
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    q cicada.queue;
+BEGIN
+    PERFORM cicada.need_read_committed();
+    IF queue_consume.namespace || queue_consume.function || queue_consume.trigger || ordered::text IS NULL THEN
+        RAISE EXCEPTION 'a consumer has namespace, function, trigger and ordered' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    queue_id := cicada.create_queue(queue_consume.queue);
+    PERFORM pg_advisory_xact_lock(7310294, queue_id); -- no claim is at work
+    SELECT * INTO q FROM cicada.queue r WHERE r.id = queue_id FOR UPDATE;
+    IF q.namespace IS NOT NULL AND (q.namespace <> queue_consume.namespace OR q.function <> queue_consume.function
+                                    OR q.trigger <> queue_consume.trigger) THEN
+        held_by := format('%s/%s, trigger %s', q.namespace, q.function, q.trigger);
+        RETURN;
+    END IF;
+    IF q.namespace IS NULL OR q.ordered <> queue_consume.ordered THEN
+        UPDATE cicada.queue r
+        SET namespace = queue_consume.namespace, function = queue_consume.function, trigger = queue_consume.trigger,
+            ordered = queue_consume.ordered, since = coalesce(q.since, now())
+        WHERE r.id = queue_id;
+    END IF;
+    IF q.ordered <> queue_consume.ordered THEN
+        FOR slot IN 0 .. 4 LOOP
+            -- Those at work must leave their marks behind, or no more.
+            EXECUTE format('UPDATE cicada.event_%s e SET ordered = $2 WHERE e.queue = $1 AND e.lane = 127', slot)
+            USING queue_id, queue_consume.ordered;
+            EXECUTE format('DELETE FROM cicada.event_%s e WHERE e.queue = $1 AND e.lane = 125', slot) USING queue_id;
+            EXECUTE format('UPDATE cicada.event_%s e SET lane = -e.priority WHERE e.queue = $1 AND e.lane = 126', slot)
+            USING queue_id;
+        END LOOP;
+    END IF;
+END
+$body$;
+
+-- Ends a registration. The queue stays, with its events. False: it was not this consumer's.
+CREATE FUNCTION cicada.queue_release(queue text, namespace text, function text, trigger text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+BEGIN
+    UPDATE cicada.queue q SET namespace = NULL, function = NULL, trigger = NULL, since = NULL
+    WHERE q.name = queue_release.queue AND (q.namespace, q.function, q.trigger) =
+        (queue_release.namespace, queue_release.function, queue_release.trigger);
+    RETURN FOUND;
+END
+$body$;
+
+-- Publishes that a consumer of these queues sleeps from now on, for 2 seconds at most: events are notified. Commit it, claim
+-- once more, and wait no longer than a second for cicada_wake with the queue's id. A claim that finds something ends it. It
+-- is a sequence's value: seen at once, by old snapshots too, and no row that many versions could pile up of.
+CREATE FUNCTION cicada.queue_sleep(queue_ids integer[]) RETURNS void
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+    SELECT setval(q.wake, cicada.clock_ms() + 2000) FROM cicada.queue q WHERE q.id = ANY (queue_ids)
+$body$;
+
+DO $slots$
+BEGIN
+    FOR slot IN 0 .. 4 LOOP
+        -- Leases up to `most` due events of one lane.
+        EXECUTE replace($slot$
+            CREATE FUNCTION cicada.event_take_{slot}(queue_id integer, from_lane smallint, now_at timestamptz,
+                                                     lease_end timestamptz, most integer) RETURNS SETOF cicada.event_0
+                LANGUAGE plpgsql
+            AS $body$
+            BEGIN
+                RETURN QUERY
+                WITH picked AS MATERIALIZED (
+                    SELECT e.id FROM cicada.event_{slot} e
+                    WHERE e.queue = queue_id AND e.lane = from_lane AND e.due_at <= now_at
+                    ORDER BY e.due_at LIMIT most FOR UPDATE SKIP LOCKED
+                )
+                UPDATE cicada.event_{slot} e
+                SET lane = 127, due_at = lease_end, epoch = e.epoch + 1, attempt = e.attempt + 1,
+                    ordered = e.lane = 127 AND e.ordered,
+                    alone = from_lane = 127, started_at = coalesce(e.started_at, now_at)
+                FROM picked p WHERE e.id = p.id
+                RETURNING e.*;
+            END
+            $body$
+        $slot$, '{slot}', slot::text);
+
+        -- The same for an ordered queue, among the first 500: takes those that are the first unfinished event of their key if
+        -- none of the key is at work (busy), and parks the others. Each is parked once at most, until it is the first.
+        EXECUTE replace($slot$
+            CREATE FUNCTION cicada.event_take_ordered_{slot}(queue_id integer, from_lane smallint, now_at timestamptz,
+                                                             lease_end timestamptz, most integer, busy text[])
+                RETURNS SETOF cicada.event_0
+                LANGUAGE plpgsql
+            AS $body$
+            BEGIN
+                RETURN QUERY
+                WITH candidate AS MATERIALIZED (
+                    SELECT e.id, e.key, e.due_at FROM cicada.event_{slot} e
+                    WHERE e.queue = queue_id AND e.lane = from_lane AND e.due_at <= now_at
+                    ORDER BY e.due_at LIMIT 500 FOR UPDATE SKIP LOCKED
+                ), head AS MATERIALIZED (
+                    SELECT h.id FROM (SELECT DISTINCT c.key FROM candidate c WHERE c.key <> ALL (busy)) k
+                    CROSS JOIN LATERAL (
+                        SELECT e.id FROM cicada.event e
+                        WHERE e.queue = queue_id AND e.key = k.key AND e.lane <> 125
+                        ORDER BY e.queue, e.key, e.id LIMIT 1
+                    ) h
+                ), free AS MATERIALIZED (
+                    SELECT c.id, c.key, c.due_at FROM candidate c
+                    WHERE c.key IS NULL OR c.id IN (SELECT h.id FROM head h)
+                ), picked AS MATERIALIZED (
+                    SELECT f.id FROM free f ORDER BY f.due_at LIMIT most
+                ), parked AS (
+                    UPDATE cicada.event_{slot} e SET lane = 126
+                    FROM candidate c WHERE e.id = c.id AND c.id NOT IN (SELECT f.id FROM free f)
+                )
+                UPDATE cicada.event_{slot} e
+                SET lane = 127, due_at = lease_end, epoch = e.epoch + 1, attempt = e.attempt + 1, ordered = e.key IS NOT NULL,
+                    alone = false, started_at = coalesce(e.started_at, now_at)
+                FROM picked p WHERE e.id = p.id
+                RETURNING e.*;
+            END
+            $body$
+        $slot$, '{slot}', slot::text);
+
+        -- Removes marks of what is done; their keys.
+        EXECUTE replace($slot$
+            CREATE FUNCTION cicada.event_collect_{slot}(queue_id integer) RETURNS SETOF text
+                LANGUAGE plpgsql
+            AS $body$
+            BEGIN
+                RETURN QUERY
+                WITH done AS MATERIALIZED (
+                    SELECT e.id FROM cicada.event_{slot} e WHERE e.queue = queue_id AND e.lane = 125
+                    ORDER BY e.due_at LIMIT 1000 FOR UPDATE SKIP LOCKED
+                )
+                DELETE FROM cicada.event_{slot} e USING done d WHERE e.id = d.id RETURNING e.key;
+            END
+            $body$
+        $slot$, '{slot}', slot::text);
+
+        -- Gives parked events their turn.
+        EXECUTE replace($slot$
+            CREATE FUNCTION cicada.event_unpark_{slot}(ids bigint[]) RETURNS void
+                LANGUAGE plpgsql
+            AS $body$
+            BEGIN
+                UPDATE cicada.event_{slot} e SET lane = -e.priority WHERE e.id = ANY (ids) AND e.lane = 126;
+            END
+            $body$
+        $slot$, '{slot}', slot::text);
+
+        -- Ends those leases that are still held; their ids.
+        EXECUTE replace($slot$
+            CREATE FUNCTION cicada.event_end_{slot}(ids bigint[], epochs integer[]) RETURNS SETOF bigint
+                LANGUAGE plpgsql
+            AS $body$
+            BEGIN
+                RETURN QUERY
+                DELETE FROM cicada.event_{slot} e USING unnest(ids, epochs) l (id, epoch)
+                WHERE e.id = l.id AND e.epoch = l.epoch AND e.lane = 127 AND NOT e.ordered
+                RETURNING e.id;
+                IF FOUND AND cardinality(ids) = 1 THEN
+                    RETURN;
+                END IF;
+                RETURN QUERY
+                UPDATE cicada.event_{slot} e SET lane = 125, due_at = clock_timestamp(), payload = ''
+                FROM unnest(ids, epochs) l (id, epoch)
+                WHERE e.id = l.id AND e.epoch = l.epoch AND e.lane = 127 AND e.ordered
+                RETURNING e.id;
+            END
+            $body$
+        $slot$, '{slot}', slot::text);
+    END LOOP;
+END
+$slots$;
+
+CREATE FUNCTION cicada.event_take(slot integer, queue_id integer, from_lane smallint, now_at timestamptz,
+                                  lease_end timestamptz, most integer) RETURNS SETOF cicada.event_0
+    LANGUAGE plpgsql
+AS $body$
+BEGIN
+    CASE slot
+        WHEN 0 THEN RETURN QUERY SELECT * FROM cicada.event_take_0(queue_id, from_lane, now_at, lease_end, most);
+        WHEN 1 THEN RETURN QUERY SELECT * FROM cicada.event_take_1(queue_id, from_lane, now_at, lease_end, most);
+        WHEN 2 THEN RETURN QUERY SELECT * FROM cicada.event_take_2(queue_id, from_lane, now_at, lease_end, most);
+        WHEN 3 THEN RETURN QUERY SELECT * FROM cicada.event_take_3(queue_id, from_lane, now_at, lease_end, most);
+        WHEN 4 THEN RETURN QUERY SELECT * FROM cicada.event_take_4(queue_id, from_lane, now_at, lease_end, most);
+    END CASE;
+END
+$body$;
+
+CREATE FUNCTION cicada.event_take_ordered(slot integer, queue_id integer, from_lane smallint, now_at timestamptz,
+                                          lease_end timestamptz, most integer, busy text[]) RETURNS SETOF cicada.event_0
+    LANGUAGE plpgsql
+AS $body$
+BEGIN
+    CASE slot
+        WHEN 0 THEN RETURN QUERY
+            SELECT * FROM cicada.event_take_ordered_0(queue_id, from_lane, now_at, lease_end, most, busy);
+        WHEN 1 THEN RETURN QUERY
+            SELECT * FROM cicada.event_take_ordered_1(queue_id, from_lane, now_at, lease_end, most, busy);
+        WHEN 2 THEN RETURN QUERY
+            SELECT * FROM cicada.event_take_ordered_2(queue_id, from_lane, now_at, lease_end, most, busy);
+        WHEN 3 THEN RETURN QUERY
+            SELECT * FROM cicada.event_take_ordered_3(queue_id, from_lane, now_at, lease_end, most, busy);
+        WHEN 4 THEN RETURN QUERY
+            SELECT * FROM cicada.event_take_ordered_4(queue_id, from_lane, now_at, lease_end, most, busy);
+    END CASE;
+END
+$body$;
+
+-- Lets the next event of each key go whose last one is done. Under the queue's lock: what an earlier claim has parked is seen.
+CREATE FUNCTION cicada.event_unblock(queue_id integer) RETURNS void
+    LANGUAGE plpgsql
+AS $body$
+DECLARE
+    keys text[] := '{}';
+    next record;
+BEGIN
+    FOR next IN SELECT DISTINCT e.slot FROM cicada.event e WHERE e.queue = queue_id AND e.lane = 125 LOOP
+        CASE next.slot
+            WHEN 0 THEN keys := keys || ARRAY(SELECT * FROM cicada.event_collect_0(queue_id));
+            WHEN 1 THEN keys := keys || ARRAY(SELECT * FROM cicada.event_collect_1(queue_id));
+            WHEN 2 THEN keys := keys || ARRAY(SELECT * FROM cicada.event_collect_2(queue_id));
+            WHEN 3 THEN keys := keys || ARRAY(SELECT * FROM cicada.event_collect_3(queue_id));
+            WHEN 4 THEN keys := keys || ARRAY(SELECT * FROM cicada.event_collect_4(queue_id));
+        END CASE;
+    END LOOP;
+    FOR next IN
+        SELECT h.slot, array_agg(h.id) AS ids
+        FROM (SELECT DISTINCT k FROM unnest(keys) k) d CROSS JOIN LATERAL (
+            SELECT e.slot, e.id, e.lane FROM cicada.event e
+            WHERE e.queue = queue_id AND e.key = d.k AND e.lane <> 125
+            ORDER BY e.queue, e.key, e.id LIMIT 1
+        ) h WHERE h.lane = 126 GROUP BY h.slot
+    LOOP
+        CASE next.slot
+            WHEN 0 THEN PERFORM cicada.event_unpark_0(next.ids);
+            WHEN 1 THEN PERFORM cicada.event_unpark_1(next.ids);
+            WHEN 2 THEN PERFORM cicada.event_unpark_2(next.ids);
+            WHEN 3 THEN PERFORM cicada.event_unpark_3(next.ids);
+            WHEN 4 THEN PERFORM cicada.event_unpark_4(next.ids);
+        END CASE;
+    END LOOP;
+END
+$body$;
+
+-- Leases up to `most` due events of a queue for so long, each to one caller only: those of a higher priority first, then by
+-- the time at which they were due. Commit it before anything is done with them, with synchronous_commit off: what a crash of
+-- the server takes back was not begun. `attempt` counts this one. An event is lost to who comes with an older epoch.
+--
+-- An event whose lease ran out is handed out alone: as the only row (alone), and only if the caller is idle, with no event in
+-- hand. alone_waits: there is one; be idle soon.
+--
+-- From an ordered queue an event with a key comes only if no other of its key is at work or was sent before it and is not
+-- finished. payload and headers (NULL: none) are JSON.
+CREATE FUNCTION cicada.event_claim(queue_id integer, most integer, lease interval, idle boolean)
+    RETURNS TABLE (slot integer, id bigint, epoch integer, attempt integer, alone boolean, alone_waits boolean, source text,
+                   type text, subject text, "time" timestamptz, headers text, traceparent text, depth integer, payload text)
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET plan_cache_mode = force_generic_plan SET jit = off
+AS $body$
+#variable_conflict use_column
+DECLARE
+    q cicada.queue;
+    now_at timestamptz := clock_timestamp();
+    lease_end timestamptz := now_at + lease;
+    order_holds boolean;
+    waits boolean;
+    busy text[];
+    place text;
+    from_lane smallint;
+    from_slot integer;
+    current_slot integer := pg_sequence_last_value('cicada.event_slot');
+    slots integer[] := '{0}';
+    got integer;
+    taken integer := 0;
+BEGIN
+    PERFORM cicada.need_read_committed();
+    IF most IS NULL OR most NOT BETWEEN 1 AND 10000 OR lease IS NULL OR lease <= interval '0' OR idle IS NULL THEN
+        RAISE EXCEPTION 'a claim is for 1 to 10000 events, a lease longer than nothing, and says whether the caller is idle'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    SELECT r.ordered INTO order_holds FROM cicada.queue r WHERE r.id = queue_id;
+    IF order_holds THEN
+        PERFORM pg_advisory_xact_lock(7310294, queue_id); -- claims of an ordered queue stand in line
+    ELSE
+        PERFORM pg_advisory_xact_lock_shared(7310294, queue_id);
+    END IF;
+    SELECT * INTO q FROM cicada.queue r WHERE r.id = queue_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'there is no queue %', queue_id USING ERRCODE = 'undefined_object';
+    END IF;
+    IF q.ordered <> order_holds THEN
+        RETURN; -- it has changed since; the next claim has the right lock
+    END IF;
+    place := '/cicada/' || coalesce(q.namespace, '') || '/' || q.name;
+    IF q.ordered THEN
+        PERFORM cicada.event_unblock(queue_id);
+        busy := ARRAY(SELECT e.key FROM cicada.event e WHERE e.queue = queue_id AND e.lane = 127 AND e.key IS NOT NULL);
+    END IF;
+    SELECT EXISTS (SELECT FROM cicada.event e WHERE e.queue = queue_id AND e.lane = 127 AND e.due_at <= now_at),
+           (SELECT e.lane FROM cicada.event e WHERE e.queue = queue_id AND e.lane BETWEEN -10 AND -1
+            ORDER BY e.queue, e.lane LIMIT 1)
+    INTO waits, from_lane;
+    from_lane := coalesce(from_lane, 0);
+    IF waits AND idle THEN
+        FOR from_slot IN SELECT DISTINCT e.slot FROM cicada.event e
+            WHERE e.queue = queue_id AND e.lane = 127 AND e.due_at <= now_at
+        LOOP
+            RETURN QUERY
+            SELECT from_slot, e.id, e.epoch, e.attempt, true, false, coalesce(e.source, place),
+                   coalesce(e.type, 'cicada.dev.message'), coalesce(e.subject, e.key), e.time, e.headers, e.traceparent,
+                   e.depth::integer, e.payload
+            FROM cicada.event_take(from_slot, queue_id, 127::smallint, now_at, lease_end, 1) e;
+            IF FOUND THEN
+                RETURN;
+            END IF;
+        END LOOP;
+    END IF;
+    -- From what was left over to the current slot, which has the newest. An empty file has nothing.
+    FOR step IN 1 .. 4 LOOP
+        from_slot := (current_slot + step - 1) % 4 + 1;
+        IF pg_relation_size(('cicada.event_' || from_slot)::regclass) > 0 THEN
+            slots := slots || from_slot;
+        END IF;
+    END LOOP;
+    <<lanes>>
+    LOOP
+        FOREACH from_slot IN ARRAY slots LOOP
+            IF q.ordered THEN
+                RETURN QUERY
+                SELECT from_slot, e.id, e.epoch, e.attempt, false, waits, coalesce(e.source, place),
+                       coalesce(e.type, 'cicada.dev.message'), coalesce(e.subject, e.key), e.time, e.headers, e.traceparent,
+                       e.depth::integer, e.payload
+                FROM cicada.event_take_ordered(from_slot, queue_id, from_lane, now_at, lease_end, most - taken, busy) e;
+            ELSE
+                RETURN QUERY
+                SELECT from_slot, e.id, e.epoch, e.attempt, false, waits, coalesce(e.source, place),
+                       coalesce(e.type, 'cicada.dev.message'), coalesce(e.subject, e.key), e.time, e.headers, e.traceparent,
+                       e.depth::integer, e.payload
+                FROM cicada.event_take(from_slot, queue_id, from_lane, now_at, lease_end, most - taken) e;
+            END IF;
+            GET DIAGNOSTICS got = ROW_COUNT;
+            taken := taken + got;
+            EXIT lanes WHEN taken >= most;
+        END LOOP;
+        -- Lane 0 is where nearly all of them are: it is looked through without being asked first.
+        from_lane := coalesce((SELECT e.lane FROM cicada.event e
+                               WHERE from_lane < 0 AND e.queue = queue_id AND e.lane > from_lane AND e.lane < 0
+                               ORDER BY e.queue, e.lane LIMIT 1),
+                              CASE WHEN from_lane < 0 THEN 0
+                                   ELSE (SELECT e.lane FROM cicada.event e
+                                         WHERE e.queue = queue_id AND e.lane > from_lane AND e.lane <= 10
+                                         ORDER BY e.queue, e.lane LIMIT 1) END);
+        EXIT WHEN from_lane IS NULL;
+    END LOOP;
+    IF taken > 0 AND pg_sequence_last_value(q.wake) > 0 THEN
+        PERFORM setval(q.wake, 0); -- who works hears of the next event without being told
+    END IF;
+END
+$body$;
+
+-- Ends leases that are still held; the ids of those that are not. Looks into the table of the claim, and where event_maintain()
+-- moves them to.
+CREATE FUNCTION cicada.event_end(slot integer, ids bigint[], epochs integer[]) RETURNS bigint[]
+    LANGUAGE plpgsql
+AS $body$
+DECLARE
+    ended bigint[];
+BEGIN
+    CASE slot
+        WHEN 0 THEN ended := ARRAY(SELECT * FROM cicada.event_end_0(ids, epochs));
+        WHEN 1 THEN ended := ARRAY(SELECT * FROM cicada.event_end_1(ids, epochs));
+        WHEN 2 THEN ended := ARRAY(SELECT * FROM cicada.event_end_2(ids, epochs));
+        WHEN 3 THEN ended := ARRAY(SELECT * FROM cicada.event_end_3(ids, epochs));
+        WHEN 4 THEN ended := ARRAY(SELECT * FROM cicada.event_end_4(ids, epochs));
+    END CASE;
+    IF slot <> 0 AND cardinality(ended) < cardinality(ids) THEN
+        ended := ended || ARRAY(SELECT * FROM cicada.event_end_0(ids, epochs));
+    END IF;
+    IF cardinality(ended) = cardinality(ids) THEN
+        RETURN '{}';
+    END IF;
+    RETURN ARRAY(SELECT i FROM unnest(ids) i WHERE i <> ALL (ended));
+END
+$body$;
+
+-- What has become of leases that are not held.
+CREATE FUNCTION cicada.leases_lost(lost bigint[]) RETURNS void
+    LANGUAGE plpgsql
+AS $body$
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'the lease of event % can''t be seen', lost[1]
+            USING ERRCODE = 'serialization_failure', DETAIL = array_to_string(lost, ',');
+    END IF;
+    RAISE EXCEPTION 'the lease of event % is lost', lost[1] USING ERRCODE = 'ZC001', DETAIL = array_to_string(lost, ',');
+END
+$body$;
+
+-- The last statement of the handler's transaction: this event is done, once it commits. Raises ZC001 if it is not the caller's
+-- any more: somebody else has it, so nothing of this transaction may stay. In REPEATABLE READ and SERIALIZABLE it raises 40001
+-- instead, since the row may have been moved after the snapshot: event_extend() tells.
+CREATE FUNCTION cicada.event_settle(slot integer, id bigint, epoch integer) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET plan_cache_mode = force_generic_plan SET jit = off
+AS $body$
+DECLARE
+    lost bigint[] := cicada.event_end(slot, ARRAY[id], ARRAY[epoch]);
+BEGIN
+    IF lost <> '{}' THEN
+        PERFORM cicada.leases_lost(lost);
+    END IF;
+END
+$body$;
+
+-- The same for many. The error's detail has the ids that are lost.
+CREATE FUNCTION cicada.event_settle_many(slots integer[], ids bigint[], epochs integer[]) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET plan_cache_mode = force_generic_plan SET jit = off
+AS $body$
+DECLARE
+    part record;
+    lost bigint[] := '{}';
+BEGIN
+    FOR part IN
+        SELECT l.slot, array_agg(l.id) AS ids, array_agg(l.epoch) AS epochs
+        FROM unnest(slots, ids, epochs) l (slot, id, epoch) GROUP BY l.slot ORDER BY l.slot
+    LOOP
+        lost := lost || cicada.event_end(part.slot, part.ids, part.epochs);
+    END LOOP;
+    IF lost <> '{}' THEN
+        PERFORM cicada.leases_lost(lost);
+    END IF;
+END
+$body$;
+
+-- Changes leased rows by `action`, which has them as e, the leases as l, and $4 to $6; the ids of those that are not held.
+CREATE FUNCTION cicada.lease_change(action text, slots integer[], ids bigint[], epochs integer[], a timestamptz, b integer,
+                                    c text) RETURNS SETOF bigint
+    LANGUAGE plpgsql
+AS $body$
+DECLARE
+    part record;
+    found_ids bigint[] := '{}';
+    more bigint[];
+BEGIN
+    PERFORM cicada.need_read_committed();
+    FOR part IN -- the table of the claim first, then event_0
+        SELECT l.slot, array_agg(l.id) AS ids, array_agg(l.epoch) AS epochs
+        FROM (SELECT u.* FROM unnest(slots, ids, epochs) u (slot, id, epoch)
+              UNION SELECT 0, u.id, u.epoch FROM unnest(ids, epochs) u (id, epoch)) l (slot, id, epoch)
+        GROUP BY l.slot ORDER BY l.slot DESC
+    LOOP
+        EXECUTE format('WITH changed AS (UPDATE cicada.event_%s e SET %s FROM unnest($1, $2) l (id, epoch)'
+                       ' WHERE e.id = l.id AND e.epoch = l.epoch AND e.lane = 127 AND e.id <> ALL ($3) RETURNING e.id)'
+                       ' SELECT array_agg(id) FROM changed', part.slot, action)
+        INTO more USING part.ids, part.epochs, found_ids, a, b, c;
+        found_ids := found_ids || more;
+        EXIT WHEN cardinality(found_ids) = cardinality(ids);
+    END LOOP;
+    RETURN QUERY SELECT i FROM unnest(ids) i WHERE i <> ALL (found_ids);
+END
+$body$;
+
+-- Makes leases end so long from now; the ids of those that are lost. Not once a REPEATABLE READ or SERIALIZABLE transaction
+-- of a handler has begun that shall settle the event: that would fail with 40001.
+CREATE FUNCTION cicada.event_extend(slots integer[], ids bigint[], epochs integer[], lease interval) RETURNS SETOF bigint
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $body$
+    SELECT cicada.lease_change('due_at = $4', slots, ids, epochs, clock_timestamp() + lease, NULL, NULL)
+$body$;
+
+-- Gives back events that were not begun: due at once, the attempt does not count. The ids of those that are lost.
+CREATE FUNCTION cicada.event_give_back(slots integer[], ids bigint[], epochs integer[]) RETURNS SETOF bigint
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $body$
+    SELECT cicada.lease_change('lane = CASE WHEN e.alone THEN 127 ELSE -e.priority END, attempt = e.attempt - 1,'
+                               ' epoch = e.epoch + 1, due_at = least(e.time, $4)',
+                               slots, ids, epochs, clock_timestamp(), NULL, NULL)
+$body$;
+
+-- Lets an event run again after the delay. spend: the attempt counts. False: it is lost.
+CREATE FUNCTION cicada.event_retry(slot integer, id bigint, epoch integer, delay interval, spend boolean, error text)
+    RETURNS boolean
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
+AS $body$
+    SELECT NOT EXISTS (SELECT cicada.lease_change(
+        'lane = -e.priority, alone = false, due_at = $4, attempt = e.attempt - $5, last_error = left($6, 2000)',
+        ARRAY[slot], ARRAY[id], ARRAY[epoch], clock_timestamp() + greatest(delay, interval '0'),
+        CASE WHEN spend THEN 0 ELSE 1 END, error))
+$body$;
+
+-- Makes an event a dead letter, with the reason and the last error. False: it is lost.
+CREATE FUNCTION cicada.event_bury(slot integer, id bigint, epoch integer, reason text, error text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET jit = off
+AS $body$
+DECLARE
+    e cicada.event_0;
+    try_slot integer;
+BEGIN
+    PERFORM cicada.need_read_committed();
+    FOREACH try_slot IN ARRAY ARRAY[event_bury.slot, 0] LOOP
+        EXECUTE format('SELECT * FROM cicada.event_%s e WHERE e.id = $1 AND e.epoch = $2 AND e.lane = 127 FOR UPDATE', try_slot)
+        INTO e USING event_bury.id, event_bury.epoch;
+        IF e.id IS NOT NULL THEN
+            e.last_error := left(error, 2000);
+            PERFORM cicada.event_bury_row(e, reason);
+            PERFORM cicada.event_end(try_slot, ARRAY[e.id], ARRAY[e.epoch]);
+            RETURN true;
+        END IF;
+    END LOOP;
+    RETURN false;
+END
+$body$;
+
+-- ---- Upkeep ----
+
+-- Moves up to `most` events of a slot to event_0; how many. with_leased: also those that somebody works on.
+CREATE FUNCTION cicada.slot_drain(slot integer, most integer, with_leased boolean) RETURNS integer
+    LANGUAGE plpgsql
+AS $body$
+DECLARE
+    moved integer;
+BEGIN
+    EXECUTE format('WITH gone AS (DELETE FROM cicada.event_%1$s WHERE ctid = ANY (ARRAY('
+                   ' SELECT e.ctid FROM cicada.event_%1$s e WHERE $2 OR e.lane <> 127 OR e.due_at < now()'
+                   ' LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING *)'
+                   ' INSERT INTO cicada.event_0 SELECT * FROM gone', slot)
+    USING most, with_leased;
+    GET DIAGNOSTICS moved = ROW_COUNT;
+    RETURN moved;
+END
+$body$;
+
+-- Truncates one of the five tables if nothing is in it. Who has written to it and is not at the end yet has it locked: then it
+-- is left for later, without standing in anybody's way.
+CREATE FUNCTION cicada.slot_truncate(slot integer) RETURNS boolean
+    LANGUAGE plpgsql
+AS $body$
+DECLARE
+    holds_some boolean;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT FROM cicada.event_%s)', slot) INTO holds_some;
+    IF holds_some THEN
+        RETURN false;
+    END IF;
+    FOR attempt IN 1 .. 5 LOOP
+        BEGIN
+            EXECUTE format('LOCK TABLE cicada.event_%s IN ACCESS EXCLUSIVE MODE NOWAIT', slot);
+            -- A new statement, a new snapshot: all who have had it locked before are seen.
+            EXECUTE format('SELECT EXISTS (SELECT FROM cicada.event_%s)', slot) INTO holds_some;
+            IF NOT holds_some THEN
+                EXECUTE format('TRUNCATE cicada.event_%s', slot);
+            END IF;
+            RETURN NOT holds_some;
+        EXCEPTION WHEN lock_not_available THEN
+            PERFORM pg_sleep(0.002);
+        END;
+    END LOOP;
+    RETURN false;
+END
+$body$;
+
+-- To be called about once a second by each consumer (one works, the others have nothing to do), in a transaction of its own
+-- with synchronous_commit off. Makes another slot the current when this one has grown, and truncates those that are empty.
+CREATE FUNCTION cicada.event_maintain() RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET enable_bitmapscan = off SET jit = off
+AS $body$
+DECLARE
+    limit_bytes CONSTANT bigint := 4194304; -- with indexes and TOAST
+    current_slot integer := pg_sequence_last_value('cicada.event_slot');
+    sizes bigint[];
+    free_slot integer;
+    live integer;
+BEGIN
+    PERFORM cicada.need_read_committed();
+    IF NOT pg_try_advisory_xact_lock(7310294, 0) THEN
+        RETURN;
+    END IF;
+    current_slot := pg_sequence_last_value('cicada.event_slot');
+    FOR s IN 1 .. 4 LOOP
+        sizes[s] := pg_relation_size(format('cicada.event_%s', s));
+        CONTINUE WHEN s = current_slot OR sizes[s] = 0;
+        EXECUTE format('SELECT count(*) FROM (SELECT FROM cicada.event_%s LIMIT 1001) l', s) INTO live;
+        IF live <= 1000 THEN
+            PERFORM cicada.slot_drain(s, 1000, false);
+            IF cicada.slot_truncate(s) THEN
+                sizes[s] := 0;
+            END IF;
+        END IF;
+    END LOOP;
+    IF pg_total_relation_size(format('cicada.event_%s', current_slot)) > limit_bytes THEN
+        free_slot := array_position(sizes, 0);
+        IF free_slot IS NULL THEN
+            -- All hold something: one of them must give it away, the smallest.
+            SELECT s INTO free_slot FROM unnest(sizes) WITH ORDINALITY u (bytes, s) WHERE s <> current_slot
+            ORDER BY bytes LIMIT 1;
+            PERFORM cicada.slot_drain(free_slot, 20000, true);
+            IF NOT cicada.slot_truncate(free_slot) THEN
+                free_slot := NULL;
+            END IF;
+        END IF;
+        IF free_slot IS NOT NULL THEN
+            PERFORM setval('cicada.event_slot', free_slot);
+        END IF;
+    END IF;
+    IF pg_total_relation_size('cicada.event_0') > limit_bytes THEN
+        PERFORM cicada.slot_truncate(0);
+    END IF;
+END
+$body$;
+
+-- Removes at most so many dedupKeys that are older than a day; how many it were.
+CREATE FUNCTION cicada.dedup_purge(most integer) RETURNS integer
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+    WITH expired AS MATERIALIZED (
+        SELECT d.queue, d.key FROM cicada.dedup d WHERE d.expires_at <= now()
+        ORDER BY d.expires_at LIMIT most FOR UPDATE SKIP LOCKED
+    ), removed AS (
+        DELETE FROM cicada.dedup d USING expired x WHERE d.queue = x.queue AND d.key = x.key RETURNING 1
+    )
+    SELECT count(*)::integer FROM removed
+$body$;
+
+-- ---- Looking after queues: the API for everybody ----
+
+-- What each queue holds. Nothing is counted beyond 10,000 (capped: there may be more). due: could be claimed now; blocked:
+-- waits for an earlier event of its key; dead: dead letters.
+CREATE FUNCTION cicada.queue_stats()
+    RETURNS TABLE (queue text, queue_id integer, consumer text, due bigint, delayed bigint, leased bigint, blocked bigint,
+                   dead bigint, capped boolean, oldest_due interval)
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET plan_cache_mode = force_generic_plan SET jit = off
+AS $body$
+#variable_conflict use_column
+DECLARE
+    most CONSTANT integer := 10000;
+    now_at timestamptz := clock_timestamp();
+    q record;
+    lanes smallint[];
+    oldest timestamptz;
+BEGIN
+    FOR q IN SELECT * FROM cicada.queue r ORDER BY r.name LOOP
+        queue := q.name;
+        queue_id := q.id;
+        consumer := q.namespace || '/' || q.function || ', trigger ' || q.trigger;
+        -- The lanes that have anything, by one look each; leases that ran out are due.
+        WITH RECURSIVE found (lane) AS (
+            SELECT (SELECT e.lane FROM cicada.event e WHERE e.queue = q.id AND e.lane <= 10
+                    ORDER BY e.queue, e.lane LIMIT 1)
+            UNION ALL
+            SELECT (SELECT e.lane FROM cicada.event e WHERE e.queue = q.id AND e.lane > f.lane AND e.lane <= 10
+                    ORDER BY e.queue, e.lane LIMIT 1)
+            FROM found f WHERE f.lane IS NOT NULL
+        )
+        SELECT array_agg(f.lane) || 127::smallint INTO lanes FROM found f WHERE f.lane IS NOT NULL;
+        lanes := coalesce(lanes, ARRAY[127::smallint]);
+        SELECT count(*), min(x.due_at) INTO due, oldest
+        FROM (SELECT y.due_at FROM unnest(lanes) l CROSS JOIN LATERAL (
+                  SELECT e.due_at FROM cicada.event e WHERE e.queue = q.id AND e.lane = l AND e.due_at <= now_at
+                  ORDER BY e.queue, e.lane, e.due_at LIMIT most) y LIMIT most) x;
+        SELECT count(*) INTO delayed
+        FROM (SELECT FROM unnest(lanes) l CROSS JOIN LATERAL (
+                  SELECT FROM cicada.event e WHERE e.queue = q.id AND e.lane = l AND e.due_at > now_at LIMIT most) y
+              WHERE l <> 127 LIMIT most) x;
+        leased := (SELECT count(*) FROM (SELECT FROM cicada.event e
+                   WHERE e.queue = q.id AND e.lane = 127 AND e.due_at > now_at LIMIT most) x);
+        blocked := (SELECT count(*) FROM (SELECT FROM cicada.event e WHERE e.queue = q.id AND e.lane = 126 LIMIT most) x);
+        dead := (SELECT count(*) FROM (SELECT FROM cicada.dead_letter d WHERE d.queue = q.id LIMIT most) x);
+        capped := greatest(due, delayed, leased, blocked, dead) >= most;
+        oldest_due := now_at - oldest;
+        RETURN NEXT;
+    END LOOP;
+END
+$body$;
+
+-- The dead letters of a queue, the oldest events first. reason: why it died; error: what was said then.
+CREATE FUNCTION cicada.dead_letters(queue text, most integer DEFAULT 1000)
+    RETURNS TABLE (id bigint, reason text, error text, attempt integer, key text, payload jsonb, headers jsonb, depth integer,
+                   "time" timestamptz, started_at timestamptz, died_at timestamptz)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+#variable_conflict use_column
+DECLARE
+    q cicada.queue := cicada.queue_find(dead_letters.queue);
+BEGIN
+    RETURN QUERY
+    SELECT d.id, d.reason, d.last_error, d.attempt, d.key, d.payload::jsonb, d.headers::jsonb, d.depth::integer, d.time,
+           d.started_at, d.died_at
+    FROM cicada.dead_letter d WHERE d.queue = q.id ORDER BY d.id LIMIT most;
+END
+$body$;
+
+-- Sends dead letters again, those with these ids or (NULL) the oldest, as they were: with their id, no attempt, depth 0. How
+-- many it were.
+CREATE FUNCTION cicada.redrive(queue text, ids bigint[] DEFAULT NULL, most integer DEFAULT 1000) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    q cicada.queue := cicada.queue_find(redrive.queue);
+    e cicada.event_0 := cicada.event_new(q.id, NULL);
+    d cicada.dead_letter;
+    redriven integer := 0;
+BEGIN
+    FOR d IN
+        WITH picked AS MATERIALIZED (
+            SELECT r.id FROM cicada.dead_letter r WHERE r.queue = q.id AND (ids IS NULL OR r.id = ANY (ids))
+            ORDER BY r.id LIMIT most FOR UPDATE SKIP LOCKED
+        )
+        DELETE FROM cicada.dead_letter r USING picked p WHERE r.id = p.id RETURNING r.*
+    LOOP
+        e.id := d.id;
+        e.epoch := d.epoch; -- else a worker that lost it long ago would match again
+        e.time := d.time;
+        e.lane := -d.priority;
+        e.priority := d.priority;
+        e.depth := 0;
+        e.key := d.key;
+        e.source := d.source;
+        e.type := d.type;
+        e.subject := d.subject;
+        e.traceparent := d.traceparent;
+        e.headers := d.headers;
+        e.last_error := d.last_error;
+        e.payload := d.payload;
+        PERFORM cicada.event_put(e);
+        redriven := redriven + 1;
+    END LOOP;
+    IF redriven > 0 THEN
+        PERFORM cicada.queue_notify(q, e.due_at);
+    END IF;
+    RETURN redriven;
+END
+$body$;
+
+-- Removes the events of a queue that nobody works on, or (dead) its dead letters instead; how many it were.
+CREATE FUNCTION cicada.purge(queue text, dead boolean DEFAULT false) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    q cicada.queue := cicada.queue_find(purge.queue);
+    removed bigint := 0;
+    more bigint;
+BEGIN
+    IF dead THEN
+        DELETE FROM cicada.dead_letter d WHERE d.queue = q.id;
+        GET DIAGNOSTICS removed = ROW_COUNT;
+        RETURN removed;
+    END IF;
+    PERFORM cicada.need_read_committed();
+    PERFORM pg_advisory_xact_lock(7310294, q.id); -- no claim is at work
+    FOR slot IN 0 .. 4 LOOP
+        -- Marks of what is done (125) stay: the next claim wants them.
+        EXECUTE format('DELETE FROM cicada.event_%s e WHERE e.queue = $1'
+                       ' AND (e.lane NOT IN (125, 127) OR e.lane = 127 AND e.due_at <= now())', slot)
+        USING q.id;
+        GET DIAGNOSTICS more = ROW_COUNT;
+        removed := removed + more;
+    END LOOP;
+    RETURN removed;
+END
+$body$;
+
+-- Lets a role send events, and nothing else. For the owner. DROP OWNED BY takes it back.
+CREATE FUNCTION cicada.grant_enqueue_to(role_name name) RETURNS void
+    LANGUAGE plpgsql
+AS $body$
+BEGIN
+    EXECUTE format('GRANT USAGE ON SCHEMA cicada TO %I', role_name);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION cicada.enqueue(text, jsonb, jsonb) TO %I', role_name);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION cicada.enqueue_many(text, jsonb[], jsonb) TO %I', role_name);
+END
+$body$;
+
         $step$]
     ];
     schema_owner name;
@@ -187,9 +1414,12 @@ BEGIN
     REVOKE ALL ON ALL TABLES IN SCHEMA cicada FROM PUBLIC;
     REVOKE ALL ON ALL FUNCTIONS IN SCHEMA cicada FROM PUBLIC;
     FOR granted IN
+        -- All whom grant_to() has let in, and not who may only send events, by grant_enqueue_to().
         SELECT DISTINCT pg_get_userbyid(a.grantee)
         FROM pg_namespace n, aclexplode(n.nspacl) a
         WHERE n.nspname = 'cicada' AND a.privilege_type = 'USAGE' AND a.grantee <> n.nspowner
+            AND (has_function_privilege(a.grantee, 'cicada.schema_state()', 'EXECUTE')
+                 OR NOT has_function_privilege(a.grantee, 'cicada.enqueue(text, jsonb, jsonb)', 'EXECUTE'))
     LOOP
         PERFORM cicada.grant_to(granted);
     END LOOP;

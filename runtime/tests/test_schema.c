@@ -103,12 +103,12 @@ static void test_owner_installs_once(void **state)
 
     expect_state(fixture->owner, SCHEMA_ABSENT, "cicada-runtime --migrate");
     expect_migration(fixture->owner, 0, SCHEMA_VERSION);
-    expect_state(fixture->owner, SCHEMA_READY, "has version 1");
+    expect_state(fixture->owner, SCHEMA_READY, "has version 2");
     expect_migration(fixture->owner, SCHEMA_VERSION, SCHEMA_VERSION);
     test_database_expect(fixture->owner_url,
-                         "SELECT version || ' ' || min_runtime || ' ' || installed_by"
+                         "SELECT string_agg(version || ' ' || min_runtime || ' ' || installed_by, ', ')"
                          " FROM cicada.schema_version",
-                         "1 0.1.0 " OWNER);
+                         "1 0.1.0 " OWNER ", 2 0.1.0 " OWNER);
 }
 
 static void test_role_without_rights_is_told_the_command(void **state)
@@ -202,10 +202,10 @@ static void test_api_functions_have_a_fixed_search_path(void **state)
     expect_migration(fixture->owner, 0, SCHEMA_VERSION);
     test_database_expect(
         fixture->super_url,
-        "SELECT count(*) FILTER (WHERE prosecdef) || ' ' || count(*) FILTER (WHERE NOT proconfig @>"
-        " ARRAY['search_path=pg_catalog, pg_temp'] OR proconfig IS NULL)"
+        "SELECT count(*) FILTER (WHERE prosecdef) || ' ' || count(*) FILTER (WHERE prosecdef AND"
+        " proconfig @> ARRAY['search_path=pg_catalog, pg_temp'] IS NOT TRUE)"
         " FROM pg_proc WHERE pronamespace = 'cicada'::regnamespace",
-        "4 0");
+        "23 0");
 }
 
 static void *migrate_thread(void *arg)
@@ -235,7 +235,7 @@ static void test_eight_at_once(void **state)
         installed += (intptr_t)from == 0;
     }
     assert_int_equal(installed, 1);
-    test_database_expect(fixture->owner_url, "SELECT count(*) FROM cicada.schema_version", "1");
+    test_database_expect(fixture->owner_url, "SELECT count(*) FROM cicada.schema_version", "2");
 }
 
 /* cicada.sql with one more step at the end, as a later release might have it. */
@@ -264,17 +264,35 @@ static void test_upgrade_keeps_data_and_those_let_in(void **state)
     test_database_exec(fixture->guest_url, "SELECT cicada.idempotency_store('n/f', 'k', '', 200, '', '')");
     test_database_exec(fixture->owner_url, sql);
     test_database_expect(fixture->owner_url,
-                         "SELECT string_agg(version::text, ',') FROM cicada.schema_version", "1,2");
+                         "SELECT string_agg(version::text, ',') FROM cicada.schema_version", "1,2,3");
     test_database_expect(fixture->guest_url, "SELECT cicada.later()", "0");
     test_database_expect(fixture->owner_url, "SELECT key FROM cicada.idempotency", "k");
     test_database_exec(fixture->owner_url, sql); /* again: nothing to do */
-    expect_migration(fixture->owner, 2, 2);      /* an older release leaves it alone */
-    test_database_expect(fixture->owner_url, "SELECT count(*) FROM cicada.schema_version", "2");
+    expect_migration(fixture->owner, 3, 3);      /* an older release leaves it alone */
+    test_database_expect(fixture->owner_url, "SELECT count(*) FROM cicada.schema_version", "3");
     expect_state(fixture->guest, SCHEMA_TOO_NEW,
-                 "schema cicada has version 2, which needs runtime 9.5 or newer: this is 0.1.0");
+                 "schema cicada has version 3, which needs runtime 9.5 or newer: this is 0.1.0");
     test_database_exec(fixture->owner_url,
-                       "UPDATE cicada.schema_version SET min_runtime = '0.1.0' WHERE version = 2");
+                       "UPDATE cicada.schema_version SET min_runtime = '0.1.0' WHERE version = 3");
     expect_state(fixture->guest, SCHEMA_READY, ""); /* a runtime refuses only below min_runtime */
+}
+
+static void test_who_may_only_send_events(void **state)
+{
+    struct fixture *fixture = *state;
+    CLEANUP_FREE char *sql = later_release();
+
+    expect_migration(fixture->owner, 0, SCHEMA_VERSION);
+    test_database_exec(fixture->owner_url,
+                       "SELECT cicada.create_queue('q'); SELECT cicada.grant_enqueue_to('" GUEST "')");
+    assert_true(guest_may(fixture, "SELECT cicada.enqueue('q', '1')"));
+    assert_true(guest_may(fixture, "SELECT cicada.enqueue_many('q', '{}')"));
+    assert_false(guest_may(fixture, "SELECT cicada.event_claim(1, 1, '1 s', true)"));
+    assert_false(guest_may(fixture, "SELECT cicada.create_queue('p')"));
+    assert_false(guest_may(fixture, "SELECT * FROM cicada.event"));
+    test_database_exec(fixture->owner_url, sql); /* an upgrade gives no more */
+    assert_true(guest_may(fixture, "SELECT cicada.enqueue('q', '1')"));
+    assert_false(guest_may(fixture, "SELECT cicada.later()"));
 }
 
 static void test_older_schema_is_upgraded_by_its_owner_only(void **state)
@@ -295,7 +313,7 @@ static void test_older_schema_is_upgraded_by_its_owner_only(void **state)
     assert_int_equal(view.state, SCHEMA_OLDER);
     schema_explain(&view, "0.1.0", message, sizeof(message));
     assert_string_equal(message,
-                        "schema cicada has version 0 and 1 is needed: run cicada-runtime --migrate with the"
+                        "schema cicada has version 0 and 2 is needed: run cicada-runtime --migrate with the"
                         " DATABASE_URL of its owner (schema cicada belongs to role " OWNER
                         ": run this as that role)");
     test_database_exec(fixture->owner_url, "DROP FUNCTION cicada.schema_state()");
@@ -432,6 +450,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_api_functions_have_a_fixed_search_path, setup, teardown),
         cmocka_unit_test_setup_teardown(test_eight_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_upgrade_keeps_data_and_those_let_in, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_who_may_only_send_events, setup, teardown),
         cmocka_unit_test_setup_teardown(test_older_schema_is_upgraded_by_its_owner_only, setup, teardown),
         cmocka_unit_test_setup_teardown(test_schema_of_another_role_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_failed_step_leaves_nothing, setup, teardown),

@@ -69,5 +69,10 @@
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]
+# What is wrong with such a Secret, as Events of the Functions that name it: their owners can't read the gateway's log, and the operator,
+# which tells them all else, has no right to read Secrets. patch counts repetitions.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
 {{- end }}
 {{- end -}}
