@@ -26,7 +26,8 @@ static void start(struct world *world)
 {
     world->upstream = test_upstream_new();
     test_gateway_start(&world->test, NULL);
-    test_gateway_function(&world->test, "shop", "f", "\"limits\":{\"bodyBytes\":1073741824},\"http\":{}");
+    test_gateway_function(&world->test, "shop", "f",
+                          "\"timeoutSeconds\":300,\"limits\":{\"bodyBytes\":1073741824},\"http\":{}");
     struct sockaddr_in address = test_upstream_address(world->upstream);
     test_gateway_pod(&world->test, "f-1", "uid-1", &address, GATEWAY_POD_READY, NULL);
     gateway_catalog_synced(world->test.gateway);
