@@ -477,8 +477,7 @@ CREATE FUNCTION cicada.queue_notify(q cicada.queue, due_at timestamptz) RETURNS 
     LANGUAGE plpgsql
 AS $body$
 BEGIN
-    IF pg_sequence_last_value(q.wake) > 0 AND pg_sequence_last_value(q.wake) > cicada.clock_ms()
-        AND due_at <= clock_timestamp() THEN
+    IF pg_sequence_last_value(q.wake) > cicada.clock_ms() AND due_at <= clock_timestamp() THEN
         PERFORM pg_notify('cicada_wake', q.id::text);
     END IF;
 END
@@ -538,7 +537,9 @@ BEGIN
         END IF;
     END IF;
     PERFORM cicada.event_put(e);
-    PERFORM cicada.queue_notify(q, e.due_at);
+    IF pg_sequence_last_value(q.wake) > 0 THEN
+        PERFORM cicada.queue_notify(q, e.due_at);
+    END IF;
     RETURN e.id;
 END
 $body$;
@@ -1167,7 +1168,7 @@ CREATE FUNCTION cicada.event_maintain() RETURNS void
     SET enable_bitmapscan = off SET jit = off
 AS $body$
 DECLARE
-    limit_bytes CONSTANT bigint := 4194304; -- with indexes and TOAST
+    limit_bytes CONSTANT bigint := 1048576; -- with indexes and TOAST
     current_slot integer := pg_sequence_last_value('cicada.event_slot');
     sizes bigint[];
     free_slot integer;
