@@ -16,7 +16,7 @@ from harness import apply, call_by_name, expect, until
 
 NAMESPACE = 'burst'
 SIZES = [int(size) for size in os.environ.get('E2E_BURST', '25').split(',')]
-ROUNDS = int(os.environ.get('E2E_BURST_ROUNDS', '3'))
+ROUNDS = int(os.environ.get('E2E_BURST_ROUNDS', '2'))
 PATCHERS = 16
 NOT_TWICE = 2.0  # a goal of milliseconds is no test on a noisy machine; twice the time of bare patches would be a defect
 

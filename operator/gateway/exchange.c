@@ -90,8 +90,8 @@ static struct function_metrics *metrics_of(const struct exchange *exchange)
     return exchange->function ? exchange->function->metrics : exchange->worker->gateway->unrouted;
 }
 
-/* Everything but the client's side: its connection is told by the caller. */
-static void finish(struct exchange *exchange)
+/* Everything but the client's side: its connection is told by the caller. It still counts in worker->exchanges. */
+static void wind_up(struct exchange *exchange)
 {
     struct worker *worker = exchange->worker;
     drop_upstream(exchange);
@@ -103,10 +103,16 @@ static void finish(struct exchange *exchange)
                                clock_monotonic_us() - exchange->arrived_us);
     }
     exchange_set_state(exchange, EXCHANGE_OVER);
-    atomic_fetch_sub(&worker->exchanges, 1);
     exchange->client = NULL;
     exchange->settled.run = free_exchange;
     loop_defer(worker->loop, &exchange->settled);
+}
+
+static void finish(struct exchange *exchange)
+{
+    struct worker *worker = exchange->worker;
+    wind_up(exchange);
+    atomic_fetch_sub(&worker->exchanges, 1);
 }
 
 static void finish_answered(struct exchange *exchange)
@@ -115,8 +121,11 @@ static void finish_answered(struct exchange *exchange)
     /* Unless it said that this is its last one, it may be sending the next request, or frames. */
     bool keep = !exchange->close_after;
     bool unread = !exchange->upload.complete || exchange->keep_alive || exchange->websocket;
-    finish(exchange);
+    struct worker *worker = exchange->worker;
+    wind_up(exchange);
     client_conn_answered(client, keep, unread);
+    /* Only now: what is still to be sent counts by then, and nobody finds the gateway quiet in between. */
+    atomic_fetch_sub(&worker->exchanges, 1);
 }
 
 void exchange_complete(struct exchange *exchange, bool pod_clean)
