@@ -125,6 +125,7 @@ def node_drain(what, _number):
         victims = [(SHOP, name) for function in what for name in live(harness.function_pods(function))]
         victims += [(SYSTEM, name) for component in ('gateway', 'operator') for name in live(harness.component_pods(component))]
         gone = [name for namespace, name in victims if evict(namespace, name)]
+        expect(gone, 'no pod could be evicted')
         time.sleep(2)
     finally:
         kubectl('uncordon', node)

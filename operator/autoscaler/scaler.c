@@ -15,8 +15,9 @@ struct memory {
     struct autoscaler_history history;
     uint64_t pass; /* that saw it last */
     char *namespace, *name;
-    int told_replicas; /* of the last change, which told explains; NULL: there was none. Guarded by mu */
+    int told_replicas; /* of the last change, which told explains; NULL: there was none. Both guarded by mu */
     char *told;
+    int64_t told_generation; /* before that change */
     char id[];
 };
 
@@ -131,14 +132,29 @@ static struct memory *remember(struct scaler *scaler, const struct scaler_target
     return memory;
 }
 
-/* text: taken. NULL: there is nothing to tell. */
-static void tell(struct scaler *scaler, struct memory *memory, int replicas, char *text)
+/* What is told from now on, and what was until now; text NULL: nothing. */
+static void swap_told(struct scaler *scaler, struct memory *memory, int *replicas, char **text)
 {
+    int before = memory->told_replicas;
+    char *before_text = memory->told;
     pthread_mutex_lock(&scaler->mu);
-    free(memory->told);
-    memory->told = text;
-    memory->told_replicas = replicas;
+    memory->told_replicas = *replicas;
+    memory->told = *text;
     pthread_mutex_unlock(&scaler->mu);
+    *replicas = before;
+    *text = before_text;
+}
+
+/* Somebody else has changed the number since. */
+static void forget_told(struct scaler *scaler, struct memory *memory, const struct autoscaler_state *state)
+{
+    if (memory->told && state->replicas != memory->told_replicas &&
+        state->generation != memory->told_generation) {
+        int none = 0;
+        char *text = NULL;
+        swap_told(scaler, memory, &none, &text);
+        free(text);
+    }
 }
 
 char *scaler_told(struct scaler *scaler, const char *id, int replicas)
@@ -170,9 +186,11 @@ static bool write_decision(struct scaler *scaler, struct memory *memory, const s
     int before = target->state.replicas, replicas = decision->replicas;
     CLEANUP_FREE char *text = autoscaler_decision_text(decision, &target->settings);
     struct err err = ERR_INIT;
-    tell(scaler, memory, replicas, xstrdup(text));
+    int told_replicas = replicas;
+    CLEANUP_FREE char *told = xstrdup(text);
+    swap_told(scaler, memory, &told_replicas, &told);
     if (platform->write(platform->arg, target, replicas, &err) < 0) {
-        tell(scaler, memory, before, NULL);
+        swap_told(scaler, memory, &told_replicas, &told);
         bool moved_on = err.code == ERR_CONFLICT || err.code == ERR_NOT_FOUND;
         if (!moved_on && err.code != ERR_CANCELLED) {
             metric_add(scaler->failures, 1);
@@ -180,6 +198,7 @@ static bool write_decision(struct scaler *scaler, struct memory *memory, const s
         }
         return false;
     }
+    memory->told_generation = target->state.generation;
     metric_add(replicas == 0 ? scaler->sleeps : replicas > before ? scaler->ups : scaler->downs, 1);
     log_info("%s/%s: from %d to %s", target->namespace, target->name, before, text);
     if (platform->wrote) {
@@ -198,6 +217,7 @@ static void visit(void *visitor, const struct scaler_target *target)
     memory->pass = scaler->pass;
     struct autoscaler_load load =
         scaler->platform.load(scaler->platform.arg, target->namespace, target->name);
+    forget_told(scaler, memory, &target->state);
     autoscaler_observe(&memory->history, &target->settings, &target->state, &load);
     struct autoscaler_decision decision =
         autoscaler_decide(&memory->history, &target->settings, &target->state, &load);

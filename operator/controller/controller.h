@@ -52,8 +52,8 @@ struct event_recorder;
 struct event_recorder *event_recorder_new(struct kube_client *client, const char *component,
                                           struct metrics *metrics);
 void event_recorder_start(struct event_recorder *recorder);
-/* type: "Normal" or "Warning". The object reference is copied. */
-void event_recorder_emit(struct event_recorder *recorder, const char *api_version, const char *kind,
+/* type: "Normal" or "Warning". The object reference is copied. False: the queue is full, and it is dropped. */
+bool event_recorder_emit(struct event_recorder *recorder, const char *api_version, const char *kind,
                          const char *namespace, const char *name, const char *uid, const char *type,
                          const char *reason, const char *message);
 void event_recorder_stop(struct event_recorder *recorder); /* flushes for at most 3 s */

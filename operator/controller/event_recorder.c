@@ -144,7 +144,7 @@ static char *text_cut(const char *text, size_t max)
     return xstrndup(text, len);
 }
 
-void event_recorder_emit(struct event_recorder *recorder, const char *api_version, const char *kind,
+bool event_recorder_emit(struct event_recorder *recorder, const char *api_version, const char *kind,
                          const char *namespace, const char *name, const char *uid, const char *type,
                          const char *reason, const char *message)
 {
@@ -170,6 +170,7 @@ void event_recorder_emit(struct event_recorder *recorder, const char *api_versio
         metric_add(recorder->dropped_total, 1);
         event_free(event);
     }
+    return fits;
 }
 
 /* ---- out ---- */

@@ -347,16 +347,18 @@ void client_conn_accepted(struct worker *worker, enum listener listener, int fd,
 
 void client_conn_leave(struct worker *worker)
 {
-    struct client_conn *next;
-    for (struct client_conn *client = TAILQ_FIRST(&worker->clients); client; client = next) {
-        next = TAILQ_NEXT(client,
-                          link); /* it may leave the list, or go to its end, where it is seen once more */
+    const struct client_conn *last = TAILQ_LAST(&worker->clients, client_list);
+    struct client_conn *client = TAILQ_FIRST(&worker->clients);
+    for (bool more = client != NULL; more;) {
+        struct client_conn *next = TAILQ_NEXT(client, link); /* it may leave the list, or go to its end */
+        more = client != last;
         if (client->state == CLIENT_WAITING && client->socket.input) {
             client_input_read(client);
         }
-        if (client->state == CLIENT_WAITING && client->served) {
+        if (client->state == CLIENT_WAITING && client->served && !client->in && !client->owing) {
             client_conn_close(client);
         }
+        client = next;
     }
 }
 

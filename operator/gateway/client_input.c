@@ -140,6 +140,9 @@ void client_conn_retry_routes(struct worker *worker)
     struct client_conn *client;
     TAILQ_FOREACH(client, &worker->route_waiters, link)
     {
-        client_input_resume_soon(client);
+        if (!client->resume_pending) {
+            client->resume_pending = true;
+            loop_post_patient(worker->loop, &client->resume); /* there may be a thousand */
+        }
     }
 }

@@ -122,8 +122,8 @@ bool gateway_ready(const struct gateway *gateway); /* started, catalogue synced,
 void gateway_drain(struct gateway *gateway);
 bool gateway_quiet(const struct gateway *gateway, int64_t quiet_ms);
 /* After that: accepts no more connections and closes those that had an answer and say nothing. What comes on the others is still
- * served. Left: all that came until then is answered, and every connection is closed, or patience_ms have passed for those that never
- * said anything. */
+ * served. Left: all that came until then is answered, and every connection is closed, or patience_ms have passed for those on which no
+ * request is complete. */
 void gateway_leave(struct gateway *gateway);
 bool gateway_left(const struct gateway *gateway, int64_t patience_ms);
 void gateway_stop(struct gateway *gateway); /* closes everything, joins the loops */

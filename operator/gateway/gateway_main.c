@@ -26,7 +26,7 @@
 #define SIGNAL_CHECK_MS  50 /* how often a drain looks whether it is quiet */
 #define LEAVE_CHECK_MS   5  /* and then, whether all have left */
 #define LEAVE_PATIENCE_MS                                                                                    \
-    200 /* for a connection that has not said anything yet, when all others are answered or closed */
+    200                 /* for a connection without a whole request, when all others are answered or closed */
 #define MALLOC_ARENAS 2 /* dozens of threads that rarely allocate: an arena each would multiply the memory */
 
 struct gateway_options {

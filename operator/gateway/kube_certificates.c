@@ -92,9 +92,10 @@ static void tell_users(struct kube_certificates *certificates, const char *names
     LIST_FOREACH(user, &wanted->users, link)
     {
         if (!user->told) {
-            event_recorder_emit(certificates->recorder, FUNCTION_API_VERSION, "Function", namespace,
-                                user->name, user->uid, "Warning", EVENT_REASON, message);
-            user->told = true;
+            /* If there is no room, the next look at the Secret tries again. */
+            user->told =
+                event_recorder_emit(certificates->recorder, FUNCTION_API_VERSION, "Function", namespace,
+                                    user->name, user->uid, "Warning", EVENT_REASON, message);
         }
     }
 }

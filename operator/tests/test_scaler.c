@@ -18,6 +18,7 @@ struct world {
     bool is_there[FUNCTIONS];
     int64_t now_ms;
     size_t unread;
+    int64_t generation;
     int reads, loads_read, writes;
     enum err_code failure;                 /* of writes; ERR_NONE: they succeed */
     char *told_in_write;                   /* what scaler_told() says of the new number while it is written */
@@ -68,7 +69,10 @@ static void each(void *arg, scaler_visit *visit, void *visitor)
                          .target_utilization = 100,
                          .idle_ms = 10000,
                          .window_ms = 60000},
-            .state = {.replicas = world->replicas[i], .ready = world->replicas[i], .may_sleep = true},
+            .state = {.replicas = world->replicas[i],
+                      .ready = world->replicas[i],
+                      .generation = world->generation,
+                      .may_sleep = true},
         };
         if (world->is_there[i]) {
             visit(visitor, &target);
@@ -250,6 +254,16 @@ static void test_a_change_is_explained(void **state)
     assert_int_equal(world->changed_why, AUTOSCALER_PANIC);
     expect_told(world, 4, why);
     expect_told(world, 3, NULL); /* somebody else's */
+    world->loads[0].mean = 100;
+    world->failure = ERR_CONFLICT;
+    scaler_pass(world->scaler);
+    assert_non_null(strstr(world->told_in_write, "5 replicas: the most (scaling.maxReplicas) (load "));
+    expect_told(world, 4, why); /* as before */
+    /* Somebody changed the Deployment since, and changed it back. */
+    world->replicas[0] = 5;
+    world->generation = 2;
+    scaler_pass(world->scaler);
+    expect_told(world, 4, NULL);
     world->is_there[0] = false;
     scaler_pass(world->scaler);
     expect_told(world, 4, NULL);

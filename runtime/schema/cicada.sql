@@ -615,12 +615,12 @@ BEGIN
         WHERE r.id = queue_id;
     END IF;
     IF q.ordered <> queue_consume.ordered THEN
-        FOR slot IN 0 .. 4 LOOP
+        FOR turn IN 1 .. 5 LOOP -- event_0 last: event_maintain() moves events there, never from there
             -- Those at work must leave their marks behind, or no more.
-            EXECUTE format('UPDATE cicada.event_%s e SET ordered = $2 WHERE e.queue = $1 AND e.lane = 127', slot)
+            EXECUTE format('UPDATE cicada.event_%s e SET ordered = $2 WHERE e.queue = $1 AND e.lane = 127', turn % 5)
             USING queue_id, queue_consume.ordered;
-            EXECUTE format('DELETE FROM cicada.event_%s e WHERE e.queue = $1 AND e.lane = 125', slot) USING queue_id;
-            EXECUTE format('UPDATE cicada.event_%s e SET lane = -e.priority WHERE e.queue = $1 AND e.lane = 126', slot)
+            EXECUTE format('DELETE FROM cicada.event_%s e WHERE e.queue = $1 AND e.lane = 125', turn % 5) USING queue_id;
+            EXECUTE format('UPDATE cicada.event_%s e SET lane = -e.priority WHERE e.queue = $1 AND e.lane = 126', turn % 5)
             USING queue_id;
         END LOOP;
     END IF;
@@ -832,6 +832,7 @@ BEGIN
             WHEN 3 THEN PERFORM cicada.event_unpark_3(next.ids);
             WHEN 4 THEN PERFORM cicada.event_unpark_4(next.ids);
         END CASE;
+        PERFORM cicada.event_unpark_0(next.ids); -- where event_maintain() may just have moved them
     END LOOP;
 END
 $body$;
@@ -1020,7 +1021,7 @@ DECLARE
 BEGIN
     FOR part IN
         SELECT l.slot, array_agg(l.id) AS ids, array_agg(l.epoch) AS epochs
-        FROM unnest(slots, ids, epochs) l (slot, id, epoch) GROUP BY l.slot ORDER BY l.slot
+        FROM unnest(slots, ids, epochs) l (slot, id, epoch) GROUP BY l.slot ORDER BY l.slot DESC -- the order of lease_change()
     LOOP
         lost := lost || cicada.event_end(part.slot, part.ids, part.epochs);
     END LOOP;
@@ -1352,10 +1353,10 @@ BEGIN
     END IF;
     PERFORM cicada.need_read_committed();
     PERFORM pg_advisory_xact_lock(7310294, q.id); -- no claim is at work
-    FOR slot IN 0 .. 4 LOOP
+    FOR turn IN 1 .. 5 LOOP -- event_0 last: event_maintain() moves events there, never from there
         -- Marks of what is done (125) stay: the next claim wants them.
         EXECUTE format('DELETE FROM cicada.event_%s e WHERE e.queue = $1'
-                       ' AND (e.lane NOT IN (125, 127) OR e.lane = 127 AND e.due_at <= now())', slot)
+                       ' AND (e.lane NOT IN (125, 127) OR e.lane = 127 AND e.due_at <= now())', turn % 5)
         USING q.id;
         GET DIAGNOSTICS more = ROW_COUNT;
         removed := removed + more;
@@ -1366,7 +1367,7 @@ $body$;
 
 -- Lets a role send events, and nothing else. For the owner. DROP OWNED BY takes it back.
 CREATE FUNCTION cicada.grant_enqueue_to(role_name name) RETURNS void
-    LANGUAGE plpgsql
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $body$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA cicada TO %I', role_name);

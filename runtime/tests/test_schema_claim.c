@@ -277,7 +277,7 @@ static void test_many_are_settled_or_none(void **state)
     session_exec(fixture->a, "SELECT cicada.event_settle_many('{}', '{}', '{}')");
     result = PQexec(fixture->a, "SELECT cicada.event_settle_many('{1,1,1,2}', '{3,2,4,9}', '{1,1,2,1}')");
     assert_string_equal(PQresultErrorField(result, PG_DIAG_SQLSTATE), "ZC001");
-    assert_string_equal(PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL), "2,4,9");
+    assert_string_equal(PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL), "9,2,4");
     PQclear(result);
     session_expect(fixture->owner, "SELECT id FROM cicada.event ORDER BY id", "3; 4; 5");
 }
