@@ -868,6 +868,7 @@ DECLARE
     slots integer[] := '{0}';
     got integer;
     taken integer := 0;
+    rounds integer;
 BEGIN
     PERFORM cicada.need_read_committed();
     IF most IS NULL OR most NOT BETWEEN 1 AND 10000 OR lease IS NULL OR lease <= interval '0' OR idle IS NULL THEN
@@ -921,20 +922,29 @@ BEGIN
     <<lanes>>
     LOOP
         FOREACH from_slot IN ARRAY slots LOOP
+            rounds := 0;
             IF q.ordered THEN
-                RETURN QUERY
-                SELECT from_slot, e.id, e.epoch, e.attempt, false, waits, coalesce(e.source, place),
-                       coalesce(e.type, 'cicada.dev.message'), coalesce(e.subject, e.key), e.time, e.headers, e.traceparent,
-                       e.depth::integer, e.payload
-                FROM cicada.event_take_ordered(from_slot, queue_id, from_lane, now_at, lease_end, most - taken, busy) e;
+                -- A long line of one key may stand before another key's event: what was looked at is parked, and the next come up.
+                LOOP
+                    RETURN QUERY
+                    SELECT from_slot, e.id, e.epoch, e.attempt, false, waits, coalesce(e.source, place),
+                           coalesce(e.type, 'cicada.dev.message'), coalesce(e.subject, e.key), e.time, e.headers, e.traceparent,
+                           e.depth::integer, e.payload
+                    FROM cicada.event_take_ordered(from_slot, queue_id, from_lane, now_at, lease_end, most - taken, busy) e;
+                    GET DIAGNOSTICS got = ROW_COUNT;
+                    rounds := rounds + 1;
+                    EXIT WHEN got > 0 OR rounds = 20 OR NOT EXISTS (
+                        SELECT FROM cicada.event e WHERE e.slot = from_slot AND e.queue = queue_id AND e.lane = from_lane
+                            AND e.due_at <= now_at);
+                END LOOP;
             ELSE
                 RETURN QUERY
                 SELECT from_slot, e.id, e.epoch, e.attempt, false, waits, coalesce(e.source, place),
                        coalesce(e.type, 'cicada.dev.message'), coalesce(e.subject, e.key), e.time, e.headers, e.traceparent,
                        e.depth::integer, e.payload
                 FROM cicada.event_take(from_slot, queue_id, from_lane, now_at, lease_end, most - taken) e;
+                GET DIAGNOSTICS got = ROW_COUNT;
             END IF;
-            GET DIAGNOSTICS got = ROW_COUNT;
             taken := taken + got;
             EXIT lanes WHEN taken >= most;
         END LOOP;
@@ -948,8 +958,9 @@ BEGIN
                                          ORDER BY e.queue, e.lane LIMIT 1) END);
         EXIT WHEN from_lane IS NULL;
     END LOOP;
-    IF taken > 0 AND pg_sequence_last_value(q.wake) > 0 THEN
-        PERFORM setval(q.wake, 0); -- who works hears of the next event without being told
+    -- Who has begun to work hears of the next event without being told. One that already did may not speak for those that sleep.
+    IF idle AND taken > 0 AND pg_sequence_last_value(q.wake) > 0 THEN
+        PERFORM setval(q.wake, 0);
     END IF;
 END
 $body$;
@@ -1186,24 +1197,20 @@ BEGIN
         EXECUTE format('SELECT count(*) FROM (SELECT FROM cicada.event_%s LIMIT 1001) l', s) INTO live;
         IF live <= 1000 THEN
             PERFORM cicada.slot_drain(s, 1000, false);
-            IF cicada.slot_truncate(s) THEN
-                sizes[s] := 0;
-            END IF;
+            PERFORM cicada.slot_truncate(s);
         END IF;
     END LOOP;
     IF pg_total_relation_size(format('cicada.event_%s', current_slot)) > limit_bytes THEN
+        -- One that was empty before: one that was truncated here is locked until this transaction ends, and who sends would wait.
         free_slot := array_position(sizes, 0);
-        IF free_slot IS NULL THEN
+        IF free_slot IS NOT NULL THEN
+            PERFORM setval('cicada.event_slot', free_slot);
+        ELSE
             -- All hold something: one of them must give it away, the smallest.
             SELECT s INTO free_slot FROM unnest(sizes) WITH ORDINALITY u (bytes, s) WHERE s <> current_slot
             ORDER BY bytes LIMIT 1;
             PERFORM cicada.slot_drain(free_slot, 20000, true);
-            IF NOT cicada.slot_truncate(free_slot) THEN
-                free_slot := NULL;
-            END IF;
-        END IF;
-        IF free_slot IS NOT NULL THEN
-            PERFORM setval('cicada.event_slot', free_slot);
+            PERFORM cicada.slot_truncate(free_slot);
         END IF;
     END IF;
     IF pg_total_relation_size('cicada.event_0') > limit_bytes THEN

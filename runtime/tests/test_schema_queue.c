@@ -293,7 +293,11 @@ static void test_only_sleepers_are_notified(void **state)
     session_exec(fixture->a, "SELECT cicada.enqueue_many('q', ARRAY['1', '2']::jsonb[])");
     assert_int_equal(notified(fixture->b, "1"), 1);
     session_expect(fixture->c, "SELECT count(*) FROM cicada.event_claim(1, 9, '1 s', false)", "4");
-    session_exec(fixture->a, "SELECT cicada.enqueue('q', '1')"); /* who claims is awake */
+    session_exec(fixture->a,
+                 "SELECT cicada.enqueue('q', '1')"); /* that one worked already: another may sleep */
+    assert_int_equal(notified(fixture->b, "1"), 1);
+    session_expect(fixture->c, "SELECT count(*) FROM cicada.event_claim(1, 9, '1 s', true)", "1");
+    session_exec(fixture->a, "SELECT cicada.enqueue('q', '1')"); /* who was idle and claims is awake */
     assert_int_equal(notified(fixture->b, "1"), 0);
     session_exec(fixture->owner,
                  "SELECT setval('cicada.queue_wake_1', (extract(epoch FROM now()) * 1000)::bigint)");

@@ -39,6 +39,66 @@ static void send(struct event_fixture *fixture, const char *key, int count)
 
 /* ---- order ---- */
 
+/* In slot 1: event 1 of key a is done and has left its mark, event 2 is parked, and another transaction is moving it to event_0. */
+static void park_and_move(struct event_fixture *fixture)
+{
+    send(fixture, "a", 2);
+    session_expect(fixture->a, claim_all, "1");
+    session_exec(fixture->a, "SELECT cicada.event_settle(1, 1, 1)");
+    session_exec(fixture->owner, "BEGIN");
+    session_expect(fixture->owner, "SELECT cicada.slot_drain(1, 1, false)", "1");
+    session_expect(fixture->owner, "SELECT id, lane FROM cicada.event_0", "2 126");
+}
+
+static void expect_finished(PGconn *session, const char *answer)
+{
+    CLEANUP_FREE char *text = session_finish(session);
+    assert_string_equal(text, answer);
+}
+
+static void test_a_parked_event_moves_while_it_is_freed(void **state)
+{
+    struct event_fixture *fixture = *state;
+
+    park_and_move(fixture);
+    session_block(fixture, fixture->a, claim_all);
+    session_exec(fixture->owner, "COMMIT");
+    expect_finished(fixture->a, "2");
+}
+
+static void test_a_parked_event_moves_while_the_order_ends(void **state)
+{
+    struct event_fixture *fixture = *state;
+
+    park_and_move(fixture);
+    session_block(fixture, fixture->a, "SELECT * FROM cicada.queue_consume('q', 'n', 'f', 't', false)");
+    session_exec(fixture->owner, "COMMIT");
+    expect_finished(fixture->a, "1 -");
+    session_expect(fixture->a, claim_all, "2");
+}
+
+static void test_a_parked_event_moves_while_all_are_purged(void **state)
+{
+    struct event_fixture *fixture = *state;
+
+    park_and_move(fixture);
+    session_block(fixture, fixture->a, "SELECT cicada.purge('q')");
+    session_exec(fixture->owner, "COMMIT");
+    expect_finished(fixture->a, "1");
+    session_expect(fixture->a, claim_all, "");
+    session_expect(fixture->owner, "SELECT count(*) FROM cicada.event WHERE lane <> 125", "0");
+}
+
+static void test_another_key_behind_a_long_line(void **state)
+{
+    struct event_fixture *fixture = *state;
+
+    send(fixture, "a", 3000);
+    send(fixture, "b", 1);
+    session_expect(fixture->a, "SELECT id FROM cicada.event_claim(1, 1, '1 minute', true)", "1");
+    session_expect(fixture->a, "SELECT id FROM cicada.event_claim(1, 1, '1 minute', false)", "3001");
+}
+
 static void test_one_of_a_key_at_a_time(void **state)
 {
     struct event_fixture *fixture = *state;
@@ -296,6 +356,8 @@ static void test_full_slots_give_way(void **state)
     }
     work(fixture, 6000);
     assert_int_equal(current_slot(fixture), 4);
+    session_exec(fixture->a, maintain); /* makes room, which is locked until it ends */
+    assert_int_equal(current_slot(fixture), 4);
     session_exec(fixture->a, maintain);
     assert_int_not_equal(current_slot(fixture), 4);
     session_expect(fixture->owner, "SELECT count(*), count(*) FILTER (WHERE slot = 0) FROM cicada.event",
@@ -357,6 +419,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_one_of_a_key_at_a_time, setup_ordered, events_teardown),
+        cmocka_unit_test_setup_teardown(test_a_parked_event_moves_while_it_is_freed, setup_ordered,
+                                        events_teardown),
+        cmocka_unit_test_setup_teardown(test_a_parked_event_moves_while_the_order_ends, setup_ordered,
+                                        events_teardown),
+        cmocka_unit_test_setup_teardown(test_a_parked_event_moves_while_all_are_purged, setup_ordered,
+                                        events_teardown),
+        cmocka_unit_test_setup_teardown(test_another_key_behind_a_long_line, setup_ordered, events_teardown),
         cmocka_unit_test_setup_teardown(test_backing_off_blocks_and_death_does_not, setup_ordered,
                                         events_teardown),
         cmocka_unit_test_setup_teardown(test_delayed_ones_keep_their_place, setup_ordered, events_teardown),
