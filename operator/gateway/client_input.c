@@ -127,12 +127,17 @@ void client_input_resume(struct loop_post *post)
     }
 }
 
-void client_input_resume_soon(struct client_conn *client)
+static void resume_by(struct client_conn *client, void (*post)(struct loop *loop, struct loop_post *post))
 {
     if (!client->resume_pending) {
         client->resume_pending = true;
-        loop_post(client->worker->loop, &client->resume);
+        post(client->worker->loop, &client->resume);
     }
+}
+
+void client_input_resume_soon(struct client_conn *client)
+{
+    resume_by(client, loop_post);
 }
 
 void client_conn_retry_routes(struct worker *worker)
@@ -140,9 +145,6 @@ void client_conn_retry_routes(struct worker *worker)
     struct client_conn *client;
     TAILQ_FOREACH(client, &worker->route_waiters, link)
     {
-        if (!client->resume_pending) {
-            client->resume_pending = true;
-            loop_post_patient(worker->loop, &client->resume); /* there may be a thousand */
-        }
+        resume_by(client, loop_post_patient); /* there may be a thousand */
     }
 }
