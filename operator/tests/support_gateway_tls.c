@@ -177,3 +177,19 @@ long test_tls_serial(const struct test_client *client)
     X509_free(shown);
     return serial;
 }
+
+void test_tls_scene_start(struct test_tls_scene *scene, const char *fields, int loops, const char *name)
+{
+    test_world_start_with(&scene->world, fields,
+                          &(struct gateway_settings){.loops = loops, .tls_listen = "127.0.0.1:0"});
+    test_authority_init(&scene->authority);
+    scene->context = test_tls_context(&scene->authority);
+    test_gateway_certificate(&scene->world.test, &scene->authority, "shop", "s", name, 1);
+}
+
+void test_tls_scene_stop(struct test_tls_scene *scene)
+{
+    SSL_CTX_free(scene->context);
+    test_authority_release(&scene->authority);
+    test_world_stop(&scene->world);
+}

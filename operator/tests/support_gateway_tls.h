@@ -7,7 +7,7 @@
 
 #include <openssl/ssl.h>
 
-#include "operator/tests/support_gateway.h"
+#include "operator/tests/support_gateway_world.h"
 
 /* An authority of the test's own. */
 struct test_authority {
@@ -39,5 +39,15 @@ bool test_tls_try_open(struct test_client *client, int port, SSL_CTX *context, c
 bool test_tls_shake_hands(struct test_client *client, SSL_CTX *context, const char *name, int *ret_alert);
 void test_tls_open(struct test_client *client, int port, SSL_CTX *context, const char *name);
 long test_tls_serial(const struct test_client *client); /* of the certificate that was shown */
+
+/* A world with TLS on so many loops, whose function f has these fields (http.tlsSecretName is "s"); that Secret has a certificate for
+ * `name`. */
+struct test_tls_scene {
+    struct test_world world;
+    struct test_authority authority;
+    SSL_CTX *context; /* of clients */
+};
+void test_tls_scene_start(struct test_tls_scene *scene, const char *fields, int loops, const char *name);
+void test_tls_scene_stop(struct test_tls_scene *scene);
 
 #endif

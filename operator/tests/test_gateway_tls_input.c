@@ -19,30 +19,13 @@
 #define KEPT_COUNT 1000
 #define KEPT_KB    40 /* at most, of one */
 
-struct scene {
-    struct test_world world;
-    struct test_authority authority;
-    SSL_CTX *context;
-};
-
-static void start(struct scene *scene)
+static void start(struct test_tls_scene *scene)
 {
-    test_world_start_with(&scene->world,
-                          "\"http\":{\"hosts\":[\"shop.example.com\"],\"tlsSecretName\":\"s\"}",
-                          &(struct gateway_settings){.loops = 1, .tls_listen = "127.0.0.1:0"});
-    test_authority_init(&scene->authority);
-    scene->context = test_tls_context(&scene->authority);
-    test_gateway_certificate(&scene->world.test, &scene->authority, "shop", "s", OWN_NAME, 1);
+    test_tls_scene_start(scene, "\"http\":{\"hosts\":[\"shop.example.com\"],\"tlsSecretName\":\"s\"}", 1,
+                         OWN_NAME);
 }
 
-static void stop(struct scene *scene)
-{
-    SSL_CTX_free(scene->context);
-    test_authority_release(&scene->authority);
-    test_world_stop(&scene->world);
-}
-
-static void expect_service(struct scene *scene)
+static void expect_service(struct test_tls_scene *scene)
 {
     struct test_client client;
     test_tls_open(&client, scene->world.test.tls_port, scene->context, OWN_NAME);
@@ -54,7 +37,7 @@ static void expect_service(struct scene *scene)
 static void test_http_in_clear_is_told(void **state)
 {
     (void)state;
-    struct scene scene;
+    struct test_tls_scene scene;
     start(&scene);
     static const char *const requests[] = {TEST_REQUEST("GET", "/x"), "POST / HTTP/1.1\r\nHost: a\r\n\r\n",
                                            "HEAD / HTTP/1.0\r\n\r\n"};
@@ -73,14 +56,14 @@ static void test_http_in_clear_is_told(void **state)
         test_client_close(&client);
         expect_service(&scene);
     }
-    stop(&scene);
+    test_tls_scene_stop(&scene);
 }
 
 /* Each ends the connection, at once or with the client's own end, with an alert at most before it. */
 static void test_bytes_that_are_no_hello(void **state)
 {
     (void)state;
-    struct scene scene;
+    struct test_tls_scene scene;
     start(&scene);
     static const struct {
         const char *bytes;
@@ -116,10 +99,10 @@ static void test_bytes_that_are_no_hello(void **state)
         test_client_close(&client);
         expect_service(&scene);
     }
-    stop(&scene);
+    test_tls_scene_stop(&scene);
 }
 
-static void expect_alert(struct scene *scene, SSL_CTX *context, int expected)
+static void expect_alert(struct test_tls_scene *scene, SSL_CTX *context, int expected)
 {
     struct test_client client;
     int alert = 0;
@@ -133,7 +116,7 @@ static void expect_alert(struct scene *scene, SSL_CTX *context, int expected)
 static void test_other_versions_and_protocols(void **state)
 {
     (void)state;
-    struct scene scene;
+    struct test_tls_scene scene;
     start(&scene);
     SSL_CTX *old = test_tls_context(&scene.authority);
     SSL_CTX_set_security_level(old, 0);
@@ -143,14 +126,14 @@ static void test_other_versions_and_protocols(void **state)
     SSL_CTX *h2 = test_tls_context(&scene.authority);
     assert_int_equal(SSL_CTX_set_alpn_protos(h2, (const unsigned char *)"\x02h2", 3), 0);
     expect_alert(&scene, h2, SSL_AD_NO_APPLICATION_PROTOCOL);
-    stop(&scene);
+    test_tls_scene_stop(&scene);
 }
 
 /* Half a handshake each, and nothing more: others are served as before. */
 static void test_many_that_do_not_go_on(void **state)
 {
     (void)state;
-    struct scene scene;
+    struct test_tls_scene scene;
     struct test_client *idle = xcalloc(IDLE_COUNT, sizeof(*idle));
     start(&scene);
     for (int i = 0; i < IDLE_COUNT; i++) {
@@ -166,14 +149,14 @@ static void test_many_that_do_not_go_on(void **state)
         test_client_close(&idle[i]);
     }
     free(idle);
-    stop(&scene);
+    test_tls_scene_stop(&scene);
 }
 
 /* Between two requests a connection holds its session and no buffer. */
 static void test_kept_connections_are_small(void **state)
 {
     (void)state;
-    struct scene scene;
+    struct test_tls_scene scene;
     struct test_client *kept = xcalloc(KEPT_COUNT, sizeof(*kept));
     start(&scene);
     expect_service(&scene);
@@ -194,7 +177,7 @@ static void test_kept_connections_are_small(void **state)
         test_client_close(&kept[i]);
     }
     free(kept);
-    stop(&scene);
+    test_tls_scene_stop(&scene);
 }
 
 int main(void)

@@ -25,30 +25,13 @@
     "GET " path " HTTP/1.1\r\n" TO "Connection: Upgrade\r\nUpgrade: websocket\r\n"                           \
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 
-struct scene {
-    struct test_world world;
-    struct test_authority authority;
-    SSL_CTX *context;
-};
-
-static void start(struct scene *scene)
+static void start(struct test_tls_scene *scene)
 {
-    test_world_start_with(&scene->world,
-                          "\"limits\":{\"bodyBytes\":1073741824},\"http\":{\"tlsSecretName\":\"s\"}",
-                          &(struct gateway_settings){.loops = 2, .tls_listen = "127.0.0.1:0"});
-    test_authority_init(&scene->authority);
-    scene->context = test_tls_context(&scene->authority);
-    test_gateway_certificate(&scene->world.test, &scene->authority, "shop", "s", OWN_NAME, 1);
+    test_tls_scene_start(scene, "\"limits\":{\"bodyBytes\":1073741824},\"http\":{\"tlsSecretName\":\"s\"}", 2,
+                         OWN_NAME);
 }
 
-static void stop(struct scene *scene)
-{
-    SSL_CTX_free(scene->context);
-    test_authority_release(&scene->authority);
-    test_world_stop(&scene->world);
-}
-
-static void open_client(struct scene *scene, struct test_client *client)
+static void open_client(struct test_tls_scene *scene, struct test_client *client)
 {
     test_tls_open(client, scene->world.test.tls_port, scene->context, OWN_NAME);
 }
@@ -100,7 +83,7 @@ static bool pod_counted(void *upstream)
 static void test_websocket_both_ways(void **state)
 {
     (void)state;
-    struct scene scene;
+    struct test_tls_scene scene;
     struct test_client client;
     CLEANUP_FREE char *piece = xcalloc(1, 3 * MEGABYTE);
     start(&scene);
@@ -134,13 +117,13 @@ static void test_websocket_both_ways(void **state)
     assert_int_equal(test_upstream_tunnel_bytes(scene.world.upstream), 3 * MEGABYTE);
     test_client_close(&client);
     test_world_wait_statz(&scene.world, "inFlight", 0);
-    stop(&scene);
+    test_tls_scene_stop(&scene);
 }
 
 static void test_websocket_backpressure(void **state)
 {
     (void)state;
-    struct scene scene;
+    struct test_tls_scene scene;
     struct test_client client;
     start(&scene);
     open_client(&scene, &client);
@@ -153,7 +136,7 @@ static void test_websocket_backpressure(void **state)
     test_wait_until(pod_counted, scene.world.upstream, "the pod saw the client's end");
     test_client_close(&client);
     test_world_wait_statz(&scene.world, "inFlight", 0);
-    stop(&scene);
+    test_tls_scene_stop(&scene);
 }
 
 /* ---- a socket without room ---- */
@@ -179,7 +162,7 @@ static int gateway_fd_of(const struct test_client *client)
 }
 
 /* A connection both of whose ends have room for next to nothing. */
-static void open_narrow(struct scene *scene, struct test_client *client)
+static void open_narrow(struct test_tls_scene *scene, struct test_client *client)
 {
     struct sockaddr_in address = {.sin_family = AF_INET,
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
@@ -199,7 +182,7 @@ static void test_the_end_waits_for_room(void **state)
 {
     (void)state;
     enum { SIZE_FIRST = 3000, SIZES = 60 };
-    struct scene scene;
+    struct test_tls_scene scene;
     start(&scene);
     for (size_t size = SIZE_FIRST; size < SIZE_FIRST + SIZES; size++) {
         struct test_client client;
@@ -214,12 +197,12 @@ static void test_the_end_waits_for_room(void **state)
         test_client_close(&client);
     }
     test_world_wait_statz(&scene.world, "inFlight", 0);
-    stop(&scene);
+    test_tls_scene_stop(&scene);
 }
 
 /* ---- bodies ---- */
 
-static void upload(struct scene *scene, bool chunked)
+static void upload(struct test_tls_scene *scene, bool chunked)
 {
     enum { PIECE = 60000 };
     struct test_client client;
@@ -241,7 +224,7 @@ static void upload(struct scene *scene, bool chunked)
     test_client_close(&client);
 }
 
-static void download(struct scene *scene, const char *request, size_t size)
+static void download(struct test_tls_scene *scene, const char *request, size_t size)
 {
     struct test_client client;
     open_client(scene, &client);
@@ -253,7 +236,7 @@ static void download(struct scene *scene, const char *request, size_t size)
 static void test_large_bodies_in_constant_memory(void **state)
 {
     (void)state;
-    struct scene scene;
+    struct test_tls_scene scene;
     start(&scene);
     upload(&scene, false);
     download(&scene, "GET /size/1000000 HTTP/1.0\r\n" TO "\r\n", 1000000);
@@ -266,14 +249,14 @@ static void test_large_bodies_in_constant_memory(void **state)
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they keep what was freed for a while */
     assert_true(test_peak_memory_kb() - before < MEMORY_SLACK_KB);
 #endif
-    stop(&scene);
+    test_tls_scene_stop(&scene);
 }
 
 /* A client that does not read stops the pod, not the gateway's memory; later it gets every byte. */
 static void test_a_slow_reader_holds_the_pod_back(void **state)
 {
     (void)state;
-    struct scene scene;
+    struct test_tls_scene scene;
     struct test_client client;
     start(&scene);
     long before = test_peak_memory_kb();
@@ -288,14 +271,14 @@ static void test_a_slow_reader_holds_the_pod_back(void **state)
     test_client_close(&client);
     download(&scene, "GET /size/41943040 HTTP/1.0\r\n" TO "\r\n", LARGE_BYTES);
     test_world_wait_statz(&scene.world, "inFlight", 0);
-    stop(&scene);
+    test_tls_scene_stop(&scene);
 }
 
 /* Each piece comes back before the next is sent: nothing is buffered on the way. */
 static void test_pieces_are_not_held_back(void **state)
 {
     (void)state;
-    struct scene scene;
+    struct test_tls_scene scene;
     struct test_client client;
     struct test_answer answer;
     start(&scene);
@@ -314,7 +297,7 @@ static void test_pieces_are_not_held_back(void **state)
     test_client_send(&client, "0\r\n\r\n");
     expect_bytes(&client, "0\r\n\r\n");
     test_client_close(&client);
-    stop(&scene);
+    test_tls_scene_stop(&scene);
 }
 
 /* ---- ends, and what comes in a row ---- */
@@ -323,7 +306,7 @@ static void test_pieces_are_not_held_back(void **state)
 static void test_a_client_that_has_ended_gets_its_answer(void **state)
 {
     (void)state;
-    struct scene scene;
+    struct test_tls_scene scene;
     struct test_client client;
     struct test_answer answer;
     start(&scene);
@@ -348,7 +331,7 @@ static void test_a_client_that_has_ended_gets_its_answer(void **state)
         test_client_close(&client);
     }
     test_gateway_wait_metric(&scene.world.test, "cicada_gateway_client_connections{listener=\"tls\"}", 0);
-    stop(&scene);
+    test_tls_scene_stop(&scene);
 }
 
 /* Half a request that will never be whole: nobody waits for an answer to it. */
@@ -358,7 +341,7 @@ static void test_a_client_that_ends_within_a_request(void **state)
     static const char *const halves[] = {
         "GET / HTTP/1.1\r\nHost: ", "POST /count HTTP/1.1\r\n" TO "Content-Length: 10\r\n\r\nhalf",
         "POST /count HTTP/1.1\r\n" TO "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n"};
-    struct scene scene;
+    struct test_tls_scene scene;
     start(&scene);
     for (size_t i = 0; i < ARRAY_SIZE(halves); i++) {
         struct test_client client;
@@ -372,7 +355,7 @@ static void test_a_client_that_ends_within_a_request(void **state)
         test_wait_until(test_upstream_is_alone, scene.world.upstream, "the pod heard of it");
     }
     test_gateway_wait_metric(&scene.world.test, "cicada_gateway_client_connections{listener=\"tls\"}", 0);
-    stop(&scene);
+    test_tls_scene_stop(&scene);
 }
 
 /* All sent before the first answer is read, in full records and torn ones, with the client's end behind them. */
@@ -380,7 +363,7 @@ static void test_requests_in_a_row(void **state)
 {
     (void)state;
     enum { COUNT = 500 };
-    struct scene scene;
+    struct test_tls_scene scene;
     struct test_client client;
     struct test_answer answer;
     CLEANUP_STRBUF struct strbuf all;
@@ -402,7 +385,7 @@ static void test_requests_in_a_row(void **state)
     }
     assert_int_equal(drain(&client), 0);
     test_client_close(&client);
-    stop(&scene);
+    test_tls_scene_stop(&scene);
 }
 
 int main(void)

@@ -154,6 +154,13 @@ char *session_finish(PGconn *session)
     return answer_of(result);
 }
 
+void session_finish_expect(PGconn *session, const char *answer)
+{
+    CLEANUP_FREE char *found = session_finish(session);
+
+    assert_string_equal(found, answer);
+}
+
 int64_t session_pages(PGconn *session, const char *sql)
 {
     static const char label[] = "\"Shared Hit Blocks\": ";

@@ -35,6 +35,7 @@ void session_fails(PGconn *session, const char *sql, const char *sqlstate, const
 /* Sends a statement and waits until it waits for a lock; session_finish() takes its answer. */
 void session_block(struct event_fixture *fixture, PGconn *session, const char *sql);
 char *session_finish(PGconn *session);
+void session_finish_expect(PGconn *session, const char *answer);
 
 /* Pages that a statement looked at, by EXPLAIN: what it costs, whatever else the machine does. */
 int64_t session_pages(PGconn *session, const char *sql);

@@ -174,14 +174,12 @@ static void test_dedup_key_is_kept_for_a_day(void **state)
 static void test_dedup_key_at_once(void **state)
 {
     struct event_fixture *fixture = *state;
-    CLEANUP_FREE char *id = NULL;
 
     session_exec(fixture->a, "BEGIN");
     session_expect(fixture->a, send_once, "1");
     session_block(fixture, fixture->b, send_once);
     session_exec(fixture->a, "COMMIT");
-    id = session_finish(fixture->b);
-    assert_string_equal(id, "1");
+    session_finish_expect(fixture->b, "1");
     session_exec(fixture->a, "BEGIN; SELECT cicada.enqueue('q', '1', '{\"dedupKey\": \"y\"}')");
     session_block(fixture, fixture->b, "SELECT cicada.enqueue('q', '2', '{\"dedupKey\": \"y\"}')");
     session_exec(fixture->a, "ROLLBACK");
@@ -256,8 +254,7 @@ static void test_first_consumer_keeps_the_queue(void **state)
     session_exec(fixture->a, "BEGIN; SELECT * FROM cicada.queue_consume('two', 'n', 'f', 't', false)");
     session_block(fixture, fixture->b, "SELECT * FROM cicada.queue_consume('two', 'n', 'g', 't', false)");
     session_exec(fixture->a, "COMMIT");
-    CLEANUP_FREE char *held = session_finish(fixture->b);
-    assert_string_equal(held, "4 n/f, trigger t");
+    session_finish_expect(fixture->b, "4 n/f, trigger t");
     session_fails(fixture->a, "SELECT cicada.queue_consume('q', 'n', NULL, 't', false)", "22004", NULL);
 }
 

@@ -50,12 +50,6 @@ static void park_and_move(struct event_fixture *fixture)
     session_expect(fixture->owner, "SELECT id, lane FROM cicada.event_0", "2 126");
 }
 
-static void expect_finished(PGconn *session, const char *answer)
-{
-    CLEANUP_FREE char *text = session_finish(session);
-    assert_string_equal(text, answer);
-}
-
 static void test_a_parked_event_moves_while_it_is_freed(void **state)
 {
     struct event_fixture *fixture = *state;
@@ -63,7 +57,7 @@ static void test_a_parked_event_moves_while_it_is_freed(void **state)
     park_and_move(fixture);
     session_block(fixture, fixture->a, claim_all);
     session_exec(fixture->owner, "COMMIT");
-    expect_finished(fixture->a, "2");
+    session_finish_expect(fixture->a, "2");
 }
 
 static void test_a_parked_event_moves_while_the_order_ends(void **state)
@@ -73,7 +67,7 @@ static void test_a_parked_event_moves_while_the_order_ends(void **state)
     park_and_move(fixture);
     session_block(fixture, fixture->a, "SELECT * FROM cicada.queue_consume('q', 'n', 'f', 't', false)");
     session_exec(fixture->owner, "COMMIT");
-    expect_finished(fixture->a, "1 -");
+    session_finish_expect(fixture->a, "1 -");
     session_expect(fixture->a, claim_all, "2");
 }
 
@@ -84,7 +78,7 @@ static void test_a_parked_event_moves_while_all_are_purged(void **state)
     park_and_move(fixture);
     session_block(fixture, fixture->a, "SELECT cicada.purge('q')");
     session_exec(fixture->owner, "COMMIT");
-    expect_finished(fixture->a, "1");
+    session_finish_expect(fixture->a, "1");
     session_expect(fixture->a, claim_all, "");
     session_expect(fixture->owner, "SELECT count(*) FROM cicada.event WHERE lane <> 125", "0");
 }
@@ -173,8 +167,7 @@ static void test_parking_and_settling_at_once(void **state)
     session_exec(fixture->c, "SELECT cicada.event_settle(1, 2, 1)");
     session_block(fixture, fixture->a, claim_all); /* claims stand in line */
     session_exec(fixture->b, "COMMIT");
-    CLEANUP_FREE char *next = session_finish(fixture->a);
-    assert_string_equal(next, "3");
+    session_finish_expect(fixture->a, "3");
 }
 
 static void test_lease_that_ran_out_still_blocks(void **state)
