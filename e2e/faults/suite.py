@@ -166,6 +166,16 @@ def replaced(pod_name, namespace):
     harness.kubectl('delete', 'pod', pod_name, '-n', namespace, '--grace-period=0', '--force')
 
 
+def gateways_settled():
+    """Their name stands for the two that are ready, and for none that ended: whom a pod can't ask, it has to await for its 2 s of quiet. Kubernetes
+    names an ended pod for some seconds, until its object is gone."""
+    def settled():
+        ready = {pod['status']['podIP'] for pod in case_faults.two_ready('gateway')}
+        subsets = harness.api.get(f'/api/v1/namespaces/{harness.SYSTEM}/endpoints/cicada-gateway-peers').get('subsets') or []
+        return ready == {address['ip'] for subset in subsets for address in subset.get('addresses') or []}
+    until('the name of the gateways stands for the two that are ready', 60, settled)
+
+
 def idle_ends(count):
     """An idle pod of a function ends at once, an idle gateway after its quiet time, and each request begins that anew."""
     quiet = {'function': [], 'gateway': [], 'gateway, asked meanwhile': []}
@@ -173,7 +183,8 @@ def idle_ends(count):
     for _ in range(count):
         until('a pod', 60, lambda: sum(map(harness.pod_is_ready, harness.function_pods(LONG))) == 1 and live(harness.function_pods(LONG)))
         name = live(harness.function_pods(LONG))[0]
-        time.sleep(1)
+        gateways_settled()
+        time.sleep(2)  # answers of the name server are valid for a second
         quiet['function'].append(terminated(name))
         replaced(name, SHOP)
         for key in ('gateway', 'gateway, asked meanwhile'):
