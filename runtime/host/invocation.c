@@ -53,6 +53,7 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
     invocation->start_us = start_us;
     invocation->deadline_ms = deadline_ms;
     invocation->waited_us = 0;
+    invocation->event = NULL;
     invocation->idempotency_key = invocation->fingerprint = NULL;
     invocation->invoked = invocation->answered = invocation->stored = invocation->not_storable = false;
     invocation->streamed = false;

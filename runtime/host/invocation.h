@@ -25,6 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/host/cloud_event.h"
 #include "runtime/host/context.h"
 #include "runtime/host/request.h"
 #include "runtime/host/response.h"
@@ -82,6 +83,7 @@ struct invocation {
     struct cicada_context context;
     struct cicada_response response;
     struct database database;
+    const struct cloud_event *event;           /* NULL: none; set before invocation_run() */
     const char *idempotency_key, *fingerprint; /* NULL: none; not known yet */
     bool invoked;                              /* this attempt has reached the handler... */
     bool answered;                             /* ...or has the answer without it */
