@@ -58,7 +58,7 @@ LIBS_RUNTIME  := -lcivetweb -lcjson -lyaml -lm -ldl
 LIBS_OPERATOR := $(LIBS_RUNTIME) -lcurl -lhttp_parser -lssl -lcrypto
 LIBS_TEST     := -lcmocka $(LIBS_OPERATOR) -lpq
 
-RUNTIME_DIRS  := runtime/base runtime/http runtime/postgres runtime/schema runtime/sql runtime/host
+RUNTIME_DIRS  := runtime/base runtime/http runtime/postgres runtime/schema runtime/sql runtime/events runtime/host
 OPERATOR_DIRS := operator/kube operator/cache operator/queue operator/controller operator/function operator/autoscaler operator/gateway operator/local
 
 runtime_src  := $(foreach d,$(RUNTIME_DIRS),$(filter-out %_main.c,$(wildcard $(d)/*.c)))

@@ -44,6 +44,8 @@
     X(PQflush)                                                                                               \
     X(PQconsumeInput)                                                                                        \
     X(PQisBusy)                                                                                              \
+    X(PQnotifies)                                                                                            \
+    X(PQfreemem)                                                                                             \
     X(PQgetResult)                                                                                           \
     X(PQclear)                                                                                               \
     X(PQresultStatus)                                                                                        \

@@ -1,0 +1,226 @@
+#include "runtime/events/consumer_internal.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/monotonic_cond.h"
+
+#define THREAD_STACK_BYTES (256u << 10) /* of the consumer's own */
+
+static void wake(struct consumer *consumer)
+{
+    (void)eventfd_write(consumer->wake_fd, 1);
+}
+
+static void thread_ends(struct consumer *consumer)
+{
+    pthread_mutex_lock(&consumer->mutex);
+    consumer->threads_left--;
+    pthread_cond_broadcast(&consumer->ended);
+    pthread_mutex_unlock(&consumer->mutex);
+}
+
+static void work_on(struct worker *worker, struct held *held)
+{
+    struct consumer *consumer = worker->consumer;
+    int64_t begin_us = clock_monotonic_us();
+
+    consumer->settings.run(consumer->settings.run_arg, worker->number, held->event, &held->result);
+    pthread_mutex_lock(&consumer->mutex);
+    consumer->run_us += (clock_monotonic_us() - begin_us - consumer->run_us) / 8;
+    hand_finish(&consumer->hand, held);
+    pthread_mutex_unlock(&consumer->mutex);
+    wake(consumer);
+}
+
+static struct held *await_work(struct consumer *consumer)
+{
+    struct held *held = NULL;
+
+    pthread_mutex_lock(&consumer->mutex);
+    while (!stop_is_set(&consumer->stop) && (held = hand_take(&consumer->hand)) == NULL)
+        pthread_cond_wait(&consumer->line, &consumer->mutex);
+    pthread_mutex_unlock(&consumer->mutex);
+    return held;
+}
+
+static void *worker_main(void *arg)
+{
+    struct worker *worker = arg;
+    struct held *held;
+
+    while ((held = await_work(worker->consumer)) != NULL)
+        work_on(worker, held);
+    thread_ends(worker->consumer);
+    return NULL;
+}
+
+static void *consumer_main(void *arg)
+{
+    struct consumer *consumer = arg;
+
+    consumer_turns(consumer);
+    thread_ends(consumer);
+    return NULL;
+}
+
+static int start_thread(pthread_t *ret_thread, size_t stack_bytes, void *main_function(void *), void *arg)
+{
+    pthread_attr_t attributes;
+    int rc;
+
+    pthread_attr_init(&attributes);
+    pthread_attr_setstacksize(&attributes, stack_bytes);
+    rc = pthread_create(ret_thread, &attributes, main_function, arg);
+    pthread_attr_destroy(&attributes);
+    return rc;
+}
+
+static int start_threads(struct consumer *consumer, struct err *err)
+{
+    int rc = 0;
+
+    consumer->threads_left = consumer->settings.concurrency + 1;
+    for (int i = 0; i < consumer->settings.concurrency && rc == 0; i++) {
+        struct worker *worker = &consumer->workers[i];
+        *worker = (struct worker){.consumer = consumer, .number = i};
+        rc = start_thread(&worker->thread, consumer->settings.stack_bytes, worker_main, worker);
+        consumer->worker_count += rc == 0;
+    }
+    if (rc == 0)
+        rc = start_thread(&consumer->thread, THREAD_STACK_BYTES, consumer_main, consumer);
+    consumer->has_thread = rc == 0;
+    if (rc == 0)
+        return 0;
+    pthread_mutex_lock(&consumer->mutex);
+    consumer->threads_left = consumer->worker_count; /* none of them has ended yet */
+    pthread_mutex_unlock(&consumer->mutex);
+    return err_set(err, ERR_UNAVAILABLE, "threads for events: %s", strerror(rc));
+}
+
+int consumer_start(const struct consumer_settings *settings, struct consumer **ret_consumer, struct err *err)
+{
+    struct consumer *consumer;
+
+    if (settings->trigger_count < 1 || settings->trigger_count > CONSUMER_TRIGGERS_MAX)
+        return err_set(err, ERR_INVALID, "there must be 1 to %d queues", CONSUMER_TRIGGERS_MAX);
+    if (settings->concurrency < 1 || settings->concurrency > CONSUMER_CONCURRENCY_MAX)
+        return err_set(err, ERR_INVALID, "1 to %d events are worked on at once", CONSUMER_CONCURRENCY_MAX);
+    consumer = xcalloc(1, sizeof(*consumer));
+    consumer->settings = *settings;
+    consumer->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (consumer->wake_fd < 0) {
+        free(consumer);
+        return err_set(err, ERR_UNAVAILABLE, "eventfd: %s", strerror(errno));
+    }
+    stop_init(&consumer->stop);
+    pthread_mutex_init(&consumer->mutex, NULL);
+    pthread_cond_init(&consumer->line, NULL);
+    monotonic_cond_init(&consumer->ended);
+    hand_init(&consumer->hand);
+    if (start_threads(consumer, err) != 0) {
+        if (consumer_stop(consumer, DEADLINE_NONE)) /* always: none has anything to do */
+            consumer_free(consumer);
+        return -1;
+    }
+    *ret_consumer = consumer;
+    return 0;
+}
+
+void consumer_drain(struct consumer *consumer)
+{
+    if (consumer == NULL)
+        return;
+    pthread_mutex_lock(&consumer->mutex);
+    consumer->draining = true;
+    pthread_mutex_unlock(&consumer->mutex);
+    wake(consumer);
+}
+
+bool consumer_is_drained(struct consumer *consumer)
+{
+    bool drained;
+
+    if (consumer == NULL)
+        return true;
+    pthread_mutex_lock(&consumer->mutex);
+    drained = consumer->draining && hand_count(&consumer->hand) == 0;
+    pthread_mutex_unlock(&consumer->mutex);
+    return drained;
+}
+
+bool consumer_stop(struct consumer *consumer, int64_t deadline_ms)
+{
+    bool in_time = true;
+
+    if (consumer == NULL)
+        return true;
+    stop_set(&consumer->stop);
+    pthread_mutex_lock(&consumer->mutex);
+    pthread_cond_broadcast(&consumer->line);
+    while (consumer->threads_left > 0 && in_time)
+        in_time = monotonic_cond_wait(&consumer->ended, &consumer->mutex, deadline_ms);
+    in_time = consumer->threads_left == 0;
+    pthread_mutex_unlock(&consumer->mutex);
+    if (!in_time)
+        return false;
+    for (; consumer->worker_count > 0; consumer->worker_count--)
+        pthread_join(consumer->workers[consumer->worker_count - 1].thread, NULL);
+    if (consumer->has_thread)
+        pthread_join(consumer->thread, NULL);
+    consumer->has_thread = false;
+    return true;
+}
+
+void consumer_free(struct consumer *consumer)
+{
+    if (consumer == NULL)
+        return;
+    while (consumer->hand.first != NULL)
+        hand_remove(&consumer->hand, consumer->hand.first);
+    pthread_cond_destroy(&consumer->ended);
+    pthread_cond_destroy(&consumer->line);
+    pthread_mutex_destroy(&consumer->mutex);
+    stop_release(&consumer->stop);
+    close(consumer->wake_fd);
+    free(consumer);
+}
+
+static enum consumer_state state_locked(const struct consumer *consumer)
+{
+    if (consumer->explanation[0] == '\0')
+        return CONSUMER_WORKING;
+    for (size_t i = 0; i < consumer->settings.trigger_count; i++)
+        if (consumer->triggers[i].conflict)
+            return CONSUMER_CONFLICT;
+    return CONSUMER_CONNECTING;
+}
+
+void consumer_figures(struct consumer *consumer, struct consumer_figures *ret_figures)
+{
+    pthread_mutex_lock(&consumer->mutex);
+    ret_figures->state = state_locked(consumer);
+    ret_figures->in_line = consumer->hand.in_line;
+    ret_figures->at_work = consumer->hand.at_work;
+    pthread_mutex_unlock(&consumer->mutex);
+}
+
+void consumer_counts(struct consumer *consumer, size_t trigger, struct consumer_counts *ret_counts)
+{
+    pthread_mutex_lock(&consumer->mutex);
+    *ret_counts = consumer->triggers[trigger].counts;
+    pthread_mutex_unlock(&consumer->mutex);
+}
+
+void consumer_explain(struct consumer *consumer, char *ret_text, size_t size)
+{
+    pthread_mutex_lock(&consumer->mutex);
+    snprintf(ret_text, size, "%s", consumer->explanation);
+    pthread_mutex_unlock(&consumer->mutex);
+}

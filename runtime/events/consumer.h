@@ -1,0 +1,89 @@
+/* consumer.h - takes events from queues and has them worked on: claims, leases, retries, dead letters.
+ *
+ * One thread, the consumer's, owns a connection of its own (the control connection): it claims, extends leases, gives back, retries, buries and
+ * listens. `concurrency` workers run events, one each at a time; a run settles its event in its own transaction. What is claimed and not
+ * begun waits in line. When the control connection is lost, so is what was not begun; what is at work goes on, and settles if it can,
+ * but is neither retried nor buried by this process (e2e/models, queue_kept_leases).
+ *
+ *     claimed --> in line --> at work --> settled: forgotten
+ *                    |           `------> else as outcome.h says, by the consumer's thread
+ *                    `--drain: given back
+ *
+ * An event whose last run ended without a word is claimed only while nothing else is in hand, and nothing is claimed beside it.
+ *
+ * Threads: the functions below on any; `run` on a worker's.
+ */
+#ifndef CICADA_EVENTS_CONSUMER_H
+#define CICADA_EVENTS_CONSUMER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/base/err.h"
+#include "runtime/events/event.h"
+#include "runtime/events/outcome.h"
+#include "runtime/postgres/postgres.h"
+
+#define CONSUMER_TRIGGERS_MAX    16
+#define CONSUMER_CONCURRENCY_MAX 250
+
+struct consumer;
+
+struct consumer_trigger {
+    const char *name, *queue;
+    bool ordered; /* per key */
+    struct delivery delivery;
+};
+
+struct consumer_settings {
+    struct pg_pool *pool; /* whose server and role the control connection uses; it is no connection of the pool */
+    const char *namespace, *function;
+    const struct consumer_trigger *triggers;
+    size_t trigger_count; /* 1 to CONSUMER_TRIGGERS_MAX */
+    int concurrency;
+    int64_t lease_ms;
+    bool lease_fixed; /* a lease is not extended while its event is at work, and none is claimed ahead */
+    size_t stack_bytes; /* of a worker */
+    /* Runs an event on a worker (0 to concurrency - 1), settles it in the same transaction, and tells how that ended. */
+    void (*run)(void *arg, int worker, const struct event *event, struct event_result *ret_result);
+    void *run_arg;
+};
+
+enum consumer_state {
+    CONSUMER_CONNECTING, /* the database is away, or does not let us in */
+    CONSUMER_CONFLICT,   /* somebody else consumes the queue */
+    CONSUMER_WORKING,
+};
+
+/* Of one trigger, since the start. */
+struct consumer_counts {
+    int64_t claimed;
+    int64_t done;
+    int64_t retried;  /* to be run again */
+    int64_t buried;   /* dead letters */
+    int64_t lost;     /* leases */
+};
+
+struct consumer_figures {
+    enum consumer_state state;
+    int in_line, at_work;
+};
+
+/* Borrows the settings until consumer_free(). The pool must have been started. */
+int consumer_start(const struct consumer_settings *settings, struct consumer **ret_consumer,
+                   struct err *err) MUST_CHECK;
+/* Claims no more and gives back what is in line. */
+void consumer_drain(struct consumer *consumer);
+/* True once nothing is in hand, after consumer_drain(). NULL: true. */
+bool consumer_is_drained(struct consumer *consumer);
+/* Ends all threads. False: one is still at work at the deadline, and consumer_free() must not be called. NULL is fine, also below. */
+bool consumer_stop(struct consumer *consumer, int64_t deadline_ms) MUST_CHECK;
+void consumer_free(struct consumer *consumer);
+
+void consumer_figures(struct consumer *consumer, struct consumer_figures *ret_figures);
+void consumer_counts(struct consumer *consumer, size_t trigger, struct consumer_counts *ret_counts);
+/* Why the state is not WORKING, for people; "": it is. */
+void consumer_explain(struct consumer *consumer, char *ret_text, size_t size);
+
+#endif

@@ -1,0 +1,530 @@
+/* What the consumer's thread does, turn by turn. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/text.h"
+#include "runtime/events/consumer_internal.h"
+#include "runtime/events/event_store.h"
+
+#define RECONNECT_MIN_MS 100
+#define RECONNECT_MAX_MS 5000
+#define REGISTER_MS      5000 /* who has the queue, or refuses it, is asked again */
+#define MAINTAIN_MS      1000
+#define POLL_MS          1000 /* the truth, whatever was notified */
+#define LOOKS_AWAKE      3    /* claims that find nothing before it sleeps... */
+#define LOOK_PAUSE_MS    5    /* ...so far apart */
+#define CLAIM_MAX        100  /* events of one claim */
+/* While events are at work for no longer than this, as many more are claimed ahead: then a claim serves several. Others would wait here, while
+ * another replica is idle. */
+#define AHEAD_RUN_US 20000
+
+/* NULL: all is well. */
+static void explain(struct consumer *consumer, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void explain(struct consumer *consumer, const char *format, ...)
+{
+    va_list args;
+
+    pthread_mutex_lock(&consumer->mutex);
+    va_start(args, format);
+    vsnprintf(consumer->explanation, sizeof(consumer->explanation), format, args);
+    va_end(args);
+    pthread_mutex_unlock(&consumer->mutex);
+}
+
+/* ---- the hand, for this thread ---- */
+
+static void remove_held(struct consumer *consumer, struct held *held)
+{
+    pthread_mutex_lock(&consumer->mutex);
+    hand_remove(&consumer->hand, held);
+    pthread_mutex_unlock(&consumer->mutex);
+}
+
+static int count_hand(struct consumer *consumer)
+{
+    int count;
+
+    pthread_mutex_lock(&consumer->mutex);
+    count = hand_count(&consumer->hand);
+    pthread_mutex_unlock(&consumer->mutex);
+    return count;
+}
+
+static bool is_draining(struct consumer *consumer)
+{
+    bool draining;
+
+    pthread_mutex_lock(&consumer->mutex);
+    draining = consumer->draining;
+    pthread_mutex_unlock(&consumer->mutex);
+    return draining;
+}
+
+static struct consumer_counts *counts_of(struct consumer *consumer, const struct event *event)
+{
+    return &consumer->triggers[event->trigger].counts;
+}
+
+/* One more. */
+static void count(struct consumer *consumer, int64_t *number)
+{
+    pthread_mutex_lock(&consumer->mutex);
+    (*number)++;
+    pthread_mutex_unlock(&consumer->mutex);
+}
+
+static const char *name_of(const struct consumer *consumer, const struct event *event)
+{
+    return consumer->settings.triggers[event->trigger].name;
+}
+
+/* ---- the control connection ---- */
+
+/* What was not begun is forgotten: its leases belong to the connection. */
+static void disconnect(struct consumer *consumer)
+{
+    struct held *next;
+
+    pg_session_close(steal_ptr(&consumer->session));
+    pthread_mutex_lock(&consumer->mutex);
+    for (struct held *held = consumer->hand.first; held != NULL; held = next) {
+        next = held->next;
+        if (held->state == HELD_IN_LINE)
+            hand_remove(&consumer->hand, held);
+        else
+            held->orphan = true;
+    }
+    for (size_t i = 0; i < consumer->settings.trigger_count; i++) {
+        consumer->triggers[i].queue_id = 0;
+        consumer->triggers[i].register_ms = 0;
+        consumer->triggers[i].alone_waits = false;
+        consumer->triggers[i].conflict = false;
+    }
+    pthread_mutex_unlock(&consumer->mutex);
+}
+
+static void report_failure(struct consumer *consumer, const char *what, const struct pg_error *error)
+{
+    log_warn("events: %s: %s%s%s", what, error->sqlstate, error->sqlstate[0] ? " " : "", error->message);
+    if (pg_session_is_lost(consumer->session)) {
+        explain(consumer, "%s", error->message);
+        disconnect(consumer);
+    }
+}
+
+/* False: not connected. */
+static bool connect_session(struct consumer *consumer)
+{
+    struct pg_error error = {0};
+    int64_t now_ms = clock_monotonic_ms();
+
+    consumer->session = pg_session_open(consumer->settings.pool, &consumer->stop, &error);
+    if (consumer->session == NULL) {
+        explain(consumer, "%s", error.message);
+        return false;
+    }
+    consumer->extend_ms = now_ms + consumer->settings.lease_ms / 3;
+    consumer->maintain_ms = now_ms;
+    consumer->asleep_ms = 0;
+    consumer->looks = 0;
+    if (pg_session_can_listen(consumer->session) && event_store_listen(consumer->session, &error) != 0) {
+        report_failure(consumer, "LISTEN", &error);
+        return consumer->session != NULL;
+    }
+    return true;
+}
+
+/* Longer from time to time, up to a limit; half of it by chance, so that replicas do not knock together. */
+static void pause_before_connect(struct consumer *consumer)
+{
+    int64_t pause_ms = consumer->reconnect_ms * 2;
+
+    if (pause_ms < RECONNECT_MIN_MS)
+        pause_ms = RECONNECT_MIN_MS;
+    if (pause_ms > RECONNECT_MAX_MS)
+        pause_ms = RECONNECT_MAX_MS;
+    consumer->reconnect_ms = pause_ms;
+    (void)stop_wait(&consumer->stop, pause_ms / 2 + (int64_t)(random_u64() % (uint64_t)(pause_ms / 2 + 1)));
+}
+
+/* ---- triggers ---- */
+
+static void register_trigger(struct consumer *consumer, size_t number)
+{
+    const struct consumer_settings *settings = &consumer->settings;
+    const struct consumer_trigger *wanted = &settings->triggers[number];
+    const struct event_consumer who = {settings->namespace, settings->function, wanted->name};
+    struct trigger *trigger = &consumer->triggers[number];
+    char holder[EVENT_STORE_HOLDER_SIZE];
+    struct pg_error error = {0};
+    int queue_id;
+
+    trigger->register_ms = clock_monotonic_ms() + REGISTER_MS;
+    if (event_store_consume(consumer->session, wanted->queue, &who, wanted->ordered, &queue_id, holder,
+                            &error) != 0) {
+        explain(consumer, "queue %s: %s", wanted->queue, error.message);
+        report_failure(consumer, wanted->queue, &error);
+        return;
+    }
+    pthread_mutex_lock(&consumer->mutex);
+    trigger->conflict = holder[0] != '\0';
+    pthread_mutex_unlock(&consumer->mutex);
+    if (holder[0] != '\0') {
+        log_warn("trigger %s: queue %s is consumed by %s", wanted->name, wanted->queue, holder);
+        explain(consumer, "queue %s is consumed by %s", wanted->queue, holder);
+        return;
+    }
+    trigger->queue_id = queue_id;
+}
+
+/* Those that are due; all is well once the last one is registered. */
+static void register_triggers(struct consumer *consumer)
+{
+    size_t registered = 0;
+
+    for (size_t i = 0; i < consumer->settings.trigger_count && consumer->session != NULL; i++) {
+        struct trigger *trigger = &consumer->triggers[i];
+        if (trigger->queue_id == 0 && clock_monotonic_ms() >= trigger->register_ms)
+            register_trigger(consumer, i);
+        registered += trigger->queue_id != 0;
+    }
+    if (consumer->session != NULL && registered == consumer->settings.trigger_count)
+        explain(consumer, "%s", "");
+}
+
+/* ---- what has finished ---- */
+
+static struct held *first_finished(struct consumer *consumer)
+{
+    struct held *held;
+
+    pthread_mutex_lock(&consumer->mutex);
+    held = consumer->hand.finished > 0 ? consumer->hand.first : NULL;
+    while (held != NULL && held->state != HELD_FINISHED)
+        held = held->next;
+    pthread_mutex_unlock(&consumer->mutex);
+    return held;
+}
+
+/* reason NULL: to be run again after the delay. */
+static void give_up_run(struct consumer *consumer, const struct event *event,
+                        const struct event_decision *decision, const char *text)
+{
+    struct pg_error error = {0};
+    bool bury = decision->verdict == EVENT_BURY;
+    int rc = bury ? event_store_bury(consumer->session, &event->lease, decision->reason, text, &error)
+                  : event_store_retry(consumer->session, &event->lease, decision->delay_ms, decision->spend,
+                                      text, &error);
+
+    if (rc < 0) { /* its lease decides */
+        report_failure(consumer, bury ? "dead letter" : "retry", &error);
+        return;
+    }
+    if (rc == 0)
+        count(consumer, &counts_of(consumer, event)->lost);
+    else if (bury)
+        count(consumer, &counts_of(consumer, event)->buried);
+    else
+        count(consumer, &counts_of(consumer, event)->retried);
+    if (bury && rc > 0)
+        log_warn("trigger %s: event %" PRId64 " is a dead letter (%s): %s", name_of(consumer, event),
+                 event->lease.id, decision->reason, text);
+}
+
+static void decide(struct consumer *consumer, struct held *held)
+{
+    const struct event *event = held->event;
+    const struct event_decision decision =
+        outcome_decide(&held->result, &consumer->settings.triggers[event->trigger].delivery, event->attempt,
+                       random_u64());
+
+    if (decision.verdict == EVENT_DONE)
+        count(consumer, &counts_of(consumer, event)->done);
+    else if (decision.verdict == EVENT_FORGET || held->orphan || consumer->session == NULL)
+        count(consumer, &counts_of(consumer, event)->lost);
+    else
+        give_up_run(consumer, event, &decision, held->result.error);
+}
+
+static void decide_finished(struct consumer *consumer)
+{
+    struct held *held;
+
+    while ((held = first_finished(consumer)) != NULL) {
+        decide(consumer, held);
+        remove_held(consumer, held);
+    }
+}
+
+/* ---- leases ---- */
+
+/* Those of the control connection, in line or (unless in_line_only) at work. The caller frees *ret_leases. */
+static size_t collect_leases(struct consumer *consumer, bool in_line_only, struct event_lease **ret_leases)
+{
+    size_t found = 0;
+
+    pthread_mutex_lock(&consumer->mutex);
+    *ret_leases = xcalloc((size_t)hand_count(&consumer->hand) + 1, sizeof(**ret_leases));
+    for (const struct held *held = consumer->hand.first; held != NULL; held = held->next)
+        if (!held->orphan && (held->state == HELD_IN_LINE || (held->state == HELD_AT_WORK && !in_line_only)))
+            (*ret_leases)[found++] = held->event->lease;
+    pthread_mutex_unlock(&consumer->mutex);
+    return found;
+}
+
+static void lose(struct consumer *consumer, int64_t id)
+{
+    pthread_mutex_lock(&consumer->mutex);
+    for (struct held *held = consumer->hand.first; held != NULL; held = held->next) {
+        if (held->event->lease.id != id || held->orphan)
+            continue;
+        log_warn("trigger %s: the lease of event %" PRId64 " is lost", name_of(consumer, held->event), id);
+        held->orphan = true;
+        if (held->state == HELD_IN_LINE) {
+            consumer->triggers[held->event->trigger].counts.lost++;
+            hand_remove(&consumer->hand, held);
+        }
+        break;
+    }
+    pthread_mutex_unlock(&consumer->mutex);
+}
+
+static void extend_leases(struct consumer *consumer)
+{
+    CLEANUP_FREE struct event_lease *leases = NULL;
+    CLEANUP_FREE int64_t *lost = NULL;
+    struct pg_error error = {0};
+    size_t number;
+    int lost_count;
+
+    consumer->extend_ms = clock_monotonic_ms() + consumer->settings.lease_ms / 3;
+    number = collect_leases(consumer, consumer->settings.lease_fixed, &leases);
+    if (number == 0)
+        return;
+    lost = xcalloc(number, sizeof(*lost));
+    lost_count =
+        event_store_extend(consumer->session, leases, number, consumer->settings.lease_ms, lost, &error);
+    if (lost_count < 0)
+        report_failure(consumer, "extending leases", &error);
+    for (int i = 0; i < lost_count; i++)
+        lose(consumer, lost[i]);
+}
+
+/* Takes what is in line out of the workers' reach first. */
+static void give_back_line(struct consumer *consumer)
+{
+    CLEANUP_FREE struct event_lease *leases = NULL;
+    struct pg_error error = {0};
+    struct held *next;
+    size_t number = collect_leases(consumer, /* in_line_only= */ true, &leases);
+    size_t left = 0;
+
+    pthread_mutex_lock(&consumer->mutex);
+    for (struct held *held = consumer->hand.first; held != NULL; held = next) {
+        next = held->next;
+        if (held->state != HELD_IN_LINE)
+            continue;
+        leases[left++] = held->event->lease; /* fewer than before: a worker may have taken some */
+        hand_remove(&consumer->hand, held);
+    }
+    pthread_mutex_unlock(&consumer->mutex);
+    if (number > 0 && left > 0 && event_store_give_back(consumer->session, leases, left, &error) != 0)
+        report_failure(consumer, "giving back", &error);
+}
+
+/* ---- claims ---- */
+
+/* How many more may be claimed. */
+static int room(struct consumer *consumer, bool *ret_idle)
+{
+    int concurrency = consumer->settings.concurrency, most = concurrency, left;
+    bool alone_waits = false;
+
+    for (size_t i = 0; i < consumer->settings.trigger_count; i++)
+        alone_waits = alone_waits || consumer->triggers[i].alone_waits;
+    pthread_mutex_lock(&consumer->mutex);
+    if (!consumer->settings.lease_fixed && consumer->run_us < AHEAD_RUN_US)
+        most += concurrency;
+    *ret_idle = hand_count(&consumer->hand) == 0;
+    left = most - consumer->hand.in_line - consumer->hand.at_work;
+    if (hand_is_exclusive(&consumer->hand) || (alone_waits && !*ret_idle))
+        left = 0;
+    pthread_mutex_unlock(&consumer->mutex);
+    return left;
+}
+
+static void take(struct consumer *consumer, struct event *event)
+{
+    const struct consumer_trigger *trigger = &consumer->settings.triggers[event->trigger];
+    const struct event_decision spent = {.verdict = EVENT_BURY, .reason = "attempts"};
+
+    count(consumer, &counts_of(consumer, event)->claimed);
+    if (outcome_is_spent(&trigger->delivery, event->attempt) && consumer->session != NULL) {
+        give_up_run(consumer, event, &spent, "its last run ended without a word: the process died, or lost the lease");
+        event_free(event);
+        return;
+    }
+    pthread_mutex_lock(&consumer->mutex);
+    hand_add(&consumer->hand, event);
+    pthread_cond_signal(&consumer->line);
+    pthread_mutex_unlock(&consumer->mutex);
+}
+
+/* Returns how many came. */
+static int claim_from(struct consumer *consumer, size_t number, int most, bool idle)
+{
+    struct trigger *trigger = &consumer->triggers[number];
+    const struct event_claim claim = {trigger->queue_id, most < CLAIM_MAX ? most : CLAIM_MAX,
+                                      consumer->settings.lease_ms, idle};
+    struct event *events[CLAIM_MAX];
+    struct pg_error error = {0};
+    int found = event_store_claim(consumer->session, &claim, events, &trigger->alone_waits, &error);
+
+    if (found < 0) {
+        trigger->queue_id = 0; /* it may be gone */
+        report_failure(consumer, "claim", &error);
+        return 0;
+    }
+    for (int i = 0; i < found; i++) {
+        events[i]->trigger = (int)number;
+        take(consumer, events[i]);
+    }
+    return found;
+}
+
+/* Each trigger gets its share of the room, and what others leave. One of which an event waits to be alone comes first. */
+static int claim_all(struct consumer *consumer)
+{
+    size_t triggers = consumer->settings.trigger_count, first = consumer->first++ % triggers;
+    int found = 0;
+
+    for (size_t i = 0; i < triggers; i++)
+        if (consumer->triggers[i].alone_waits)
+            first = i;
+    for (size_t i = 0; i < triggers && consumer->session != NULL; i++) {
+        size_t number = (first + i) % triggers;
+        bool idle;
+        int left = room(consumer, &idle), others = (int)(triggers - i);
+        if (left > 0 && consumer->triggers[number].queue_id != 0)
+            found += claim_from(consumer, number, (left + others - 1) / others, idle);
+    }
+    return found;
+}
+
+/* ---- turns ---- */
+
+static void maintain(struct consumer *consumer)
+{
+    struct pg_error error = {0};
+
+    consumer->maintain_ms = clock_monotonic_ms() + MAINTAIN_MS;
+    if (event_store_maintain(consumer->session, &error) != 0)
+        report_failure(consumer, "maintenance", &error);
+}
+
+static void publish_sleep(struct consumer *consumer)
+{
+    int ids[CONSUMER_TRIGGERS_MAX];
+    struct pg_error error = {0};
+    size_t number = 0;
+
+    for (size_t i = 0; i < consumer->settings.trigger_count; i++)
+        if (consumer->triggers[i].queue_id != 0)
+            ids[number++] = consumer->triggers[i].queue_id;
+    consumer->asleep_ms = clock_monotonic_ms();
+    if (number > 0 && event_store_sleep(consumer->session, ids, number, &error) != 0)
+        report_failure(consumer, "sleep", &error);
+}
+
+static int64_t sooner(int64_t a_ms, int64_t b_ms)
+{
+    return a_ms < b_ms ? a_ms : b_ms;
+}
+
+/* Until a worker has finished, an event was sent, or something is due. */
+static void wait_for_news(struct consumer *consumer, int64_t until_ms)
+{
+    eventfd_t ignored;
+
+    if (count_hand(consumer) > 0)
+        until_ms = sooner(until_ms, consumer->extend_ms);
+    if (pg_session_wait(consumer->session, consumer->wake_fd, until_ms))
+        consumer->asleep_ms = 0;
+    (void)eventfd_read(consumer->wake_fd, &ignored);
+}
+
+/* There is room, and nothing to be had. Whoever has just worked looks a few times before it sleeps: notifications cost those who send. */
+static void rest(struct consumer *consumer)
+{
+    int64_t now_ms = clock_monotonic_ms();
+
+    if (now_ms >= consumer->maintain_ms)
+        maintain(consumer);
+    if (consumer->session == NULL)
+        return;
+    if (++consumer->looks <= LOOKS_AWAKE) {
+        wait_for_news(consumer, now_ms + LOOK_PAUSE_MS);
+    } else if (consumer->asleep_ms == 0 || now_ms - consumer->asleep_ms >= POLL_MS) {
+        publish_sleep(consumer); /* and looks once more */
+    } else {
+        wait_for_news(consumer, consumer->asleep_ms + POLL_MS);
+    }
+}
+
+static void work(struct consumer *consumer)
+{
+    bool idle;
+
+    if (clock_monotonic_ms() >= consumer->extend_ms)
+        extend_leases(consumer);
+    if (consumer->session != NULL)
+        register_triggers(consumer);
+    if (consumer->session == NULL)
+        return;
+    if (room(consumer, &idle) <= 0) {
+        if (clock_monotonic_ms() >= consumer->maintain_ms)
+            maintain(consumer);
+        if (consumer->session != NULL)
+            wait_for_news(consumer, consumer->maintain_ms);
+    } else if (claim_all(consumer) > 0) {
+        consumer->looks = 0;
+        consumer->asleep_ms = 0;
+    } else if (consumer->session != NULL) {
+        rest(consumer);
+    }
+}
+
+static void drain(struct consumer *consumer)
+{
+    give_back_line(consumer);
+    if (consumer->session != NULL && clock_monotonic_ms() >= consumer->extend_ms)
+        extend_leases(consumer);
+    if (consumer->session != NULL)
+        wait_for_news(consumer, clock_monotonic_ms() + POLL_MS);
+}
+
+void consumer_turns(struct consumer *consumer)
+{
+    explain(consumer, "%s", "connecting");
+    while (!stop_is_set(&consumer->stop)) {
+        decide_finished(consumer);
+        bool draining = is_draining(consumer);
+        if (consumer->session == NULL && (draining || !connect_session(consumer))) {
+            pause_before_connect(consumer);
+            continue;
+        }
+        consumer->reconnect_ms = 0;
+        if (draining)
+            drain(consumer);
+        else
+            work(consumer);
+    }
+    if (consumer->session != NULL)
+        give_back_line(consumer);
+    disconnect(consumer);
+}

@@ -1,0 +1,299 @@
+#include "runtime/events/event_store.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/strbuf.h"
+#include "runtime/base/text.h"
+
+/* A claim waits while somebody purges the queue or changes its order; a session that is silent for longer is given up. */
+#define CALL_TIMEOUT_MS 10000
+#define NUMBER_SIZE     24
+#define ARRAY_MAX_BYTES (EVENT_STORE_LEASES_MAX * NUMBER_SIZE)
+
+struct event *event_new(void)
+{
+    return xcalloc(1, sizeof(struct event));
+}
+
+void event_free(struct event *event)
+{
+    if (event == NULL)
+        return;
+    free(event->text);
+    free(event);
+}
+
+/* ---- one call ---- */
+
+static int call(struct pg_session *session, const char *sql, int param_count, const char *const *params,
+                struct pg_result **ret_result, struct pg_error *error)
+{
+    const struct pg_command command = {.sql = sql, .param_count = param_count, .params = params};
+
+    return pg_session_run(session, &command, 1, clock_monotonic_ms() + CALL_TIMEOUT_MS, ret_result, error);
+}
+
+static void free_result(struct pg_result **result)
+{
+    pg_result_free(*result);
+}
+#define CLEANUP_RESULT CLEANUP(free_result)
+
+static int64_t value_int64(const struct pg_result *result, int row, int column)
+{
+    int64_t value = 0;
+
+    (void)parse_int64(pg_result_value(result, row, column, NULL), INT64_MIN, INT64_MAX, &value);
+    return value;
+}
+
+static bool value_bool(const struct pg_result *result, int row, int column)
+{
+    return pg_result_value(result, row, column, NULL)[0] == 't';
+}
+
+static const char *interval_text(char text[NUMBER_SIZE + 16], int64_t time_ms)
+{
+    snprintf(text, NUMBER_SIZE + 16, "%" PRId64 " milliseconds", time_ms);
+    return text;
+}
+
+/* {1,2,3} of one member of the leases. */
+static void print_array(struct strbuf *out, const struct event_lease *leases, size_t count,
+                        int64_t (*member)(const struct event_lease *lease))
+{
+    strbuf_init(out, ARRAY_MAX_BYTES);
+    for (size_t i = 0; i < count; i++)
+        strbuf_appendf(out, "%c%" PRId64, i == 0 ? '{' : ',', member(&leases[i]));
+    strbuf_append_str(out, count == 0 ? "{}" : "}");
+}
+
+static int64_t slot_of(const struct event_lease *lease)
+{
+    return lease->slot;
+}
+
+static int64_t id_of(const struct event_lease *lease)
+{
+    return lease->id;
+}
+
+static int64_t epoch_of(const struct event_lease *lease)
+{
+    return lease->epoch;
+}
+
+/* ---- the calls ---- */
+
+int event_store_listen(struct pg_session *session, struct pg_error *error)
+{
+    return call(session, "LISTEN cicada_wake", 0, NULL, NULL, error);
+}
+
+int event_store_consume(struct pg_session *session, const char *queue, const struct event_consumer *consumer,
+                        bool ordered, int *ret_queue_id, char ret_holder[EVENT_STORE_HOLDER_SIZE],
+                        struct pg_error *error)
+{
+    const char *const params[] = {queue, consumer->namespace, consumer->function, consumer->trigger,
+                                  ordered ? "t" : "f"};
+    CLEANUP_RESULT struct pg_result *result = NULL;
+
+    if (call(session, "SELECT queue_id, held_by FROM cicada.queue_consume($1, $2, $3, $4, $5)",
+             (int)ARRAY_SIZE(params), params, &result, error) != 0)
+        return -1;
+    *ret_queue_id = (int)value_int64(result, 0, 0);
+    snprintf(ret_holder, EVENT_STORE_HOLDER_SIZE, "%s",
+             pg_result_is_null(result, 0, 1) ? "" : pg_result_value(result, 0, 1, NULL));
+    return 0;
+}
+
+/* The columns of a claim. */
+enum {
+    CLAIM_SLOT,
+    CLAIM_ID,
+    CLAIM_EPOCH,
+    CLAIM_ATTEMPT,
+    CLAIM_DEPTH,
+    CLAIM_ALONE,
+    CLAIM_ALONE_WAITS,
+    CLAIM_TEXTS, /* the first of: source, type, subject, time, headers, traceparent, payload */
+    CLAIM_PAYLOAD = CLAIM_TEXTS + 6,
+    CLAIM_COLUMNS,
+};
+
+/* Copies the texts of a row into one block. */
+static void take_texts(struct event *event, const struct pg_result *result, int row)
+{
+    const char **members[CLAIM_COLUMNS - CLAIM_TEXTS] = {
+        &event->source,  &event->type,        &event->subject, &event->time,
+        &event->headers, &event->traceparent, &event->payload,
+    };
+    size_t total = 0, len;
+    char *at;
+
+    for (int column = CLAIM_TEXTS; column < CLAIM_COLUMNS; column++) {
+        (void)pg_result_value(result, row, column, &len);
+        total += len + 1;
+    }
+    event->text = at = xmalloc(total);
+    for (int column = CLAIM_TEXTS; column < CLAIM_COLUMNS; column++) {
+        const char *value = pg_result_value(result, row, column, &len);
+        if (pg_result_is_null(result, row, column))
+            continue;
+        memcpy(at, value, len);
+        at[len] = '\0';
+        *members[column - CLAIM_TEXTS] = at;
+        at += len + 1;
+        if (column == CLAIM_PAYLOAD)
+            event->payload_len = len;
+    }
+}
+
+static struct event *take_event(const struct pg_result *result, int row)
+{
+    struct event *event = event_new();
+
+    event->lease.slot = (int)value_int64(result, row, CLAIM_SLOT);
+    event->lease.id = value_int64(result, row, CLAIM_ID);
+    event->lease.epoch = (int)value_int64(result, row, CLAIM_EPOCH);
+    event->attempt = (int)value_int64(result, row, CLAIM_ATTEMPT);
+    event->depth = (int)value_int64(result, row, CLAIM_DEPTH);
+    event->alone = value_bool(result, row, CLAIM_ALONE);
+    take_texts(event, result, row);
+    return event;
+}
+
+int event_store_claim(struct pg_session *session, const struct event_claim *claim, struct event **ret_events,
+                      bool *ret_alone_waits, struct pg_error *error)
+{
+    static const char sql[] =
+        "SELECT slot, id, epoch, attempt, depth, alone, alone_waits, source, type, subject,"
+        " to_char(time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), headers, traceparent, payload"
+        " FROM cicada.event_claim($1, $2, $3, $4)";
+    char queue[NUMBER_SIZE], most[NUMBER_SIZE], lease[NUMBER_SIZE + 16];
+    const char *const params[] = {queue, most, interval_text(lease, claim->lease_ms), claim->idle ? "t" : "f"};
+    CLEANUP_RESULT struct pg_result *result = NULL;
+    int rows;
+
+    snprintf(queue, sizeof(queue), "%d", claim->queue_id);
+    snprintf(most, sizeof(most), "%d", claim->most);
+    *ret_alone_waits = false;
+    if (call(session, sql, (int)ARRAY_SIZE(params), params, &result, error) != 0)
+        return -1;
+    rows = pg_result_rows(result);
+    if (rows > claim->most) /* never */
+        rows = claim->most;
+    for (int row = 0; row < rows; row++) {
+        ret_events[row] = take_event(result, row);
+        *ret_alone_waits = *ret_alone_waits || value_bool(result, row, CLAIM_ALONE_WAITS);
+    }
+    return rows;
+}
+
+/* sql takes slots, ids and epochs, and returns the ids of those that are lost. */
+static int change_leases(struct pg_session *session, const char *sql, const struct event_lease *leases,
+                         size_t count, const char *interval, int64_t *ret_lost, struct pg_error *error)
+{
+    CLEANUP_STRBUF struct strbuf slots;
+    CLEANUP_STRBUF struct strbuf ids;
+    CLEANUP_STRBUF struct strbuf epochs;
+    CLEANUP_RESULT struct pg_result *result = NULL;
+    int rows;
+
+    print_array(&slots, leases, count, slot_of);
+    print_array(&ids, leases, count, id_of);
+    print_array(&epochs, leases, count, epoch_of);
+    const char *const params[] = {slots.buf, ids.buf, epochs.buf, interval};
+    if (call(session, sql, interval != NULL ? 4 : 3, params, &result, error) != 0)
+        return -1;
+    rows = pg_result_rows(result);
+    for (int row = 0; row < rows && (size_t)row < count; row++)
+        ret_lost[row] = value_int64(result, row, 0);
+    return rows;
+}
+
+int event_store_extend(struct pg_session *session, const struct event_lease *leases, size_t count,
+                       int64_t lease_ms, int64_t *ret_lost, struct pg_error *error)
+{
+    char lease[NUMBER_SIZE + 16];
+
+    return change_leases(session, "SELECT cicada.event_extend($1, $2, $3, $4)", leases, count,
+                         interval_text(lease, lease_ms), ret_lost, error);
+}
+
+int event_store_give_back(struct pg_session *session, const struct event_lease *leases, size_t count,
+                          struct pg_error *error)
+{
+    CLEANUP_FREE int64_t *lost = xcalloc(count + 1, sizeof(*lost));
+
+    return change_leases(session, "SELECT cicada.event_give_back($1, $2, $3)", leases, count, NULL, lost,
+                         error) < 0
+               ? -1
+               : 0;
+}
+
+/* One that answers whether the event was still ours. */
+static int end_lease(struct pg_session *session, const char *sql, int param_count, const char *const *params,
+                     struct pg_error *error)
+{
+    CLEANUP_RESULT struct pg_result *result = NULL;
+
+    if (call(session, sql, param_count, params, &result, error) != 0)
+        return -1;
+    return value_bool(result, 0, 0);
+}
+
+int event_store_retry(struct pg_session *session, const struct event_lease *lease, int64_t delay_ms,
+                      bool spend, const char *text, struct pg_error *error)
+{
+    struct event_settlement key;
+    char delay[NUMBER_SIZE + 16];
+
+    event_settlement_init(&key, lease);
+    const char *const params[] = {
+        key.params[0], key.params[1], key.params[2], interval_text(delay, delay_ms), spend ? "t" : "f", text};
+    return end_lease(session, "SELECT cicada.event_retry($1, $2, $3, $4, $5, $6)", (int)ARRAY_SIZE(params),
+                     params, error);
+}
+
+int event_store_bury(struct pg_session *session, const struct event_lease *lease, const char *reason,
+                     const char *text, struct pg_error *error)
+{
+    struct event_settlement key;
+
+    event_settlement_init(&key, lease);
+    const char *const params[] = {key.params[0], key.params[1], key.params[2], reason, text};
+    return end_lease(session, "SELECT cicada.event_bury($1, $2, $3, $4, $5)", (int)ARRAY_SIZE(params), params,
+                     error);
+}
+
+int event_store_sleep(struct pg_session *session, const int *queue_ids, size_t count, struct pg_error *error)
+{
+    CLEANUP_STRBUF struct strbuf ids;
+
+    strbuf_init(&ids, ARRAY_MAX_BYTES);
+    for (size_t i = 0; i < count; i++)
+        strbuf_appendf(&ids, "%c%d", i == 0 ? '{' : ',', queue_ids[i]);
+    strbuf_append_str(&ids, count == 0 ? "{}" : "}");
+    const char *const params[] = {ids.buf};
+    return call(session, "SELECT cicada.queue_sleep($1)", 1, params, NULL, error);
+}
+
+int event_store_maintain(struct pg_session *session, struct pg_error *error)
+{
+    return call(session, "SELECT cicada.event_maintain()", 0, NULL, NULL, error);
+}
+
+void event_settlement_init(struct event_settlement *settlement, const struct event_lease *lease)
+{
+    snprintf(settlement->texts[0], EVENT_SETTLE_TEXT_MAX, "%d", lease->slot);
+    snprintf(settlement->texts[1], EVENT_SETTLE_TEXT_MAX, "%" PRId64, lease->id);
+    snprintf(settlement->texts[2], EVENT_SETTLE_TEXT_MAX, "%d", lease->epoch);
+    for (int i = 0; i < EVENT_SETTLE_PARAMS; i++)
+        settlement->params[i] = settlement->texts[i];
+}

@@ -1,0 +1,52 @@
+/* outcome.h - what becomes of an event after its run: decided from how that ended, without acting.
+ *
+ * Status below 400: done. 408, 409, 425, 429 and 5xx: run again, after a backoff that doubles with each attempt and is jittered, or after
+ * what Retry-After says. Other 4xx: a dead letter at once. Where an error of the database was the answer, its SQLSTATE decides: classes 22
+ * and 23 are dead letters, 08, 40, 53 and 57P are run again without spending an attempt.
+ */
+#ifndef CICADA_EVENTS_OUTCOME_H
+#define CICADA_EVENTS_OUTCOME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define OUTCOME_RETRY_AFTER_MAX_MS ((int64_t)24 * 3600 * 1000)
+
+/* How the run ended. */
+struct event_result {
+    bool settled; /* committed, with the settlement */
+    bool lost;    /* the lease was, or nobody knows whether it was committed: the event is not ours to decide upon */
+    bool by_database;       /* an error of the database is the answer */
+    bool unreachable;       /* and it was that no connection could be had, or that it broke */
+    char sqlstate[6];       /* "": none */
+    int status;             /* of the answer */
+    int64_t retry_after_ms; /* that the answer asks for; -1: it does not */
+    char error[512];        /* for people */
+};
+
+struct delivery {
+    int max_attempts;
+    int64_t backoff_ms, max_backoff_ms;
+};
+
+enum event_verdict {
+    EVENT_DONE,
+    EVENT_FORGET, /* somebody else has it, or will */
+    EVENT_RETRY,
+    EVENT_BURY,
+};
+
+struct event_decision {
+    enum event_verdict verdict;
+    int64_t delay_ms;   /* of RETRY */
+    bool spend;         /* the attempt counts */
+    const char *reason; /* of BURY: "rejected", "data", "attempts" */
+};
+
+/* attempt: of this run, from 1. random: any number. */
+struct event_decision outcome_decide(const struct event_result *result, const struct delivery *delivery,
+                                     int attempt, uint64_t random);
+/* An event that was claimed: true if it has had all its attempts, each of which ended without a word. */
+bool outcome_is_spent(const struct delivery *delivery, int attempt);
+
+#endif

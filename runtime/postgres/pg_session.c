@@ -1,0 +1,144 @@
+#include "runtime/postgres/pg_session.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+#include "runtime/postgres/pg_batch.h"
+#include "runtime/postgres/pg_error.h"
+#include "runtime/postgres/pg_pool.h"
+
+struct pg_session {
+    struct pg_connection *connection;
+    const struct stop *stop;
+    bool lost;
+};
+
+struct pg_session *pg_session_open(struct pg_pool *pool, const struct stop *stop, struct pg_error *error)
+{
+    struct err err = ERR_INIT;
+    struct pg_outage outage;
+    if (pq_api_load(pool->without_ldap, &err) != 0) {
+        pg_error_set(error, PG_FAILURE_UNREACHABLE, "%s", err.msg);
+        return NULL;
+    }
+    struct pg_connection *connection = pg_connection_open(pool->url, pool->application_name, pool->pooler,
+                                                          pool->connect_timeout_ms, stop, &outage);
+    if (!connection) {
+        pg_error_set(error, outage.authentication ? PG_FAILURE_AUTHENTICATION : PG_FAILURE_UNREACHABLE,
+                     "no connection: %s", outage.reason);
+        return NULL;
+    }
+    struct pg_session *session = xcalloc(1, sizeof(*session));
+    session->connection = connection;
+    session->stop = stop;
+    return session;
+}
+
+void pg_session_close(struct pg_session *session)
+{
+    if (!session)
+        return;
+    pg_connection_close(session->connection);
+    free(session);
+}
+
+bool pg_session_is_lost(const struct pg_session *session)
+{
+    return session->lost;
+}
+
+bool pg_session_can_listen(const struct pg_session *session)
+{
+    return !session->connection->pooler;
+}
+
+static void describe_loss(struct pg_error *error, const struct pg_batch *batch,
+                          enum pg_flight_outcome outcome)
+{
+    if (batch->error) /* the server's last word */
+        pg_error_set_result(error, PG_FAILURE_LOST, batch->error);
+    else
+        pg_error_set(error, PG_FAILURE_LOST, "%s",
+                     outcome == PG_FLIGHT_DEADLINE ? "no answer in time" : "the connection was lost");
+}
+
+int pg_session_run(struct pg_session *session, const struct pg_command *commands, size_t count,
+                   int64_t deadline_ms, struct pg_result **ret_result, struct pg_error *error)
+{
+    struct pg_connection *connection = session->connection;
+    CLEANUP_PG_BATCH struct pg_batch batch;
+
+    assert(count >= 1 && count <= PG_SESSION_COMMANDS_MAX);
+    pg_batch_init(&batch, connection, deadline_ms);
+    if (session->lost) {
+        pg_error_set(error, PG_FAILURE_LOST, "the connection was lost");
+        return -1;
+    }
+    if (connection->statements_stale)
+        pg_batch_forget_statements(&batch);
+    pg_batch_command(&batch, PG_BATCH_CONTROL, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", 0, NULL);
+    pg_batch_command(&batch, PG_BATCH_CONTROL, "SET LOCAL synchronous_commit = off", 0, NULL);
+    for (size_t i = 0; i < count; i++)
+        pg_batch_statement(&batch, i + 1 < count ? PG_BATCH_CONTROL : PG_BATCH_STATEMENT, &commands[i],
+                           /* preparable= */ commands[i].param_count > 0);
+    pg_batch_commit(&batch);
+    enum pg_flight_outcome outcome = pg_batch_run(&batch);
+    if (outcome != PG_FLIGHT_OK) {
+        session->lost = true;
+        describe_loss(error, &batch, outcome);
+        return -1;
+    }
+    if (batch.error) {
+        pg_error_set_result(error, PG_FAILURE_SQL, batch.error);
+        connection->statements_stale = true; /* it may have been that */
+        pg_batch_release(&batch);
+        pg_batch_init(&batch, connection, deadline_ms);
+        pg_batch_command(&batch, PG_BATCH_CONTROL, "ROLLBACK", 0, NULL);
+        session->lost = pg_batch_run(&batch) != PG_FLIGHT_OK;
+        return -1;
+    }
+    if (ret_result)
+        *ret_result = steal_ptr(&batch.result);
+    return 0;
+}
+
+/* Takes what has come; true if a notification was among it. */
+static bool take_notifications(struct pg_session *session)
+{
+    PGconn *conn = session->connection->conn;
+    PGnotify *notify;
+    bool any = false;
+    if (!pq.PQconsumeInput(conn)) {
+        session->lost = true;
+        return false;
+    }
+    while ((notify = pq.PQnotifies(conn)) != NULL) {
+        pq.PQfreemem(notify);
+        any = true;
+    }
+    return any;
+}
+
+bool pg_session_wait(struct pg_session *session, int wake_fd, int64_t deadline_ms)
+{
+    while (!session->lost) {
+        if (take_notifications(session))
+            return true;
+        if (session->lost)
+            break;
+        struct pollfd fds[] = {
+            {.fd = pq.PQsocket(session->connection->conn), .events = POLLIN},
+            {.fd = wake_fd, .events = POLLIN},
+            {.fd = stop_fd(session->stop), .events = POLLIN},
+        };
+        int ready = poll(fds, ARRAY_SIZE(fds), deadline_left_ms(deadline_ms));
+        if (ready < 0 && errno == EINTR)
+            continue;
+        if (ready <= 0 || fds[1].revents != 0 || fds[2].revents != 0)
+            return false;
+    }
+    return false;
+}
