@@ -37,13 +37,14 @@ struct consumer_trigger {
 };
 
 struct consumer_settings {
-    struct pg_pool *pool; /* whose server and role the control connection uses; it is no connection of the pool */
+    struct pg_pool
+        *pool; /* whose server and role the control connection uses; it is no connection of the pool */
     const char *namespace, *function;
     const struct consumer_trigger *triggers;
     size_t trigger_count; /* 1 to CONSUMER_TRIGGERS_MAX */
     int concurrency;
     int64_t lease_ms;
-    bool lease_fixed; /* a lease is not extended while its event is at work, and none is claimed ahead */
+    bool lease_fixed;   /* a lease is not extended while its event is at work, and none is claimed ahead */
     size_t stack_bytes; /* of a worker */
     /* Runs an event on a worker (0 to concurrency - 1), settles it in the same transaction, and tells how that ended. */
     void (*run)(void *arg, int worker, const struct event *event, struct event_result *ret_result);
@@ -60,9 +61,9 @@ enum consumer_state {
 struct consumer_counts {
     int64_t claimed;
     int64_t done;
-    int64_t retried;  /* to be run again */
-    int64_t buried;   /* dead letters */
-    int64_t lost;     /* leases */
+    int64_t retried; /* to be run again */
+    int64_t buried;  /* dead letters */
+    int64_t lost;    /* leases */
 };
 
 struct consumer_figures {

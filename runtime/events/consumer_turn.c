@@ -239,9 +239,8 @@ static void give_up_run(struct consumer *consumer, const struct event *event,
 static void decide(struct consumer *consumer, struct held *held)
 {
     const struct event *event = held->event;
-    const struct event_decision decision =
-        outcome_decide(&held->result, &consumer->settings.triggers[event->trigger].delivery, event->attempt,
-                       random_u64());
+    const struct event_decision decision = outcome_decide(
+        &held->result, &consumer->settings.triggers[event->trigger].delivery, event->attempt, random_u64());
 
     if (decision.verdict == EVENT_DONE)
         count(consumer, &counts_of(consumer, event)->done);
@@ -365,7 +364,8 @@ static void take(struct consumer *consumer, struct event *event)
 
     count(consumer, &counts_of(consumer, event)->claimed);
     if (outcome_is_spent(&trigger->delivery, event->attempt) && consumer->session != NULL) {
-        give_up_run(consumer, event, &spent, "its last run ended without a word: the process died, or lost the lease");
+        give_up_run(consumer, event, &spent,
+                    "its last run ended without a word: the process died, or lost the lease");
         event_free(event);
         return;
     }

@@ -16,10 +16,10 @@ struct event_lease {
 /* Text is UTF-8 and borrowed from the event. */
 struct event {
     struct event_lease lease;
-    int trigger;             /* which of the consumer's */
-    int attempt;             /* this one; from 1 */
-    int depth;               /* how many events led to it */
-    bool alone;              /* nothing else may be at work beside it: its last run has ended without a word */
+    int trigger; /* which of the consumer's */
+    int attempt; /* this one; from 1 */
+    int depth;   /* how many events led to it */
+    bool alone;  /* nothing else may be at work beside it: its last run has ended without a word */
     const char *source, *type;
     const char *subject;     /* NULL: none, as below */
     const char *time;        /* RFC 3339 */

@@ -173,10 +173,12 @@ int event_store_claim(struct pg_session *session, const struct event_claim *clai
 {
     static const char sql[] =
         "SELECT slot, id, epoch, attempt, depth, alone, alone_waits, source, type, subject,"
-        " to_char(time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), headers, traceparent, payload"
+        " to_char(time AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), headers, traceparent, "
+        "payload"
         " FROM cicada.event_claim($1, $2, $3, $4)";
     char queue[NUMBER_SIZE], most[NUMBER_SIZE], lease[NUMBER_SIZE + 16];
-    const char *const params[] = {queue, most, interval_text(lease, claim->lease_ms), claim->idle ? "t" : "f"};
+    const char *const params[] = {queue, most, interval_text(lease, claim->lease_ms),
+                                  claim->idle ? "t" : "f"};
     CLEANUP_RESULT struct pg_result *result = NULL;
     int rows;
 

@@ -16,7 +16,8 @@ enum held_state { HELD_IN_LINE, HELD_AT_WORK, HELD_FINISHED };
 struct held {
     struct event *event;
     enum held_state state;
-    bool orphan; /* claimed by a control connection that is no more: whatever comes of it is not told to the database */
+    bool
+        orphan; /* claimed by a control connection that is no more: whatever comes of it is not told to the database */
     struct event_result result; /* once FINISHED */
     struct held *next, **link;
 };

@@ -15,7 +15,8 @@
 /* How the run ended. */
 struct event_result {
     bool settled; /* committed, with the settlement */
-    bool lost;    /* the lease was, or nobody knows whether it was committed: the event is not ours to decide upon */
+    bool
+        lost; /* the lease was, or nobody knows whether it was committed: the event is not ours to decide upon */
     bool by_database;       /* an error of the database is the answer */
     bool unreachable;       /* and it was that no connection could be had, or that it broke */
     char sqlstate[6];       /* "": none */

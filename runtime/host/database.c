@@ -28,6 +28,7 @@ void database_begin(struct database *database, bool read_only)
         return;
     pthread_mutex_lock(&database->mutex);
     database->transaction = pg_transaction_new(database->pool, read_only, database->deadline_ms);
+    pg_transaction_set_local(database->transaction, database->settings, database->setting_count);
     pthread_mutex_unlock(&database->mutex);
 }
 
@@ -81,24 +82,45 @@ int database_end_with(struct database *database, const char *sql, int param_coun
     return rc;
 }
 
-int database_commit(struct database *database)
+/* rc: of the COMMIT. */
+static int note_commit(struct database *database, int rc, const struct pg_error *error)
 {
-    struct pg_transaction *transaction = database->transaction; /* its owner's read */
-    struct pg_error error;
-
-    if (database->failed || database->reading)
-        return -1;
-    if (database->ended)
-        return 0;
-    if (transaction != NULL && pg_transaction_used(transaction) &&
-        pg_transaction_commit(transaction, &error) != 0) {
-        database->error = error;
+    if (rc != 0) {
+        database->error = *error;
         database->failed = database->commit_failed = true;
         return -1;
     }
     database->ended = true;
     atomic_store(&database->committed, true);
     return 0;
+}
+
+int database_commit(struct database *database)
+{
+    struct pg_transaction *transaction = database->transaction; /* its owner's read */
+    struct pg_error error;
+    int rc = 0;
+
+    if (database->failed || database->reading)
+        return -1;
+    if (database->ended)
+        return 0;
+    if (transaction != NULL && pg_transaction_used(transaction))
+        rc = pg_transaction_commit(transaction, &error);
+    return note_commit(database, rc, &error);
+}
+
+int database_commit_with(struct database *database, const char *sql, int param_count,
+                         const char *const *params)
+{
+    struct pg_error error;
+
+    if (database->failed || database->reading)
+        return -1;
+    if (database->ended)
+        return 0;
+    return note_commit(
+        database, pg_query_commit(database->transaction, sql, param_count, params, NULL, &error), &error);
 }
 
 void database_roll_back(struct database *database)

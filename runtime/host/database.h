@@ -29,6 +29,9 @@ struct database {
     bool read_only;
     atomic_bool committed; /* before the handler returned; any thread may read it */
     int runs;              /* of database_execute(), in this transaction */
+    const struct pg_setting
+        *settings; /* of each transaction; borrowed; NULL: none. Set after database_init() */
+    int setting_count;
     struct pg_transaction
         *transaction;      /* guarded by mutex for others than the owner; NULL: no database, or none begun */
     bool cancelling;       /* guarded by mutex: another thread is inside pg_transaction_cancel() */
@@ -55,6 +58,9 @@ int database_end(struct database *database, bool commit);
 int database_end_with(struct database *database, const char *sql, int param_count, const char *const *params);
 /* Before database_end(), which comes all the same: the connection is given back, results stay, later calls are refused. */
 int database_commit(struct database *database);
+/* The same, with a last statement of the runtime's own. */
+int database_commit_with(struct database *database, const char *sql, int param_count,
+                         const char *const *params);
 void database_roll_back(struct database *database);
 /* A new deadline for what comes, by the owner. */
 void database_prolong(struct database *database, int64_t deadline_ms);

@@ -56,7 +56,8 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
     invocation->event = NULL;
     invocation->idempotency_key = invocation->fingerprint = NULL;
     invocation->invoked = invocation->answered = invocation->stored = invocation->not_storable = false;
-    invocation->streamed = false;
+    invocation->streamed = invocation->settled = invocation->by_database = false;
+    invocation->settlement = NULL;
     invocation->stream_failure = NULL;
     atomic_init(&invocation->due_ms, deadline_ms);
     invocation->retries = 0;
@@ -103,6 +104,7 @@ static void answer_database_error(struct invocation *invocation)
     int status = pg_error_http_status(error);
     bool is_meant_for_callers = strcmp(pg_error_code(error), "raised_status") == 0;
 
+    invocation->by_database = !is_meant_for_callers;
     log_write(status >= 500 ? LOG_WARN : LOG_INFO, "database: %s%s%s: %s", pg_error_code(error),
               error->sqlstate[0] ? " " : "", error->sqlstate, error->message);
     /* Who raises an HTTP status writes the message for callers; any other would tell internals. */
@@ -175,7 +177,8 @@ bool invocation_begin_end(struct invocation *invocation)
 static int invoke(struct invocation *invocation)
 {
     const struct invocation_target *target = invocation->target;
-    bool read_only = target->ops->reads_only(target->invoker, invocation);
+    /* The settlement is written, whatever the handler does. */
+    bool read_only = invocation->settlement == NULL && target->ops->reads_only(target->invoker, invocation);
     struct err err;
 
     err_clear(&err);
@@ -229,8 +232,22 @@ static bool pause_before_retry(const struct invocation *invocation)
     return atomic_load(&invocation->state) == INVOCATION_RUNNING;
 }
 
+/* The event is done, in the same transaction. */
+static int commit_settlement(struct invocation *invocation)
+{
+    if (invocation->settled) /* with the handler's own commit */
+        return 0;
+    if (database_end_with(&invocation->database, EVENT_SETTLE_SQL, EVENT_SETTLE_PARAMS,
+                          invocation->settlement->params) != 0)
+        return -1;
+    invocation->settled = true;
+    return 0;
+}
+
 static int commit(struct invocation *invocation)
 {
+    if (invocation->settlement != NULL)
+        return commit_settlement(invocation);
     if (invocation->idempotency_key == NULL)
         return database_end(&invocation->database, /* commit= */ true);
     return idempotency_commit(invocation);

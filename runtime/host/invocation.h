@@ -25,6 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/events/event_store.h"
 #include "runtime/host/cloud_event.h"
 #include "runtime/host/context.h"
 #include "runtime/host/request.h"
@@ -83,18 +84,22 @@ struct invocation {
     struct cicada_context context;
     struct cicada_response response;
     struct database database;
-    const struct cloud_event *event;           /* NULL: none; set before invocation_run() */
+    const struct event_settlement
+        *settlement;                 /* of the event, to be committed with its effects; NULL: none */
+    const struct cloud_event *event; /* NULL: none; set before invocation_run() */
     const char *idempotency_key, *fingerprint; /* NULL: none; not known yet */
     bool invoked;                              /* this attempt has reached the handler... */
     bool answered;                             /* ...or has the answer without it */
     bool stored;                               /* the answer was committed with its key */
+    bool settled;                              /* the settlement was committed */
+    bool by_database;                          /* an error of the database is the answer */
     bool not_storable; /* the handler wanted to commit or to answer before the answer could be stored */
     bool streamed;     /* the answer has begun before the handler returned */
     const char *stream_failure; /* why no more can be sent; NULL: it can */
     _Atomic int64_t due_ms;     /* the deadline, or the end of the silence that a stream may keep */
     int retries;
     _Atomic enum invocation_state state;
-    struct http_request *http; /* where the answer goes; borrowed */
+    struct http_request *http; /* where the answer goes; borrowed. NULL: nobody gets it */
     /* The watchdog's, guarded by its lane's mutex. */
     enum { WATCH_SILENT, WATCH_ANSWERING, WATCH_ANSWERED } watch;
     struct invocation *previous, *next;

@@ -15,6 +15,19 @@ static bool is_stored_later(struct invocation *invocation)
     return invocation->not_storable;
 }
 
+/* An event is done with what the handler commits, whatever the handler says afterwards. */
+static int commit(struct invocation *invocation)
+{
+    int rc;
+
+    if (invocation->settlement == NULL)
+        return database_commit(&invocation->database);
+    rc = database_commit_with(&invocation->database, EVENT_SETTLE_SQL, EVENT_SETTLE_PARAMS,
+                              invocation->settlement->params);
+    invocation->settled = rc == 0;
+    return rc;
+}
+
 int invocation_commit(struct invocation *invocation)
 {
     int rc;
@@ -22,7 +35,7 @@ int invocation_commit(struct invocation *invocation)
     if (is_stored_later(invocation) || invocation->streamed ||
         !invocation_enter(invocation, INVOCATION_RUNNING, INVOCATION_ENDING))
         return -1;
-    rc = database_commit(&invocation->database);
+    rc = commit(invocation);
     if (!invocation_enter(invocation, INVOCATION_ENDING, INVOCATION_RUNNING))
         return -1; /* the end of it came too late, and was answered for */
     return rc;
@@ -117,6 +130,9 @@ static int send_written(struct invocation *invocation)
 
 int invocation_stream(struct invocation *invocation, const void *data, size_t len)
 {
+    if (invocation->http ==
+        NULL) /* of an event: nobody reads it, and its transaction ends with the handler */
+        return 0;
     if ((!invocation->streamed && begin(invocation) != 0) || invocation->stream_failure != NULL)
         return -1;
     if (atomic_load(&invocation->state) != INVOCATION_STREAMING) {

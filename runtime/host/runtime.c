@@ -17,6 +17,7 @@
 #include "runtime/host/announcer.h"
 #include "runtime/host/c_function.h"
 #include "runtime/host/drain.h"
+#include "runtime/host/event_service.h"
 #include "runtime/host/lifecycle.h"
 #include "runtime/host/service.h"
 #include "runtime/host/slow_log.h"
@@ -50,6 +51,7 @@ struct runtime {
     struct pg_pool *pool;
     struct service *service;
     struct http_server *server;
+    struct event_service *events; /* NULL: the function has no triggers */
     struct announcer *announcer;
     int64_t load_us, listen_us; /* how long these phases of the start took */
 };
@@ -172,25 +174,29 @@ static int load_function(struct runtime *runtime, struct err *err)
     return 0;
 }
 
+static struct invocation_target target_of(struct runtime *runtime)
+{
+    return (struct invocation_target){
+        .ops = runtime->spec.sql ? &sql_function_ops : &c_function_ops,
+        .invoker = runtime->spec.sql ? (void *)&runtime->sql_function : &runtime->function,
+        .retryable = runtime->spec.retryable,
+        .name = runtime->options->function_name,
+        .namespace = runtime->options->function_namespace,
+        .success_status = runtime->spec.success_status,
+        .response_max_bytes = (size_t)runtime->spec.response_max_bytes,
+        .idle_timeout_ms = runtime->spec.idle_timeout_ms,
+        .idempotency = runtime->spec.idempotency,
+        .pool = runtime->pool,
+    };
+}
+
 static int start_service(struct runtime *runtime, struct err *err)
 {
     const int threads = 2 * runtime->spec.concurrency + 8;
     const struct service_settings service = {
         .spec = &runtime->spec,
         .lanes = threads,
-        .target =
-            {
-                .ops = runtime->spec.sql ? &sql_function_ops : &c_function_ops,
-                .invoker = runtime->spec.sql ? (void *)&runtime->sql_function : &runtime->function,
-                .retryable = runtime->spec.retryable,
-                .name = runtime->options->function_name,
-                .namespace = runtime->options->function_namespace,
-                .success_status = runtime->spec.success_status,
-                .response_max_bytes = (size_t)runtime->spec.response_max_bytes,
-                .idle_timeout_ms = runtime->spec.idle_timeout_ms,
-                .idempotency = runtime->spec.idempotency,
-                .pool = runtime->pool,
-            },
+        .target = target_of(runtime),
         .board = runtime->board,
         .stuck_grace_ms = runtime->options->stuck_grace_ms,
         .metrics = host_metrics_requests(runtime->host_metrics),
@@ -220,6 +226,20 @@ static int start_service(struct runtime *runtime, struct err *err)
     host_metrics_watch(runtime->host_metrics,
                        &(struct host_metrics_sources){runtime->service, runtime->server, runtime->pool});
     return 0;
+}
+
+static int start_events(struct runtime *runtime, struct err *err)
+{
+    const struct event_service_settings settings = {
+        .spec = &runtime->spec,
+        .target = target_of(runtime),
+        .board = runtime->board,
+        .stuck_grace_ms = runtime->options->stuck_grace_ms,
+    };
+
+    if (runtime->spec.trigger_count == 0)
+        return 0;
+    return event_service_start(&settings, &runtime->events, err);
 }
 
 /* The signal, or 0 after `timeout_ms`. */
@@ -355,9 +375,10 @@ static int start(struct runtime *runtime, const sigset_t *signals, struct failur
         return fail(failure, "ContainerExited", &err);
     if (start_function(runtime, signals, failure) != 0)
         return -1;
-    if (runtime->spec.idempotency != IDEMPOTENCY_NONE && await_schema(runtime, signals, failure) != 0)
+    if ((runtime->spec.idempotency != IDEMPOTENCY_NONE || runtime->spec.trigger_count > 0) &&
+        await_schema(runtime, signals, failure) != 0)
         return -1;
-    if (start_service(runtime, &err) != 0)
+    if (start_service(runtime, &err) != 0 || start_events(runtime, &err) != 0)
         return fail(failure, "ContainerExited", &err);
     lifecycle_enter(&runtime->lifecycle, LIFECYCLE_SERVING, "", "");
     announcer_announce(runtime->announcer, http_server_port(runtime->server));
@@ -372,7 +393,7 @@ static void look_after(struct runtime *runtime, struct failure *failure)
 {
     char request_id[REQUEST_ID_MAX + 1];
 
-    if (service_stuck(runtime->service, request_id)) {
+    if (service_stuck(runtime->service, request_id) || event_service_stuck(runtime->events, request_id)) {
         failure->reason = "HandlerStuck";
         failure->at_once = true;
         snprintf(failure->message, sizeof(failure->message),
@@ -400,7 +421,8 @@ static bool is_busy(struct runtime *runtime)
     struct service_figures figures;
 
     service_figures(runtime->service, &figures);
-    return figures.in_flight > 0 || http_server_in_flight(runtime->server) > 0;
+    return figures.in_flight > 0 || http_server_in_flight(runtime->server) > 0 ||
+           !event_service_is_drained(runtime->events);
 }
 
 /* Lets work in flight end; a second signal ends the wait. False: some is left, and must be cut. */
@@ -411,6 +433,7 @@ static bool drain(struct runtime *runtime, const sigset_t *signals, struct failu
 
     lifecycle_enter(&runtime->lifecycle, LIFECYCLE_DRAINING, failure->reason ? failure->reason : "Draining",
                     failure->reason ? failure->message : "the pod is being stopped");
+    event_service_drain(runtime->events);
     http_server_drain(runtime->server);
     announcer_goodbye(runtime->announcer);
     while (decision == DRAIN_WAIT) {
@@ -440,6 +463,8 @@ static bool stop(struct runtime *runtime, bool at_rest)
     if (!sql_start_end(runtime->sql_start) || !at_rest)
         return false;
     host_metrics_watch(runtime->host_metrics, &(struct host_metrics_sources){0});
+    if (!event_service_stop(runtime->events, deadline_ms))
+        return false;
     http_server_stop(steal_ptr(&runtime->server));
     admin_stop(steal_ptr(&runtime->admin));
     service_free(runtime->service);

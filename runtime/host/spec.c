@@ -254,9 +254,102 @@ static int read_sql(const cJSON *root, struct function_spec *spec, struct err *e
     return read_parameters(root, spec, err);
 }
 
+static bool is_trigger_name(const char *name)
+{
+    return name != NULL && is_dns_label(name) && strlen(name) <= SPEC_NAME_MAX_BYTES;
+}
+
+/* As cicada.create_queue() has it. */
+static bool is_queue_name(const char *name)
+{
+    size_t len = name != NULL ? strlen(name) : 0;
+
+    return len > 0 && len <= SPEC_NAME_MAX_BYTES && isalnum((unsigned char)name[0]) &&
+           isalnum((unsigned char)name[len - 1]) &&
+           strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
+}
+
+static int read_delivery(const cJSON *item, struct spec_trigger *trigger, struct err *err)
+{
+    const cJSON *delivery = NULL;
+    int64_t attempts = 0, batch = 0, backoff_s = 0, max_backoff_s = 0;
+
+    if (read_object(item, "delivery", &delivery, err) != 0 ||
+        read_integer(delivery, "delivery.", "maxAttempts", 1, SPEC_ATTEMPTS_MAX, 20, &attempts, err) != 0 ||
+        read_integer(delivery, "delivery.", "backoffSeconds", 1, SPEC_SECONDS_MAX, 2, &backoff_s, err) != 0 ||
+        read_integer(delivery, "delivery.", "maxBackoffSeconds", 1, SPEC_SECONDS_MAX, 3600, &max_backoff_s,
+                     err) != 0 ||
+        read_integer(delivery, "delivery.", "batchSize", 1, 1, 1, &batch, err) != 0 ||
+        read_bool(delivery, "delivery.", "ordered", &trigger->ordered, err) != 0)
+        return -1;
+    trigger->max_attempts = (int)attempts;
+    trigger->backoff_ms = backoff_s * 1000;
+    trigger->max_backoff_ms = max_backoff_s * 1000;
+    return 0;
+}
+
+static int read_trigger(const cJSON *item, struct spec_trigger *trigger, struct err *err)
+{
+    const cJSON *queue = NULL;
+    const char *name = json_string(item, "name");
+
+    if (!is_trigger_name(name))
+        return err_set(err, ERR_INVALID, "name: must be a DNS label of at most %d bytes",
+                       SPEC_NAME_MAX_BYTES);
+    trigger->name = xstrdup(name);
+    if (read_object(item, "queue", &queue, err) != 0)
+        return -1;
+    if (queue == NULL)
+        return err_set(err, ERR_INVALID, "queue: missing; this runtime knows no other source of events");
+    if (!is_queue_name(json_string(queue, "name")))
+        return err_set(
+            err, ERR_INVALID,
+            "queue.name: must be 1 to %d letters, digits, '.', '_' and '-', a letter or digit at both ends",
+            SPEC_NAME_MAX_BYTES);
+    trigger->queue = xstrdup(json_string(queue, "name"));
+    return read_delivery(item, trigger, err);
+}
+
+static bool is_repeated(const struct function_spec *spec, const struct spec_trigger *trigger)
+{
+    for (const struct spec_trigger *other = spec->triggers; other < trigger; other++)
+        if (strcmp(other->name, trigger->name) == 0 || strcmp(other->queue, trigger->queue) == 0)
+            return true;
+    return false;
+}
+
+static int read_triggers(const cJSON *root, struct function_spec *spec, struct err *err)
+{
+    const cJSON *list = json_get(root, "triggers");
+    const cJSON *item;
+    int64_t concurrency = 0;
+
+    if (read_integer(root, "", "eventConcurrency", 1, SPEC_CONCURRENCY_MAX, spec->pool_size, &concurrency,
+                     err) != 0)
+        return -1;
+    spec->event_concurrency = (int)concurrency;
+    if (list == NULL || cJSON_IsNull(list))
+        return 0;
+    if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) > SPEC_TRIGGERS_MAX)
+        return err_set(err, ERR_INVALID, "triggers: must be an array of at most %d", SPEC_TRIGGERS_MAX);
+    spec->triggers = xcalloc((size_t)SPEC_TRIGGERS_MAX, sizeof(*spec->triggers));
+    cJSON_ArrayForEach(item, list)
+    {
+        struct spec_trigger *trigger = &spec->triggers[spec->trigger_count++];
+        if (read_trigger(item, trigger, err) != 0)
+            return err_wrap(err, "triggers[%zu]", spec->trigger_count - 1);
+        if (is_repeated(spec, trigger))
+            return err_set(err, ERR_INVALID, "triggers[%zu]: another one has this name, or this queue",
+                           spec->trigger_count - 1);
+    }
+    return 0;
+}
+
 /* What one part needs of another. */
 static int check_parts(const struct function_spec *spec, struct err *err)
 {
+    if (spec->trigger_count > 0 && !spec->has_database)
+        return err_set(err, ERR_INVALID, "triggers: need database");
     if (spec->idempotency != IDEMPOTENCY_NONE && !spec->has_database)
         return err_set(err, ERR_INVALID, "http.idempotency: needs database");
     return 0;
@@ -296,7 +389,8 @@ int spec_parse(const char *json, size_t len, struct function_spec *ret_spec, str
         return err_set(err, ERR_INVALID, "must be a JSON object");
     if (read_handler(root, &spec, err) != 0 || read_database(root, &spec, err) != 0 ||
         read_sql(root, &spec, err) != 0 || read_numbers(root, &spec, err) != 0 ||
-        read_http(root, &spec, err) != 0 || check_parts(&spec, err) != 0) {
+        read_http(root, &spec, err) != 0 || read_triggers(root, &spec, err) != 0 ||
+        check_parts(&spec, err) != 0) {
         spec_release(&spec);
         return -1;
     }
@@ -315,5 +409,11 @@ void spec_release(struct function_spec *spec)
     }
     free(steal_ptr(&spec->parameters));
     spec->parameter_count = 0;
+    for (size_t i = 0; i < spec->trigger_count; i++) {
+        free(spec->triggers[i].name);
+        free(spec->triggers[i].queue);
+    }
+    free(steal_ptr(&spec->triggers));
+    spec->trigger_count = 0;
     free(steal_ptr(&spec->path_template));
 }

@@ -23,7 +23,17 @@
 #define SPEC_POOL_MAX          100
 #define SPEC_SQL_MAX_BYTES     (64u << 10)
 #define SPEC_PARAMETERS_MAX    64
-#define SPEC_NAME_MAX_BYTES    63 /* of a parameter */
+#define SPEC_NAME_MAX_BYTES    63 /* of a parameter, a trigger, a queue */
+#define SPEC_TRIGGERS_MAX      16
+#define SPEC_ATTEMPTS_MAX      1000
+
+/* A queue whose events are run. */
+struct spec_trigger {
+    char *name, *queue;
+    bool ordered;
+    int max_attempts;
+    int64_t backoff_ms, max_backoff_ms;
+};
 
 enum idempotency { IDEMPOTENCY_NONE, IDEMPOTENCY_OPTIONAL, IDEMPOTENCY_REQUIRED };
 
@@ -52,8 +62,11 @@ struct function_spec {
     bool has_database;
     int pool_size;
     enum pg_isolation isolation;
-    bool pooler_transaction; /* PgBouncer in transaction mode is in between */
-    bool retryable;          /* run again after 40001 and 40P01 */
+    bool pooler_transaction;       /* PgBouncer in transaction mode is in between */
+    bool retryable;                /* run again after 40001 and 40P01 */
+    struct spec_trigger *triggers; /* NULL: none */
+    size_t trigger_count;
+    int event_concurrency;
 };
 
 /* Where text comes from: the value itself, or a file with it. Both may be NULL. */

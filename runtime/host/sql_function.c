@@ -259,6 +259,7 @@ static int run_all(struct call *call)
     if (silent)
         return run_silent(call, last,
                           last == 0 && call->invocation->idempotency_key == NULL &&
+                              call->invocation->settlement == NULL &&
                               sql_plan_last(&function->plan)->column_count == 0);
     rc = run(call, last, /* commit= */ false, &result);
     return rc == CICADA_OK ? answer(call, result) : rc;

@@ -90,6 +90,12 @@ static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
                      begin[tx->isolation][tx->read_only]);
     if (tx->pool->pooler)
         add_session_settings(batch);
+    for (int i = 0; i < tx->setting_count; i++) {
+        char command[160];
+        (void)snprintf(command, sizeof(command), "SET LOCAL %s = '%s'", tx->settings[i].name,
+                       tx->settings[i].value);
+        pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
+    }
     int64_t limit = server_limit_ms(tx), left = pg_transaction_left_ms(tx);
     if (limit == 0)
         return;

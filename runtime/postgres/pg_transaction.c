@@ -1,5 +1,7 @@
 #include "runtime/postgres/pg_transaction.h"
 
+#include <assert.h>
+
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/postgres/pg_error.h"
@@ -33,6 +35,13 @@ void pg_transaction_free(struct pg_transaction *tx)
 void pg_transaction_set_isolation(struct pg_transaction *tx, enum pg_isolation isolation)
 {
     tx->isolation = isolation;
+}
+
+void pg_transaction_set_local(struct pg_transaction *tx, const struct pg_setting *settings, int count)
+{
+    assert(count <= PG_TRANSACTION_SETTINGS_MAX);
+    tx->settings = settings;
+    tx->setting_count = count;
 }
 
 void pg_transaction_limit_result(struct pg_transaction *tx, size_t max_bytes)

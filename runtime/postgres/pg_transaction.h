@@ -47,6 +47,8 @@ struct pg_transaction {
     size_t result_max_bytes;
     enum pg_transaction_state state;
     bool used;
+    const struct pg_setting *settings; /* to be set when it begins; borrowed */
+    int setting_count;
     struct pg_error first_error; /* in PG_TRANSACTION_FAILED and _INTERRUPTED */
     int savepoints;              /* open: 1 to this number */
     struct pg_savepoint_command unsent[PG_SAVEPOINT_COMMANDS_MAX];

@@ -114,6 +114,14 @@ void pg_transaction_free(struct pg_transaction *tx);
 /* Instead of the pool's; before the first statement. */
 void pg_transaction_set_isolation(struct pg_transaction *tx, enum pg_isolation isolation);
 bool pg_transaction_used(const struct pg_transaction *tx); /* a statement was sent */
+/* A parameter of the server that is set for one transaction (SET LOCAL). */
+struct pg_setting {
+    const char *name;
+    const char *value; /* letters, digits, '.', '_' and '-' only */
+};
+#define PG_TRANSACTION_SETTINGS_MAX 2
+/* Sent with BEGIN, before the first statement; borrowed until then. */
+void pg_transaction_set_local(struct pg_transaction *tx, const struct pg_setting *settings, int count);
 
 /* A statement with its parameters. One text is always given with the same types. */
 struct pg_command {
