@@ -11,6 +11,11 @@
 #include "runtime/base/mem.h"
 #include "runtime/host/spec.h"
 
+/* A spec with a database, a trigger, and a trigger of queue d with delivery settings. */
+#define DB(more)       "{\"handler\":\"x.so:f\",\"database\":{}," more "}"
+#define Q(name, queue) "{\"name\":\"" name "\",\"queue\":{\"name\":\"" queue "\"}}"
+#define D(delivery)    "{\"name\":\"d\",\"queue\":{\"name\":\"d\"},\"delivery\":{" delivery "}}"
+
 static void test_defaults(void **state)
 {
     const char *text = "{\"handler\":\"shop.so:handle_user_request\"}";
@@ -134,6 +139,17 @@ static void test_errors_name_the_field(void **state)
          "database.retryable: must be true or false"},
         {"{\"handler\":\"x.so:f\",\"http\":{\"idempotency\":\"Optional\"}}",
          "http.idempotency: needs database"},
+        {"{\"handler\":\"x.so:f\",\"triggers\":[" Q("a", "q") "]}", "triggers: need database"},
+        {DB("\"eventConcurrency\":0"), "eventConcurrency: must be an integer from 1 to 250"},
+        {DB("\"triggers\":{}"), "triggers: must be an array of at most 16"},
+        {DB("\"triggers\":[{\"queue\":{\"name\":\"q\"}}]"), "triggers[0]: name: must be a DNS label"},
+        {DB("\"triggers\":[{\"name\":\"a\"}]"), "triggers[0]: queue: missing"},
+        {DB("\"triggers\":[" Q("a", "q") "," Q("b", "-q") "]"), "triggers[1]: queue.name: must be"},
+        {DB("\"triggers\":[" Q("a", "q") "," Q("a", "r") "]"), "triggers[1]: another one has this name"},
+        {DB("\"triggers\":[" Q("a", "q") "," Q("b", "q") "]"), "triggers[1]: another one has this name"},
+        {DB("\"triggers\":[" D("\"maxAttempts\":0") "]"), "triggers[0]: delivery.maxAttempts: must be"},
+        {DB("\"triggers\":[" D("\"batchSize\":2") "]"), "triggers[0]: delivery.batchSize: must be"},
+        {DB("\"triggers\":[" D("\"ordered\":1") "]"), "triggers[0]: delivery.ordered: must be true"},
     };
 
     (void)state;
@@ -144,6 +160,31 @@ static void test_errors_name_the_field(void **state)
         if (strncmp(err.msg, cases[i].message, strlen(cases[i].message)) != 0)
             fail_msg("%s: %s", cases[i].text, err.msg);
     }
+}
+
+static void test_triggers(void **state)
+{
+    static const char text[] = DB("\"triggers\":[" Q("a", "q.1") "," D(
+        "\"maxAttempts\":7,\"backoffSeconds\":3,"
+        "\"maxBackoffSeconds\":9,\"ordered\":true") "],\"eventConcurrency\":9");
+    struct function_spec spec;
+    struct err err = ERR_INIT;
+
+    (void)state;
+    assert_int_equal(spec_parse(text, strlen(text), &spec, &err), 0);
+    assert_int_equal(spec.event_concurrency, 9);
+    assert_int_equal(spec.trigger_count, 2);
+    assert_string_equal(spec.triggers[0].name, "a");
+    assert_string_equal(spec.triggers[0].queue, "q.1");
+    assert_false(spec.triggers[0].ordered);
+    assert_int_equal(spec.triggers[0].max_attempts, 20);
+    assert_int_equal(spec.triggers[0].backoff_ms, 2000);
+    assert_int_equal(spec.triggers[0].max_backoff_ms, 3600000);
+    assert_true(spec.triggers[1].ordered);
+    assert_int_equal(spec.triggers[1].max_attempts, 7);
+    assert_int_equal(spec.triggers[1].backoff_ms, 3000);
+    assert_int_equal(spec.triggers[1].max_backoff_ms, 9000);
+    spec_release(&spec);
 }
 
 static void test_sources(void **state)
@@ -180,7 +221,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),     cmocka_unit_test(test_all_fields_and_unknown_ones),
         cmocka_unit_test(test_sql_function), cmocka_unit_test(test_errors_name_the_field),
-        cmocka_unit_test(test_sources),
+        cmocka_unit_test(test_triggers),     cmocka_unit_test(test_sources),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,44 @@
+/* event.c - a handler of events that notes each run and then does what the payload says: {"text","status","retryAfter","sql","sleepMs",
+ * "commit","crash"}. */
+#include <cicada/function.h>
+#include <stdlib.h>
+#include <time.h>
+
+static void sleep_ms(int64_t ms)
+{
+    struct timespec left = {ms / 1000, ms % 1000 * 1000000L};
+    while (nanosleep(&left, &left) != 0)
+        continue;
+}
+
+static int note(struct cicada_context *ctx, const char *text)
+{
+    return cicada_execute(ctx, "INSERT INTO event_test.notes (text, request_id) VALUES ($1, $2)",
+                          CICADA_PARAMS(cicada_text(text), cicada_text(cicada_request_id(ctx))));
+}
+
+static int handle_event(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+{
+    struct cicada_json body = cicada_request_json(req);
+    const char *sql = cicada_json_get_string(body, "sql");
+    const char *retry_after = cicada_json_get_string(body, "retryAfter");
+    int64_t number = 0;
+
+    if (cicada_json_get_int64(body, "sleepMs", &number))
+        sleep_ms(number);
+    if (note(ctx, cicada_json_get_string(body, "text")) != CICADA_OK)
+        return CICADA_FAIL;
+    if (cicada_json_get_int64(body, "crash", &number))
+        abort();
+    if (sql != NULL && cicada_execute(ctx, sql, CICADA_NO_PARAMS) != CICADA_OK)
+        return CICADA_FAIL;
+    if (cicada_json_get_int64(body, "commit", &number) && cicada_commit(ctx) != CICADA_OK)
+        return CICADA_FAIL;
+    if (!cicada_json_get_int64(body, "status", &number))
+        return CICADA_OK;
+    cicada_problem(res, (int)number, "as_asked", "as the event asks");
+    if (retry_after != NULL)
+        cicada_response_header(res, "Retry-After", retry_after);
+    return CICADA_FAIL;
+}
+CICADA_FUNCTION(handle_event);
