@@ -19,6 +19,7 @@ struct admin {
     struct admin_settings settings;
     int64_t started_ms;
     _Atomic(struct service *) service;
+    _Atomic(struct event_service *) events;
     struct http_server *server;
 };
 
@@ -74,18 +75,23 @@ static void answer_statz(struct admin *admin, struct http_request *http)
     CLEANUP_STRBUF struct strbuf body;
     const struct crash_board *board = admin->settings.board;
     struct service *service = atomic_load(&admin->service);
+    struct event_service *event_service = atomic_load(&admin->events);
     struct service_figures figures = {0};
+    struct consumer_figures events = {0};
     struct lifecycle_view view;
 
     if (service != NULL)
         service_figures(service, &figures);
+    if (event_service != NULL)
+        event_service_figures(event_service, &events);
     lifecycle_look(admin->settings.lifecycle, &view);
     strbuf_init(&body, STATZ_MAX_BYTES);
     strbuf_appendf(&body,
                    "{\"inFlight\":%d,\"waiting\":%d,\"served\":%" PRId64 ",\"busyMs\":%" PRId64
+                   ",\"eventsInFlight\":%d,\"eventsInLine\":%d"
                    ",\"uptimeMs\":%" PRId64 ",\"ready\":%s,\"draining\":%s,\"restarts\":%d",
-                   figures.in_flight, figures.waiting, figures.served, figures.busy_ms,
-                   clock_monotonic_ms() - admin->started_ms,
+                   figures.in_flight, figures.waiting, figures.served, figures.busy_ms, events.at_work,
+                   events.in_line, clock_monotonic_ms() - admin->started_ms,
                    view.phase == LIFECYCLE_SERVING ? "true" : "false",
                    view.phase == LIFECYCLE_DRAINING ? "true" : "false", board->restarts);
     if (board->last_crash[0] != '\0') {
@@ -151,6 +157,11 @@ int admin_start(const struct admin_settings *settings, struct admin **ret_admin,
 void admin_set_service(struct admin *admin, struct service *service)
 {
     atomic_store(&admin->service, service);
+}
+
+void admin_set_events(struct admin *admin, struct event_service *events)
+{
+    atomic_store(&admin->events, events);
 }
 
 void admin_stop(struct admin *admin)

@@ -8,6 +8,7 @@
 #include "runtime/base/err.h"
 #include "runtime/base/metrics.h"
 #include "runtime/host/crash_board.h"
+#include "runtime/host/event_service.h"
 #include "runtime/host/host_metrics.h"
 #include "runtime/host/lifecycle.h"
 #include "runtime/host/service.h"
@@ -25,7 +26,8 @@ struct admin_settings {
 };
 
 int admin_start(const struct admin_settings *settings, struct admin **ret_admin, struct err *err) MUST_CHECK;
-void admin_set_service(struct admin *admin, struct service *service); /* must live until admin_stop() */
+void admin_set_service(struct admin *admin, struct service *service);     /* must live until admin_stop() */
+void admin_set_events(struct admin *admin, struct event_service *events); /* as well */
 void admin_stop(struct admin *admin); /* stops listening and frees; NULL is fine */
 
 #endif

@@ -14,7 +14,8 @@ struct host_metrics {
     struct host_metrics_sources sources; /* guarded by mutex */
     struct metric *in_flight, *waiting, *connections;
     struct metric *busy_seconds, *refused;
-    struct metric_family *phases, *pool_connections, *transactions;
+    struct metric_family *phases, *pool_connections, *transactions, *events;
+    struct metric *events_in_flight, *events_in_line;
     struct metric *pool_waiting, *connects, *connect_failures;
 };
 
@@ -94,6 +95,16 @@ static void add_pool(struct host_metrics *host, struct metrics *metrics)
     begin_at_0(host->transactions, outcomes);
 }
 
+static void add_events(struct host_metrics *host, struct metrics *metrics)
+{
+    static const char *const labels[] = {"trigger", "outcome", NULL};
+
+    host->events = metrics_counter(metrics, "cicada_runtime_events_total",
+                                   "Events of queues, by trigger and by what became of them.", labels);
+    host->events_in_flight = gauge(metrics, "cicada_runtime_events_in_flight", "Events at work.");
+    host->events_in_line = gauge(metrics, "cicada_runtime_events_in_line", "Events claimed and not begun.");
+}
+
 struct host_metrics *host_metrics_new(struct metrics *metrics, int64_t start_us, int restarts)
 {
     struct host_metrics *host = xcalloc(1, sizeof(*host));
@@ -103,6 +114,7 @@ struct host_metrics *host_metrics_new(struct metrics *metrics, int64_t start_us,
     add_process(host, metrics, restarts);
     add_requests(host, metrics);
     add_pool(host, metrics);
+    add_events(host, metrics);
     return host;
 }
 
@@ -175,6 +187,30 @@ static void update_pool(struct host_metrics *host, struct pg_pool *pool)
         set_phase(host, "database", stats.first_connect_us);
 }
 
+static void update_events(struct host_metrics *host, struct event_service *events)
+{
+    struct consumer_figures figures;
+    struct consumer_counts counts;
+    const char *trigger;
+
+    event_service_figures(events, &figures);
+    metric_set(host->events_in_flight, figures.at_work);
+    metric_set(host->events_in_line, figures.in_line);
+    for (size_t i = 0; event_service_counts(events, i, &trigger, &counts); i++) {
+        const struct {
+            const char *outcome;
+            int64_t count;
+        } outcomes[] = {{"done", counts.done},
+                        {"retried", counts.retried},
+                        {"dead", counts.buried},
+                        {"lost", counts.lost}};
+        for (size_t j = 0; j < ARRAY_SIZE(outcomes); j++) {
+            const char *const values[] = {trigger, outcomes[j].outcome};
+            raise_to(metric_family_get(host->events, values), (double)outcomes[j].count);
+        }
+    }
+}
+
 void host_metrics_update(struct host_metrics *host)
 {
     pthread_mutex_lock(&host->mutex);
@@ -186,5 +222,7 @@ void host_metrics_update(struct host_metrics *host)
     }
     if (host->sources.pool != NULL)
         update_pool(host, host->sources.pool);
+    if (host->sources.events != NULL)
+        update_events(host, host->sources.events);
     pthread_mutex_unlock(&host->mutex);
 }

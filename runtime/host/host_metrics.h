@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "runtime/base/metrics.h"
+#include "runtime/host/event_service.h"
 #include "runtime/host/request_metrics.h"
 #include "runtime/host/service.h"
 #include "runtime/http/http_server.h"
@@ -31,6 +32,7 @@ struct host_metrics_sources {
     struct service *service;
     struct http_server *server;
     struct pg_pool *pool;
+    struct event_service *events;
 };
 void host_metrics_watch(struct host_metrics *host, const struct host_metrics_sources *sources);
 /* Brings all up to date with the sources. */

@@ -1,13 +1,8 @@
 #include "runtime/host/runtime.h"
 
-#include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -20,6 +15,7 @@
 #include "runtime/host/event_service.h"
 #include "runtime/host/lifecycle.h"
 #include "runtime/host/service.h"
+#include "runtime/host/signal_wait.h"
 #include "runtime/host/slow_log.h"
 #include "runtime/host/spec.h"
 #include "runtime/host/sql_function.h"
@@ -222,9 +218,6 @@ static int start_service(struct runtime *runtime, struct err *err)
         return -1;
     runtime->listen_us = clock_monotonic_us() - start_us;
     host_metrics_phase_ended(runtime->host_metrics, "listen");
-    admin_set_service(runtime->admin, runtime->service);
-    host_metrics_watch(runtime->host_metrics,
-                       &(struct host_metrics_sources){runtime->service, runtime->server, runtime->pool});
     return 0;
 }
 
@@ -242,13 +235,14 @@ static int start_events(struct runtime *runtime, struct err *err)
     return event_service_start(&settings, &runtime->events, err);
 }
 
-/* The signal, or 0 after `timeout_ms`. */
-static int wait_for_signal(const sigset_t *signals, int64_t timeout_ms)
+static void publish_figures(struct runtime *runtime)
 {
-    struct timespec timeout = {timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000L};
-    int number = sigtimedwait(signals, NULL, &timeout);
-
-    return number > 0 ? number : 0;
+    admin_set_service(runtime->admin, runtime->service);
+    admin_set_events(runtime->admin, runtime->events);
+    host_metrics_watch(runtime->host_metrics, &(struct host_metrics_sources){.service = runtime->service,
+                                                                             .server = runtime->server,
+                                                                             .pool = runtime->pool,
+                                                                             .events = runtime->events});
 }
 
 static void fail_authentication(struct failure *failure)
@@ -280,7 +274,7 @@ static int await_schema(struct runtime *runtime, const sigset_t *signals, struct
         if (is_rejected(runtime, failure))
             return -1;
         lifecycle_delay(&runtime->lifecycle, "DatabaseUnreachable", "schema cicada", error.message);
-        if (wait_for_signal(signals, TICK_MS) != 0)
+        if (signal_await(signals, TICK_MS) != 0)
             return -1;
     }
     if (view.state != SCHEMA_READY) {
@@ -294,21 +288,6 @@ static int await_schema(struct runtime *runtime, const sigset_t *signals, struct
     snprintf(failure->message, sizeof(failure->message),
              "libpq is here without libcrypto, which http.idempotency needs");
     return -1;
-}
-
-/* True: a signal came before `fd` became readable. */
-static bool is_interrupted(const sigset_t *signals, int fd, int *ret_signal)
-{
-    CLEANUP_FD int signal_fd = signalfd(-1, signals, SFD_CLOEXEC);
-    struct pollfd fds[] = {{.fd = fd, .events = POLLIN}, {.fd = signal_fd, .events = POLLIN}};
-    struct signalfd_siginfo info;
-
-    while (poll(fds, ARRAY_SIZE(fds), -1) < 0 && errno == EINTR)
-        ;
-    if (fds[1].revents == 0 || read(signal_fd, &info, sizeof(info)) != sizeof(info))
-        return false;
-    *ret_signal = (int)info.ssi_signo;
-    return true;
 }
 
 /* The statements are prepared while the rest of the process starts. */
@@ -329,7 +308,7 @@ static int await_sql(struct runtime *runtime, const sigset_t *signals, struct fa
     struct err err = ERR_INIT;
     int number;
 
-    if (is_interrupted(signals, sql_start_fd(runtime->sql_start), &number)) {
+    if (signal_comes_before(signals, sql_start_fd(runtime->sql_start), &number)) {
         log_info("signal %d: ending before the statements were prepared", number);
         return -1;
     }
@@ -380,6 +359,7 @@ static int start(struct runtime *runtime, const sigset_t *signals, struct failur
         return -1;
     if (start_service(runtime, &err) != 0 || start_events(runtime, &err) != 0)
         return fail(failure, "ContainerExited", &err);
+    publish_figures(runtime);
     lifecycle_enter(&runtime->lifecycle, LIFECYCLE_SERVING, "", "");
     announcer_announce(runtime->announcer, http_server_port(runtime->server));
     host_metrics_phase_ended(runtime->host_metrics, "serving");
@@ -407,7 +387,7 @@ static void look_after(struct runtime *runtime, struct failure *failure)
 static void serve(struct runtime *runtime, const sigset_t *signals, struct failure *failure)
 {
     while (failure->reason == NULL) {
-        int number = wait_for_signal(signals, TICK_MS);
+        int number = signal_await(signals, TICK_MS);
         if (number != 0) {
             log_info("signal %d: draining", number);
             return;
@@ -445,7 +425,7 @@ static bool drain(struct runtime *runtime, const sigset_t *signals, struct failu
             .elapsed_ms = clock_monotonic_ms() - start_ms,
         };
         decision = drain_decide(&view);
-        if (decision == DRAIN_WAIT && wait_for_signal(signals, DRAIN_TICK_MS) != 0)
+        if (decision == DRAIN_WAIT && signal_await(signals, DRAIN_TICK_MS) != 0)
             decision = DRAIN_TIMED_OUT;
     }
     if (!is_busy(runtime))
@@ -463,10 +443,10 @@ static bool stop(struct runtime *runtime, bool at_rest)
     if (!sql_start_end(runtime->sql_start) || !at_rest)
         return false;
     host_metrics_watch(runtime->host_metrics, &(struct host_metrics_sources){0});
-    if (!event_service_stop(runtime->events, deadline_ms))
-        return false;
     http_server_stop(steal_ptr(&runtime->server));
     admin_stop(steal_ptr(&runtime->admin));
+    if (!event_service_stop(runtime->events, deadline_ms))
+        return false;
     service_free(runtime->service);
     c_function_stop(&runtime->function);
     sql_function_release(&runtime->sql_function);

@@ -147,6 +147,16 @@ static void test_slow_bodies_and_handlers_end(void **state)
     assert_int_equal(runtime_process_wait(&fixture->process), 0);
 }
 
+static bool is_draining(void *arg)
+{
+    const struct runtime_process *process = arg;
+    struct http_answer answer = http_ask(process->admin_port, "GET", "/statz", "", "");
+    bool draining = http_answer_has(&answer, "\"draining\":true");
+
+    http_answer_release(&answer);
+    return draining;
+}
+
 /* A large answer that the client takes slowly, with requests behind it that nobody will read. */
 static void test_a_large_answer_is_not_cut_by_what_follows(void **state)
 {
@@ -161,7 +171,7 @@ static void test_a_large_answer_is_not_cut_by_what_follows(void **state)
 
     memset(data, 'x', BYTES);
     kill(fixture->process.pid, SIGTERM);
-    pause_ms(20);
+    wait_until(is_draining, &fixture->process, "it drains");
     socket_send_text(fd, head);
     socket_send_text(fd, data);
     for (int i = 0; i < 2000; i++) /* the connection may well end meanwhile */
