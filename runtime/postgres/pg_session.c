@@ -77,8 +77,6 @@ int pg_session_run(struct pg_session *session, const struct pg_command *commands
         pg_error_set(error, PG_FAILURE_LOST, "the connection was lost");
         return -1;
     }
-    if (connection->statements_stale)
-        pg_batch_forget_statements(&batch);
     pg_batch_command(&batch, PG_BATCH_CONTROL, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", 0, NULL);
     pg_batch_command(&batch, PG_BATCH_CONTROL, "SET LOCAL synchronous_commit = off", 0, NULL);
     for (size_t i = 0; i < count; i++)
@@ -93,10 +91,10 @@ int pg_session_run(struct pg_session *session, const struct pg_command *commands
     }
     if (batch.error) {
         pg_error_set_result(error, PG_FAILURE_SQL, batch.error);
-        connection->statements_stale = true; /* it may have been that */
         pg_batch_release(&batch);
         pg_batch_init(&batch, connection, deadline_ms);
         pg_batch_command(&batch, PG_BATCH_CONTROL, "ROLLBACK", 0, NULL);
+        pg_batch_forget_statements(&batch); /* one of them may have been out of date */
         session->lost = pg_batch_run(&batch) != PG_FLIGHT_OK;
         return -1;
     }

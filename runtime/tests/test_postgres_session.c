@@ -1,107 +1,186 @@
-/* What a connection sets and asks when it is new: settings that the server refuses, and when it learns of the server's run. */
+/* A connection of somebody's own, on a real server: transactions, errors, notifications, its end. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
-#include "runtime/base/text.h"
-#include "runtime/postgres/pg_pool.h"
-#include "runtime/tests/support_pg_proxy.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+#include "runtime/postgres/pg_session.h"
 #include "runtime/tests/support_postgres.h"
 
-static void assert_setting(struct pg_pool *pool, const char *name, const char *value)
-{
-    char sql[128];
-    (void)snprintf(sql, sizeof(sql), "SELECT setting FROM pg_settings WHERE name = '%s'", name);
-    struct pg_transaction *tx = pg_transaction_new(pool, /* read_only= */ true, pgtest_deadline(5000));
-    assert_string_equal(pgtest_value(tx, sql), value);
-    pg_transaction_free(tx);
-}
+#define SCHEMA  "session_test"
+#define WAIT_MS 5000
 
-/* A pool whose connection asks for `wrong` instead of `right`, of the same length. */
-static struct pg_pool *pool_with_setting(struct pg_proxy *proxy, const char *right, const char *wrong)
-{
-    assert_int_equal(strlen(right), strlen(wrong));
-    pg_proxy_rule(proxy, PG_PROXY_TO_SERVER, PG_PROXY_REPLACE, right, strlen(right), wrong);
-    return pgtest_pool(pg_proxy_url(proxy), 1);
-}
+struct fixture {
+    struct pg_pool *pool;
+    struct stop stop;
+    struct pg_session *session;
+    int wake_fd;
+};
 
-static void test_refused_settings_are_left_out(void **state)
+static int setup(void **state)
 {
-    (void)state;
-    struct pg_proxy *proxy = pg_proxy_new(pgtest_port());
-    struct pg_pool *pool = pool_with_setting(proxy, "client_connection_check", "client_connection_chekk");
-    assert_setting(pool, "client_connection_check_interval", "0");
-    assert_setting(pool, "tcp_user_timeout", "30000");
-    assert_setting(pool, "default_transaction_read_only", "on");
-    pg_pool_free(pool);
-
-    /* It takes its group along, but no other. */
-    pool = pool_with_setting(proxy, "tcp_keepalives_idle", "tcp_keepalives_idol");
-    assert_setting(pool, "tcp_user_timeout", "0");
-    assert_setting(pool, "idle_in_transaction_session_timeout", "0");
-    assert_setting(pool, "default_transaction_read_only", "on");
-    assert_setting(pool, "client_connection_check_interval", "5000");
-    pg_pool_free(pool);
-    pg_proxy_free(proxy);
-}
-
-static void test_needed_setting_refused_is_an_outage(void **state)
-{
-    (void)state;
-    struct pg_proxy *proxy = pg_proxy_new(pgtest_port());
-    struct pg_pool *pool = pool_with_setting(proxy, "datestyle = ISO", "datestyle = IOS");
-    pgtest_wait_outage(pool, "unreachable");
-    pgtest_wait_outage(pool, NULL); /* the rule has acted: the next attempt succeeds */
-    assert_setting(pool, "DateStyle", "ISO, MDY");
-    pg_pool_free(pool);
-    pg_proxy_free(proxy);
-}
-
-static bool run_is_known(struct pg_pool *pool, bool read_only)
-{
-    struct pg_transaction *tx = pg_transaction_new(pool, read_only, pgtest_deadline(5000));
-    (void)pgtest_value(tx, "SELECT 1");
-    pg_transaction_free(tx);
-    return pool->idle->server_run[0] != '\0'; /* the pool's only one, and nobody else is there */
-}
-
-static void test_run_is_asked_for_before_writing(void **state)
-{
-    (void)state;
-    struct pg_pool *pool = pgtest_pool(NULL, 1);
-    assert_false(run_is_known(pool, /* read_only= */ true));
-    assert_true(run_is_known(pool, /* read_only= */ false));
-    assert_true(run_is_known(pool, /* read_only= */ true));
-    pg_pool_free(pool);
-}
-
-/* Nothing was sent but the question: nothing can be in doubt. */
-static void test_death_while_run_is_asked_for(void **state)
-{
-    (void)state;
+    struct fixture *fixture = xcalloc(1, sizeof(*fixture));
     struct pg_error error;
-    struct pg_proxy *proxy = pg_proxy_new(pgtest_port());
-    struct pg_pool *pool = pgtest_pool(pg_proxy_url(proxy), 1);
-    assert_false(run_is_known(pool, /* read_only= */ true));
-    pg_proxy_rule(proxy, PG_PROXY_TO_SERVER, PG_PROXY_CUT_ANSWER, "pg_postmaster_start", 19, NULL);
-    struct pg_transaction *tx = pg_transaction_new(pool, /* read_only= */ false, pgtest_deadline(5000));
-    assert_int_equal(pg_query_commit(tx, "SELECT 1", 0, NULL, NULL, &error), -1);
+
+    pgtest_exec("DROP SCHEMA IF EXISTS " SCHEMA " CASCADE; CREATE SCHEMA " SCHEMA ";"
+                "CREATE TABLE " SCHEMA ".rows (id integer PRIMARY KEY)");
+    fixture->pool = pgtest_pool(NULL, 1);
+    stop_init(&fixture->stop);
+    fixture->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    fixture->session = pg_session_open(fixture->pool, &fixture->stop, &error);
+    assert_non_null(fixture->session);
+    *state = fixture;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct fixture *fixture = *state;
+
+    pg_session_close(fixture->session);
+    assert_true(pg_pool_stop(fixture->pool, pgtest_deadline(WAIT_MS)));
+    pg_pool_free(fixture->pool);
+    stop_release(&fixture->stop);
+    close(fixture->wake_fd);
+    free(fixture);
+    pgtest_exec("DROP SCHEMA " SCHEMA " CASCADE");
+    return 0;
+}
+
+static int run(struct fixture *fixture, const char *const *texts, size_t count, struct pg_result **ret_result,
+               struct pg_error *error)
+{
+    struct pg_command commands[PG_SESSION_COMMANDS_MAX] = {{0}};
+
+    for (size_t i = 0; i < count; i++)
+        commands[i].sql = texts[i];
+    return pg_session_run(fixture->session, commands, count, pgtest_deadline(WAIT_MS), ret_result, error);
+}
+
+static void expect_answer(struct fixture *fixture, const char *sql, const char *value)
+{
+    struct pg_result *result;
+    struct pg_error error;
+
+    assert_int_equal(run(fixture, &sql, 1, &result, &error), 0);
+    assert_string_equal(pg_result_value(result, 0, 0, NULL), value);
+    pg_result_free(result);
+}
+
+static void test_commands_are_one_transaction(void **state)
+{
+    static const char *const good[] = {"INSERT INTO " SCHEMA ".rows VALUES (1)",
+                                       "INSERT INTO " SCHEMA ".rows VALUES (2)"};
+    static const char *const bad[] = {"INSERT INTO " SCHEMA ".rows VALUES (3)",
+                                      "INSERT INTO " SCHEMA ".rows VALUES (1)"};
+    struct fixture *fixture = *state;
+    struct pg_error error;
+
+    assert_int_equal(run(fixture, good, 2, NULL, &error), 0);
+    assert_int_equal(run(fixture, bad, 2, NULL, &error), -1);
+    assert_int_equal(error.failure, PG_FAILURE_SQL);
+    assert_string_equal(error.sqlstate, "23505");
+    assert_false(pg_session_is_lost(fixture->session));
+    expect_answer(fixture, "SELECT count(*) FROM " SCHEMA ".rows", "2");
+    expect_answer(fixture, "SHOW synchronous_commit", "off");
+    expect_answer(fixture, "SHOW transaction_isolation", "read committed");
+}
+
+static void test_parameters_outlive_ddl(void **state)
+{
+    static const char *const params[] = {"1"};
+    const struct pg_command command = {
+        .sql = "SELECT * FROM " SCHEMA ".rows WHERE id = $1", .param_count = 1, .params = params};
+    struct fixture *fixture = *state;
+    struct pg_error error;
+    int failures = 0;
+
+    assert_int_equal(pg_session_run(fixture->session, &command, 1, pgtest_deadline(WAIT_MS), NULL, &error),
+                     0);
+    pgtest_exec("ALTER TABLE " SCHEMA ".rows ADD COLUMN more text");
+    for (int i = 0; i < 3; i++) /* the old plan fails once, and is forgotten */
+        failures +=
+            pg_session_run(fixture->session, &command, 1, pgtest_deadline(WAIT_MS), NULL, &error) != 0;
+    assert_int_equal(failures, 1);
+}
+
+static void test_notifications_are_heard(void **state)
+{
+    static const char *const listen[] = {"LISTEN session_test_news"};
+    struct fixture *fixture = *state;
+    struct pg_error error;
+    int64_t start_ms;
+
+    assert_true(pg_session_can_listen(fixture->session));
+    assert_int_equal(run(fixture, listen, 1, NULL, &error), 0);
+    start_ms = clock_monotonic_ms();
+    assert_false(pg_session_wait(fixture->session, fixture->wake_fd, start_ms + 50));
+    assert_in_range(clock_monotonic_ms() - start_ms, 50, WAIT_MS);
+    pgtest_exec("NOTIFY session_test_news");
+    assert_true(pg_session_wait(fixture->session, fixture->wake_fd, pgtest_deadline(WAIT_MS)));
+    pgtest_exec("NOTIFY session_test_news");
+    expect_answer(fixture, "SELECT 1", "1"); /* it comes with this answer */
+    assert_true(pg_session_wait(fixture->session, fixture->wake_fd, pgtest_deadline(WAIT_MS)));
+    assert_int_equal(eventfd_write(fixture->wake_fd, 1), 0);
+    assert_false(pg_session_wait(fixture->session, fixture->wake_fd, DEADLINE_NONE));
+}
+
+static void test_its_stop_ends_waits_and_opening(void **state)
+{
+    struct fixture *fixture = *state;
+    struct pg_error error;
+
+    stop_set(&fixture->stop);
+    assert_false(pg_session_wait(fixture->session, fixture->wake_fd, DEADLINE_NONE));
+    assert_null(pg_session_open(fixture->pool, &fixture->stop, &error));
+    assert_int_equal(error.failure, PG_FAILURE_UNREACHABLE);
+}
+
+static void test_late_answer_loses_it(void **state)
+{
+    static const struct pg_command command = {.sql = "SELECT pg_sleep(3)"};
+    struct fixture *fixture = *state;
+    struct pg_error error;
+
+    assert_int_equal(pg_session_run(fixture->session, &command, 1, pgtest_deadline(100), NULL, &error), -1);
     assert_int_equal(error.failure, PG_FAILURE_LOST);
-    pg_transaction_free(tx);
-    assert_true(run_is_known(pool, /* read_only= */ false)); /* on a new one */
-    pg_pool_free(pool);
-    pg_proxy_free(proxy);
+    assert_true(pg_session_is_lost(fixture->session));
+    assert_int_equal(pg_session_run(fixture->session, &command, 1, pgtest_deadline(100), NULL, &error), -1);
+    assert_false(pg_session_wait(fixture->session, fixture->wake_fd, DEADLINE_NONE));
+}
+
+static void test_end_of_the_backend_ends_a_wait(void **state)
+{
+    struct fixture *fixture = *state;
+    struct pg_result *result;
+    struct pg_error error;
+    const char *sql = "SELECT pg_backend_pid()";
+
+    assert_int_equal(run(fixture, &sql, 1, &result, &error), 0);
+    CLEANUP_FREE char *kill =
+        xasprintf("SELECT pg_terminate_backend(%s)", pg_result_value(result, 0, 0, NULL));
+    pg_result_free(result);
+    pgtest_exec(kill);
+    assert_false(pg_session_wait(fixture->session, fixture->wake_fd, pgtest_deadline(WAIT_MS)));
+    assert_true(pg_session_is_lost(fixture->session));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_refused_settings_are_left_out),
-        cmocka_unit_test(test_needed_setting_refused_is_an_outage),
-        cmocka_unit_test(test_run_is_asked_for_before_writing),
-        cmocka_unit_test(test_death_while_run_is_asked_for),
+        cmocka_unit_test_setup_teardown(test_commands_are_one_transaction, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_parameters_outlive_ddl, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_notifications_are_heard, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_its_stop_ends_waits_and_opening, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_late_answer_loses_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_end_of_the_backend_ends_a_wait, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
