@@ -228,6 +228,27 @@ int strbuf_append_json_cut(struct strbuf *sb, const char *text, size_t len, size
     return 0;
 }
 
+int strbuf_append_base64(struct strbuf *sb, const void *data, size_t len)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *bytes = data;
+    size_t out_len = len / 3 * 4 + (len % 3 > 0 ? 4 : 0);
+    char *out = strbuf_reserve(sb, out_len);
+    if (!out)
+        return -1;
+    for (size_t i = 0; i < len; i += 3, out += 4) {
+        size_t left = len - i;
+        uint32_t bits = (uint32_t)bytes[i] << 16 | (left > 1 ? (uint32_t)bytes[i + 1] << 8 : 0) |
+                        (left > 2 ? bytes[i + 2] : 0);
+        out[0] = digits[bits >> 18];
+        out[1] = digits[bits >> 12 & 63];
+        out[2] = left > 1 ? digits[bits >> 6 & 63] : '=';
+        out[3] = left > 2 ? digits[bits & 63] : '=';
+    }
+    strbuf_advance(sb, out_len);
+    return 0;
+}
+
 int strbuf_append_percent_encoded(struct strbuf *sb, const char *text)
 {
     static const char hex[] = "0123456789ABCDEF";

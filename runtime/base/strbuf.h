@@ -42,6 +42,8 @@ int strbuf_vappendf(struct strbuf *sb, const char *format, va_list args)
 int strbuf_append_json_string(struct strbuf *sb, const char *text, size_t len);
 /* The same in at most max_bytes (5 or more): a longer text is cut between characters and ends in "…". */
 int strbuf_append_json_cut(struct strbuf *sb, const char *text, size_t len, size_t max_bytes);
+/* Base64 (RFC 4648), padded, without line breaks. */
+int strbuf_append_base64(struct strbuf *sb, const void *data, size_t len);
 /* Percent-encodes everything but RFC 3986 unreserved characters. */
 int strbuf_append_percent_encoded(struct strbuf *sb, const char *text);
 

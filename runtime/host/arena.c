@@ -50,7 +50,9 @@ void *arena_alloc(struct arena *arena, size_t size)
     unsigned char *block;
 
     if (rounded < size)
-        abort(); /* every size was checked against a limit far below this */
+        abort();      /* every size was checked against a limit far below this */
+    if (rounded == 0) /* of an arena without memory there is no address, not even of nothing */
+        rounded = align;
     if (rounded > ARENA_CHUNK_BYTES && rounded > (size_t)(arena->end - arena->at))
         return add_chunk(arena, rounded); /* and go on filling what there is */
     if (rounded > (size_t)(arena->end - arena->at)) {

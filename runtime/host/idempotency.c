@@ -24,6 +24,23 @@ static void refuse(struct invocation *invocation, int status, const char *code, 
     response_set_problem(&invocation->response, &problem, status == 409 ? RETRY_AFTER_S : 0);
 }
 
+/* What names the event is what makes it the same: a sender may write its data differently each time. */
+static bool use_event_key(struct invocation *invocation)
+{
+    char key[IDEMPOTENCY_KEY_MAX_BYTES + 1], fingerprint[IDEMPOTENCY_FINGERPRINT_SIZE];
+    struct err err = ERR_INIT;
+
+    if (idempotency_event_key(invocation->event, key, &err) != 0 ||
+        idempotency_fingerprint(&invocation->request, /* with_body= */ false, fingerprint, &err) != 0) {
+        log_error("%s", err.msg);
+        refuse(invocation, 500, "idempotency_failed", NULL);
+        return false;
+    }
+    invocation->idempotency_key = arena_strdup(&invocation->arena, key);
+    invocation->fingerprint = arena_strdup(&invocation->arena, fingerprint);
+    return true;
+}
+
 bool idempotency_read_key(struct invocation *invocation)
 {
     enum idempotency mode = invocation->target->idempotency;
@@ -40,6 +57,8 @@ bool idempotency_read_key(struct invocation *invocation)
     }
     if (value != NULL) {
         invocation->idempotency_key = arena_strdup(&invocation->arena, key);
+    } else if (invocation->event != NULL) {
+        return use_event_key(invocation);
     } else if (mode == IDEMPOTENCY_REQUIRED) {
         refuse(invocation, 400, "idempotency_key_required", "the header Idempotency-Key is missing");
         return false;
@@ -88,9 +107,9 @@ static int read_fingerprint(struct invocation *invocation)
     char fingerprint[IDEMPOTENCY_FINGERPRINT_SIZE];
     struct err err = ERR_INIT;
 
-    if (invocation->fingerprint != NULL) /* of an attempt before */
+    if (invocation->fingerprint != NULL) /* of an attempt before, or the event's */
         return 0;
-    if (idempotency_fingerprint(&invocation->request, fingerprint, &err) != 0) {
+    if (idempotency_fingerprint(&invocation->request, /* with_body= */ true, fingerprint, &err) != 0) {
         log_error("%s", err.msg);
         return -1;
     }

@@ -1,6 +1,6 @@
 /* idempotency.h - one effect and one answer for each Idempotency-Key: the steps of an invocation that has one.
  *
- *     idempotency_read_key()   before admission: which key, if any
+ *     idempotency_read_key()   before the invocation runs: which key, if any; that of the header, or the event's own
  *     idempotency_begin()      first statement of the transaction: lock, and look whether it was answered already
  *     idempotency_commit()     the record, with COMMIT in the same flight
  *     idempotency_purge()      now and then, after an answer: expired records go, a few at a time

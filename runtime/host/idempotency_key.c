@@ -7,7 +7,8 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
-#define HEADER "Idempotency-Key"
+#define HEADER    "Idempotency-Key"
+#define PARTS_MAX 5 /* of a digest */
 
 static const char token_characters[] =
     "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!#$%&'*+-.^_`|~:/";
@@ -90,28 +91,59 @@ int idempotency_key_find(const struct cicada_request *request, const char **ret_
     return 0;
 }
 
-int idempotency_fingerprint(const struct cicada_request *request,
+struct part {
+    const char *data;
+    size_t len;
+};
+
+/* The digest of the parts' digests. */
+static int digest(const struct part *parts, size_t count, unsigned char ret_digest[PG_SHA256_BYTES],
+                  struct err *err)
+{
+    unsigned char digests[PARTS_MAX][PG_SHA256_BYTES];
+
+    for (size_t i = 0; i < count; i++)
+        if (!pg_sha256(parts[i].data, parts[i].len, digests[i]))
+            return err_set(err, ERR_UNAVAILABLE, "libpq is here without libcrypto, which has SHA-256");
+    if (!pg_sha256(digests, count * PG_SHA256_BYTES, ret_digest))
+        return err_set(err, ERR_UNAVAILABLE, "SHA-256 failed");
+    return 0;
+}
+
+int idempotency_event_key(const struct cloud_event *event, char ret_key[IDEMPOTENCY_KEY_MAX_BYTES + 1],
+                          struct err *err)
+{
+    static const char prefix[] = "event\t";
+    const struct part parts[] = {
+        {event->source, strlen(event->source)},
+        {event->id, strlen(event->id)},
+    };
+    unsigned char whole[PG_SHA256_BYTES];
+    char *hex = ret_key + strlen(prefix);
+
+    if (digest(parts, ARRAY_SIZE(parts), whole, err) != 0)
+        return -1;
+    memcpy(ret_key, prefix, strlen(prefix));
+    hex_encode(hex, whole, sizeof(whole));
+    hex[2 * sizeof(whole)] = '\0';
+    return 0;
+}
+
+int idempotency_fingerprint(const struct cicada_request *request, bool with_body,
                             char ret_fingerprint[IDEMPOTENCY_FINGERPRINT_SIZE], struct err *err)
 {
     const char *authorization = request_header(request, "Authorization");
-    const struct {
-        const char *data;
-        size_t len;
-    } parts[] = {
+    const struct part parts[PARTS_MAX] = {
         {request->method, strlen(request->method)},
         {request->raw_path, strlen(request->raw_path)},
         {request->raw_query, strlen(request->raw_query)},
-        {request->body, request->body_len},
+        {request->body, with_body ? request->body_len : 0},
         {authorization ? authorization : "", authorization ? strlen(authorization) : 0},
     };
-    unsigned char digests[ARRAY_SIZE(parts)][PG_SHA256_BYTES];
     unsigned char whole[PG_SHA256_BYTES];
 
-    for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
-        if (!pg_sha256(parts[i].data, parts[i].len, digests[i]))
-            return err_set(err, ERR_UNAVAILABLE, "libpq is here without libcrypto, which has SHA-256");
-    if (!pg_sha256(digests, sizeof(digests), whole))
-        return err_set(err, ERR_UNAVAILABLE, "SHA-256 failed");
+    if (digest(parts, ARRAY_SIZE(parts), whole, err) != 0)
+        return -1;
     ret_fingerprint[0] = '\\';
     ret_fingerprint[1] = 'x';
     hex_encode(ret_fingerprint + 2, whole, sizeof(whole));

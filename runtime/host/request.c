@@ -122,6 +122,19 @@ void request_drop_header(struct cicada_request *request, const char *name)
     headers->count = kept;
 }
 
+void request_replace_body(struct cicada_request *request, const char *content_type, const char *body,
+                          size_t len)
+{
+    struct field_list *headers = &request->headers;
+
+    request_drop_header(request, "Content-Type"); /* which makes room for one */
+    if (content_type != NULL)
+        headers->fields[headers->count++] = (struct field){"Content-Type", content_type};
+    request->body = body;
+    request->body_len = len;
+    request->body_kind = request_body_kind(content_type, body, len);
+}
+
 void request_release(struct cicada_request *request)
 {
     json_doc_free(steal_ptr(&request->json));

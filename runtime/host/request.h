@@ -54,6 +54,10 @@ int request_init(struct cicada_request *request, const struct cicada_calls *call
 void request_release(struct cicada_request *request); /* the JSON document; the rest is the arena's */
 /* The handler sees no header of that name. */
 void request_drop_header(struct cicada_request *request, const char *name);
+/* Another body, borrowed like the first, before JSON was parsed; a NUL follows it. content_type NULL: none. The request had a
+ * Content-Type. */
+void request_replace_body(struct cicada_request *request, const char *content_type, const char *body,
+                          size_t len);
 
 /* Parses the body if its type says that it is JSON. ERR_INVALID: it is not. */
 int request_parse_declared_json(struct cicada_request *request, struct err *err) MUST_CHECK;

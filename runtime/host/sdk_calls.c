@@ -195,6 +195,11 @@ static int call_stream_write(struct cicada_response *res, const void *data, size
     return res->invocation != NULL ? answer(invocation_stream(res->invocation, data, len)) : CICADA_FAIL;
 }
 
+static const char *call_event_attribute(const struct cicada_context *ctx, const char *name)
+{
+    return ctx->invocation != NULL ? cloud_event_attribute(ctx->invocation->event, name) : NULL;
+}
+
 static const char *call_error_sqlstate(const struct cicada_context *ctx)
 {
     return ctx->database->error.sqlstate;
@@ -276,4 +281,5 @@ const struct cicada_calls sdk_calls = {
     .query_each = call_query_each,
     .response_body_take = response_body_take,
     .stream_write = call_stream_write,
+    .event_attribute = call_event_attribute,
 };

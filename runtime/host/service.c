@@ -137,7 +137,30 @@ static bool read_request(struct service *service, struct invocation *invocation,
     }
     if (!invocation->trace.continued) /* it tells of another trace */
         request_drop_header(request, "tracestate");
-    return idempotency_read_key(invocation);
+    return true;
+}
+
+/* Once there is a place, because an event may be a document of JSON (invocation.c). False: the response says what is wrong with it. */
+static bool read_event(struct invocation *invocation)
+{
+    struct cicada_request *request = &invocation->request;
+    enum cloud_event_mode mode = cloud_event_mode(request);
+    struct err err;
+
+    if (mode == CLOUD_EVENT_NONE)
+        return true;
+    err_clear(&err);
+    if (mode == CLOUD_EVENT_UNSUPPORTED) {
+        set_problem(
+            invocation, 415, "unsupported_event_format",
+            "an event is application/cloudevents+json, one at a time, or has its attributes in headers");
+        return false;
+    }
+    if (cloud_event_read(request, mode, &invocation->arena, &invocation->event, &err) != 0) {
+        set_problem(invocation, 400, "invalid_event", err.msg);
+        return false;
+    }
+    return true;
 }
 
 static struct lane *lane_of(const struct service *service, const struct invocation *invocation)
@@ -179,6 +202,10 @@ static bool run(struct service *service, struct invocation *invocation)
     int64_t begin_us = is_late ? clock_monotonic_us() : invocation->start_us;
     bool answered;
 
+    if (!read_event(invocation) || !idempotency_read_key(invocation)) {
+        admission_leave(service->admission);
+        return true;
+    }
     watchdog_add(service->watchdog, invocation);
     crash_watch_enter(service->settings.board, invocation->request_id);
     invocation_run(invocation);

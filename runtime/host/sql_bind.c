@@ -109,8 +109,8 @@ static int take_default(struct sql_bind *bind, const struct function_spec *spec,
 }
 
 int sql_bind_begin(struct sql_bind *bind, const struct sql_text *text, struct sql_types *types,
-                   const struct function_spec *spec, struct cicada_request *request, struct arena *arena,
-                   struct sql_bind_refusal *refusal)
+                   const struct function_spec *spec, struct cicada_request *request,
+                   const struct cloud_event *event, struct arena *arena, struct sql_bind_refusal *refusal)
 {
     bind->text = text;
     bind->types = types;
@@ -124,7 +124,7 @@ int sql_bind_begin(struct sql_bind *bind, const struct sql_text *text, struct sq
     for (int i = 0; i < text->name_count; i++) {
         if (text->reserved[i] != SQL_RESERVED_NONE)
             bind->values[i] = (struct sql_bind_value){
-                .from = SQL_BIND_TEXT, .value = sql_reserved_text(text->reserved[i], request, arena)};
+                .from = SQL_BIND_TEXT, .value = sql_reserved_text(text->reserved[i], request, event, arena)};
         else if (bind->values[i].from == SQL_BIND_ABSENT && take_default(bind, spec, i, refusal) != 0)
             return -1;
     }

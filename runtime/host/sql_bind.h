@@ -15,6 +15,7 @@
 
 #include "runtime/base/err.h"
 #include "runtime/host/arena.h"
+#include "runtime/host/cloud_event.h"
 #include "runtime/host/request.h"
 #include "runtime/host/spec.h"
 #include "runtime/sql/sql_text.h"
@@ -43,10 +44,11 @@ struct sql_bind {
     } values[SQL_NAMES_MAX]; /* as text->names */
 };
 
-/* Finds all values. -1: *refusal. A body that is JSON by its type, or may be, was parsed before or is now; if it is malformed,
+/* Finds all values; event: what the request brings, or NULL. -1: *refusal. A body that is JSON by its type, or may be, was parsed before or is now; if it is malformed,
  * request->json_malformed says so and the refusal does not count. */
 int sql_bind_begin(struct sql_bind *bind, const struct sql_text *text, struct sql_types *types,
-                   const struct function_spec *spec, struct cicada_request *request, struct arena *arena,
+                   const struct function_spec *spec, struct cicada_request *request,
+                   const struct cloud_event *event, struct arena *arena,
                    struct sql_bind_refusal *refusal) MUST_CHECK;
 /* The parameters of one statement; types as the server told. */
 int sql_bind_statement(struct sql_bind *bind, const struct sql_statement *statement,

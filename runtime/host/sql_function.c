@@ -274,7 +274,7 @@ static int invoke(void *arg, struct invocation *invocation)
     call.invocation = invocation;
     call.csv = wants_csv(function, &invocation->request);
     if (sql_bind_begin(&call.bind, &function->text, function->types, function->spec, &invocation->request,
-                       &invocation->arena, &call.refusal) != 0)
+                       invocation->event, &invocation->arena, &call.refusal) != 0)
         return answer_refusal(&call);
     limit_result(&call);
     return run_all(&call);

@@ -31,10 +31,8 @@ static const struct {
     const char *name;
     enum sql_reserved reserved;
 } reserved_names[] = {
-    {"_body", SQL_RESERVED_BODY},
-    {"_query", SQL_RESERVED_QUERY},
-    {"_headers", SQL_RESERVED_HEADERS},
-    {"_path", SQL_RESERVED_PATH},
+    {"_body", SQL_RESERVED_BODY}, {"_query", SQL_RESERVED_QUERY}, {"_headers", SQL_RESERVED_HEADERS},
+    {"_path", SQL_RESERVED_PATH}, {"_event", SQL_RESERVED_EVENT},
 };
 
 struct parser {
@@ -136,11 +134,6 @@ static bool is_word(char c)
     return isalnum((unsigned char)c) || c == '_' || c == '$' || (unsigned char)c >= 0x80;
 }
 
-static bool is_event(const char *name, size_t len)
-{
-    return (len == 6 && memcmp(name, "_event", 6) == 0) || (len == 7 && memcmp(name, "_events", 7) == 0);
-}
-
 /* colon: where the parameter begins; *text moves behind it. */
 static int take_parameter(struct parser *parser, const char *colon, const char *name, size_t len,
                           const char *end, const char **text)
@@ -154,8 +147,8 @@ static int take_parameter(struct parser *parser, const char *colon, const char *
     index = name_index(parser->text, name, len);
     if (index < 0)
         return fail_at(parser, colon, "more than 256 different parameters");
-    if (is_event(name, len))
-        return fail_at(parser, colon, ":_event and :_events are there for events only, not for requests");
+    if (len == strlen("_events") && memcmp(name, "_events", len) == 0)
+        return fail_at(parser, colon, ":_events is reserved for batches, which there are none of");
     copy_until(parser, colon);
     if (parser->out.len > 0 &&
         is_word(parser->out.buf[parser->out.len - 1])) /* else "a:b" becomes a name, a$1 */

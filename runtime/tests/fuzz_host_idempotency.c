@@ -57,7 +57,7 @@ static void fingerprint(char *const lines[LINES], const char *body, size_t len,
 
     arena_init(&arena);
     (void)request_init(&request, &sdk_calls, &arena, &source, &err); /* the query may be malformed */
-    require(idempotency_fingerprint(&request, out, &err) == 0);
+    require(idempotency_fingerprint(&request, /* with_body= */ true, out, &err) == 0);
     require(strlen(out) == IDEMPOTENCY_FINGERPRINT_SIZE - 1);
     request_release(&request);
     arena_release(&arena);

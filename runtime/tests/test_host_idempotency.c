@@ -103,7 +103,7 @@ static void fingerprint_of(const struct request_source *source, char out[IDEMPOT
 
     arena_init(&arena);
     assert_int_equal(request_init(&request, &sdk_calls, &arena, source, &err), 0);
-    if (idempotency_fingerprint(&request, out, &err) != 0)
+    if (idempotency_fingerprint(&request, /* with_body= */ true, out, &err) != 0)
         fail_msg("%s", err.msg);
     request_release(&request);
     arena_release(&arena);
@@ -145,6 +145,25 @@ static void test_fingerprint_is_pinned(void **state)
     (void)state;
     fingerprint_of(&base, found);
     assert_string_equal(found, "\\xe42286691e98749e5dc37d3ffc6c4f2f05d4f9a19627da9cb0f121903365ca7d");
+}
+
+/* Likewise; no byte can wander from source to id, and no header can have the key. */
+static void test_keys_of_events(void **state)
+{
+    static const struct cloud_event events[] = {
+        {.id = "7", .source = "/shop"}, {.id = "p7", .source = "/sho"}, {.id = "/shop", .source = "7"}};
+    char keys[ARRAY_SIZE(events)][IDEMPOTENCY_KEY_MAX_BYTES + 1];
+    struct err err = ERR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(events); i++) {
+        if (idempotency_event_key(&events[i], keys[i], &err) != 0)
+            fail_msg("%s", err.msg);
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(keys[i], keys[j]);
+    }
+    assert_string_equal(keys[0], "event\t501e6727cd1cde924748ff6974f0d3c372318b116b32bc5156be11079cceb554");
+    expect_malformed(keys[0], "one string in quotes");
 }
 
 static void test_other_headers_do_not_count(void **state)
@@ -191,10 +210,10 @@ static void test_header_is_found_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_strings_and_tokens),    cmocka_unit_test(test_malformed_ones_are_refused),
-        cmocka_unit_test(test_length_is_limited),     cmocka_unit_test(test_every_part_counts),
-        cmocka_unit_test(test_fingerprint_is_pinned), cmocka_unit_test(test_other_headers_do_not_count),
-        cmocka_unit_test(test_header_is_found_once),
+        cmocka_unit_test(test_strings_and_tokens),         cmocka_unit_test(test_malformed_ones_are_refused),
+        cmocka_unit_test(test_length_is_limited),          cmocka_unit_test(test_every_part_counts),
+        cmocka_unit_test(test_fingerprint_is_pinned),      cmocka_unit_test(test_keys_of_events),
+        cmocka_unit_test(test_other_headers_do_not_count), cmocka_unit_test(test_header_is_found_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -26,6 +26,8 @@ static const char source[] =
     "    struct cicada_result *row;\n"
     "    if (cicada_query(ctx, \"SELECT $1\", CICADA_PARAMS(cicada_text(cicada_request_path(req))), &row))\n"
     "        return CICADA_FAIL;\n"
+    "    if (cicada_event_attempt(ctx) > 1 || cicada_event_type(ctx) == NULL)\n"
+    "        return CICADA_FAIL;\n"
     "    if (cicada_execute(ctx, \"SELECT 1\", CICADA_NO_PARAMS))\n"
     "        return cicada_problem(res, 503, \"no_luck\", \"%s\", cicada_error_message(ctx));\n"
     "    cicada_write_row(res, NULL, row, 0);\n"
@@ -134,6 +136,38 @@ static void fake_log(struct cicada_context *ctx, int32_t level, const char *text
     snprintf(fake->text, sizeof(fake->text), "%d %s", (int)level, text);
 }
 
+static const char *fake_attribute(const struct cicada_context *ctx, const char *name)
+{
+    assert_string_equal(name, "cicadaattempt");
+    return ((const struct fake *)(const void *)ctx)->text;
+}
+
+static void test_attempts(void **state)
+{
+    static const struct {
+        const char *text;
+        int attempt;
+    } cases[] = {{"1", 1},
+                 {"20", 20},
+                 {"007", 7},
+                 {"", 0},
+                 {"-1", 0},
+                 {"+1", 0},
+                 {"1 ", 0},
+                 {"x", 0},
+                 {"999999999", 999999999},
+                 {"1000000000", 0},
+                 {"99999999999999999999", 0}};
+    const struct cicada_calls calls = {.event_attribute = fake_attribute};
+    struct fake object = {.calls = &calls};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        snprintf(object.text, sizeof(object.text), "%s", cases[i].text);
+        assert_int_equal(cicada_event_attempt((struct cicada_context *)(void *)&object), cases[i].attempt);
+    }
+}
+
 static void test_a_table_of_ones_own(void **state)
 {
     const struct cicada_calls calls = {
@@ -173,8 +207,9 @@ static void test_layout(void **state)
     assert_int_equal(offsetof(struct cicada_calls, write_row), 400);
     assert_int_equal(offsetof(struct cicada_calls, savepoint),
                      408); /* the first release had a table up to here */
-    assert_int_equal(offsetof(struct cicada_calls, stream_write), sizeof(struct cicada_calls) - 8);
-    assert_int_equal(sizeof(struct cicada_calls), 464);
+    assert_int_equal(offsetof(struct cicada_calls, stream_write), 456);
+    assert_int_equal(offsetof(struct cicada_calls, event_attribute), sizeof(struct cicada_calls) - 8);
+    assert_int_equal(sizeof(struct cicada_calls), 472);
     assert_int_equal(sizeof(struct cicada_param), 32);
     assert_int_equal(sizeof(struct cicada_json), 16);
     assert_int_equal(offsetof(struct cicada_function, flags), 48); /* ...and a description up to here */
@@ -206,6 +241,7 @@ int main(void)
         cmocka_unit_test(test_a_table_of_ones_own),
         cmocka_unit_test(test_layout),
         cmocka_unit_test(test_what_is_not_in_the_abi),
+        cmocka_unit_test(test_attempts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -102,6 +102,18 @@ static char *join_chunks(const char *body, bool *ret_cut)
     }
 }
 
+/* The same event as that of put_event(). */
+#define EVENT_HEADERS                                                                                        \
+    "ce-specversion: 1.0\r\nce-id: 7\r\nce-source: /shop\r\nce-type: com.example.paid\r\n"                   \
+    "ce-subject: a%20b\r\nce-cicadaattempt: 3\r\n"
+
+static void put_event(struct cicada_test *test)
+{
+    cicada_test_event(test, "7", "/shop", "com.example.paid");
+    cicada_test_event_attribute(test, "subject", "a b");
+    cicada_test_event_attribute(test, "cicadaattempt", "3");
+}
+
 static struct outcome outcome_of_runtime(const struct runtime_process *process, const char *what,
                                          const char *body)
 {
@@ -111,7 +123,8 @@ static struct outcome outcome_of_runtime(const struct runtime_process *process, 
     CLEANUP_FREE char *count = NULL;
 
     free(database_value("TRUNCATE double_test.item, double_test.late"));
-    answer = http_ask(process->port, "POST", target, "X-Given: yes\r\n", body);
+    answer = http_ask(process->port, "POST", target,
+                      strcmp(what, "event") == 0 ? EVENT_HEADERS : "X-Given: yes\r\n", body);
     count = database_value("SELECT count(*) FROM double_test.item");
     outcome.status = answer.status;
     outcome.committed = strcmp(count, "0") != 0;
@@ -158,6 +171,8 @@ static struct outcome outcome_of_double(void *object, const char *handler, const
     assert_non_null(function);
     cicada_test_query(test, "do", what);
     cicada_test_header(test, "X-Given", "yes");
+    if (strcmp(what, "event") == 0)
+        put_event(test);
     script(test, what);
     outcome.status = cicada_test_call(test, function);
     outcome.committed =
@@ -216,6 +231,13 @@ static void test_requests(void **state)
         compare(*state, "both", "request", bodies[i]);
 }
 
+static void test_events(void **state)
+{
+    compare(*state, "both", "event", "{\"order_id\":7}");
+    compare(*state, "both", "event", "");
+    compare(*state, "both", "no-event", "{}");
+}
+
 static void test_transactions(void **state)
 {
     static const char *const cases[] = {"rows",        "violation",   "violation-told", "violation-ignored",
@@ -271,9 +293,9 @@ static void test_what_is_asked_for(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_requests),          cmocka_unit_test(test_transactions),
-        cmocka_unit_test(test_answers),           cmocka_unit_test(test_streams),
-        cmocka_unit_test(test_what_is_asked_for),
+        cmocka_unit_test(test_requests),     cmocka_unit_test(test_events),
+        cmocka_unit_test(test_transactions), cmocka_unit_test(test_answers),
+        cmocka_unit_test(test_streams),      cmocka_unit_test(test_what_is_asked_for),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

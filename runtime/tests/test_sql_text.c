@@ -147,8 +147,7 @@ static void test_refused_parameters(void **state)
     refused("SELECT :a$b", "line 1, column 8: a parameter's name has only letters of ASCII");
     refused("SELECT :a23456789b123456789c123456789d123456789e123456789f123456789g1234",
             "line 1, column 8: a parameter's name has at most 63 characters");
-    refused("SELECT 1;\nSELECT :_event", "line 2, column 8: :_event and :_events are there for events only");
-    refused("SELECT :_events", "line 1, column 8: :_event and :_events are there for events only");
+    refused("SELECT 1;\nSELECT :_events", "line 2, column 8: :_events is reserved");
 }
 
 static void test_refused_statements(void **state)
@@ -314,7 +313,7 @@ static void test_places(void **state)
 
 static void test_reserved(void **state)
 {
-    struct sql_text text = parse("SELECT :_body, :_query, :_headers, :_path, :_other, :body");
+    struct sql_text text = parse("SELECT :_body, :_query, :_headers, :_path, :_other, :body, :_event");
 
     (void)state;
     assert_int_equal(text.reserved[0], SQL_RESERVED_BODY);
@@ -323,6 +322,7 @@ static void test_reserved(void **state)
     assert_int_equal(text.reserved[3], SQL_RESERVED_PATH);
     assert_int_equal(text.reserved[4], SQL_RESERVED_NONE);
     assert_int_equal(text.reserved[5], SQL_RESERVED_NONE);
+    assert_int_equal(text.reserved[6], SQL_RESERVED_EVENT);
     sql_text_release(&text);
 }
 

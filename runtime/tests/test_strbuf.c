@@ -206,6 +206,33 @@ static void composite_appends_are_whole_or_nothing(void **state)
     assert_int_equal(strbuf_append_json_string(&sb, "12345678", 8), 0);
 }
 
+static void encodes_base64(void **state)
+{
+    static const char *const vectors[][2] = {
+        {"", ""},
+        {"f", "Zg=="},
+        {"fo", "Zm8="},
+        {"foo", "Zm9v"},
+        {"foob", "Zm9vYg=="},
+        {"fooba", "Zm9vYmE="},
+        {"foobar", "Zm9vYmFy"},
+        {"\xFF\xFE\xFB\xEF", "//777w=="},
+    };
+    struct strbuf sb;
+    (void)state;
+    strbuf_init(&sb, 10);
+    for (size_t i = 0; i < ARRAY_SIZE(vectors); i++) {
+        strbuf_clear(&sb);
+        assert_int_equal(strbuf_append_base64(&sb, vectors[i][0], strlen(vectors[i][0])), 0);
+        assert_string_equal(sb.buf, vectors[i][1]);
+    }
+    strbuf_clear(&sb);
+    assert_int_equal(strbuf_append_base64(&sb, "foobarfoo", 9), -1);
+    assert_string_equal(sb.buf, "");
+    assert_true(strbuf_failed(&sb));
+    strbuf_release(&sb);
+}
+
 static void percent_encodes(void **state)
 {
     (void)state;
@@ -283,6 +310,7 @@ int main(void)
         cmocka_unit_test(cuts_json_between_characters),
         cmocka_unit_test(composite_appends_are_whole_or_nothing),
         cmocka_unit_test(percent_encodes),
+        cmocka_unit_test(encodes_base64),
         cmocka_unit_test(fixed_storage_never_allocates),
         cmocka_unit_test(lent_storage_is_left_when_it_is_full),
         cmocka_unit_test(detaching_hands_over),

@@ -262,6 +262,8 @@ struct cicada_calls {
                       size_t param_count, cicada_row_fn *each, void *arg);
     void (*response_body_take)(struct cicada_response *res, void *data, size_t len, void (*release)(void *));
     int (*stream_write)(struct cicada_response *res, const void *data, size_t len);
+
+    const char *(*event_attribute)(const struct cicada_context *ctx, const char *name);
 };
 
 /* Every opaque object begins with the address of the table. */
@@ -427,6 +429,54 @@ static inline void cicada_log(struct cicada_context *ctx, int level, const char 
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     cicada_calls_of(ctx)->context_log(ctx, (int32_t)level, text);
+}
+
+/* ---- Event ------------------------------------------------------------------------------------------------------- */
+/* A call may bring an event (CloudEvents 1.0): from a queue, or as a POST in binary or structured mode. Its data is the request's
+ * body, whatever brought it: cicada_request_json(), cicada_request_body(), and the header Content-Type.
+ *
+ *     if (strcmp(cicada_event_type(ctx), "com.example.order.paid") == 0)
+ *         ...cicada_json_get_int64(cicada_request_json(req), "order_id", &order_id)
+ *
+ * Source and id together name the event: one that comes again has the same. What a handler does in the database is done once if the
+ * event is of a queue, or the Function has `http.idempotency` (its answer is stored then, as with an Idempotency-Key); elsewhere
+ * (mail, HTTP) source and id are there to serve as key. */
+
+/* By its name in CloudEvents, in lower case: "dataschema", "datacontenttype", or an extension, whose value is text here whatever
+ * its type. NULL: the event has no such attribute, or the call brings no event. */
+static inline const char *cicada_event_attribute(const struct cicada_context *ctx, const char *name)
+{
+    return cicada_calls_of(ctx)->event_attribute(ctx, name);
+}
+/* These three every event has; NULL: the call brings none. */
+static inline const char *cicada_event_id(const struct cicada_context *ctx)
+{
+    return cicada_event_attribute(ctx, "id");
+}
+static inline const char *cicada_event_source(const struct cicada_context *ctx)
+{
+    return cicada_event_attribute(ctx, "source");
+}
+static inline const char *cicada_event_type(const struct cicada_context *ctx)
+{
+    return cicada_event_attribute(ctx, "type");
+}
+static inline const char *cicada_event_subject(const struct cicada_context *ctx)
+{
+    return cicada_event_attribute(ctx, "subject");
+}
+static inline const char *cicada_event_time(const struct cicada_context *ctx) /* RFC 3339 */
+{
+    return cicada_event_attribute(ctx, "time");
+}
+/* Which delivery of an event from a queue this is, from 1 (the extension `cicadaattempt`). 0: it has no number. */
+static inline int cicada_event_attempt(const struct cicada_context *ctx)
+{
+    const char *text = cicada_event_attribute(ctx, "cicadaattempt");
+    int attempt = 0;
+    for (; text != NULL && *text >= '0' && *text <= '9' && attempt < 100000000; text++)
+        attempt = attempt * 10 + (*text - '0');
+    return text != NULL && *text == '\0' ? attempt : 0;
 }
 
 /* ---- Database ---------------------------------------------------------------------------------------------------- */

@@ -104,6 +104,7 @@ struct cicada_test {
     struct cicada_request request;
     struct cicada_context context;
     struct cicada_response response;
+    struct ct_fields event;
     bool read_only;
     struct ct_script scripts[CT_RESULTS_MAX];
     size_t script_count;
@@ -218,6 +219,18 @@ CT_FN void cicada_test_query(struct cicada_test *test, const char *name, const c
 CT_FN void cicada_test_header(struct cicada_test *test, const char *name, const char *value)
 {
     ct_put(&test->request.headers, ct_dup(test, name), ct_dup(test, value));
+}
+/* The call brings an event, whose data is the body. Further attributes: time, subject, an extension. */
+CT_FN void cicada_test_event_attribute(struct cicada_test *test, const char *name, const char *value)
+{
+    ct_put(&test->event, ct_dup(test, name), ct_dup(test, value));
+}
+CT_FN void cicada_test_event(struct cicada_test *test, const char *id, const char *source, const char *type)
+{
+    cicada_test_event_attribute(test, "specversion", "1.0");
+    cicada_test_event_attribute(test, "id", id);
+    cicada_test_event_attribute(test, "source", source);
+    cicada_test_event_attribute(test, "type", type);
 }
 /* http.successStatus; 200 unless said. */
 CT_FN void cicada_test_success_status(struct cicada_test *test, int status)

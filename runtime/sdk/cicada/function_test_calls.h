@@ -76,6 +76,10 @@ CT_FN void *ct_state(const struct cicada_context *ctx)
 {
     return ctx->state;
 }
+CT_FN const char *ct_event_attribute(const struct cicada_context *ctx, const char *name)
+{
+    return ct_find(&ctx->test->event, name, false);
+}
 CT_FN void ct_log(struct cicada_context *ctx, int32_t level, const char *text)
 {
     (void)level;

@@ -310,7 +310,8 @@ CT_FN const struct cicada_calls *ct_calls(void)
                                               ct_commit,
                                               ct_query_each,
                                               ct_response_body_take,
-                                              ct_stream_write};
+                                              ct_stream_write,
+                                              ct_event_attribute};
     return &calls;
 }
 

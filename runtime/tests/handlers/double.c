@@ -57,6 +57,22 @@ static int request(struct cicada_request *req, struct cicada_response *res)
     return CICADA_OK;
 }
 
+static int event(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+{
+    cicada_write_begin_object(res, NULL);
+    cicada_write_string(res, "specversion", cicada_event_attribute(ctx, "specversion"));
+    cicada_write_string(res, "id", cicada_event_id(ctx));
+    cicada_write_string(res, "source", cicada_event_source(ctx));
+    cicada_write_string(res, "type", cicada_event_type(ctx));
+    cicada_write_string(res, "subject", cicada_event_subject(ctx));
+    cicada_write_string(res, "time", cicada_event_time(ctx));
+    cicada_write_string(res, "extension", cicada_event_attribute(ctx, "comexample"));
+    cicada_write_int64(res, "attempt", cicada_event_attempt(ctx));
+    write_value(res, "data", cicada_request_json(req));
+    cicada_write_end(res);
+    return CICADA_OK;
+}
+
 static int insert(struct cicada_context *ctx, int64_t id)
 {
     return cicada_execute(ctx, "INSERT INTO double_test.item VALUES ($1)", CICADA_PARAMS(cicada_int64(id)));
@@ -206,6 +222,8 @@ static int both(struct cicada_request *req, struct cicada_context *ctx, struct c
 
     if (strcmp(what, "request") == 0)
         return request(req, res);
+    if (strcmp(what, "event") == 0 || strcmp(what, "no-event") == 0)
+        return event(req, ctx, res);
     if (strcmp(what, "rows") == 0)
         return rows(ctx, res);
     if (strncmp(what, "commit", 6) == 0)

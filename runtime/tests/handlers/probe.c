@@ -100,6 +100,26 @@ static int created(struct cicada_request *req, struct cicada_context *ctx, struc
     return count >= 0 ? CICADA_OK : CICADA_FAIL;
 }
 
+/* The event, as JSON; ?name= is a further attribute. */
+static int event(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+{
+    static const char *const names[] = {"specversion", "id",   "source",          "type",
+                                        "subject",     "time", "datacontenttype", "dataschema"};
+    const char *name = cicada_request_query(req, "name");
+    size_t len;
+    const char *body = cicada_request_body(req, &len);
+
+    cicada_write_begin_object(res, NULL);
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        cicada_write_string(res, names[i], cicada_event_attribute(ctx, names[i]));
+    cicada_write_string(res, "named", name ? cicada_event_attribute(ctx, name) : NULL);
+    cicada_write_int64(res, "attempt", cicada_event_attempt(ctx));
+    cicada_write_string(res, "contentType", cicada_request_header(req, "Content-Type"));
+    cicada_write_string_n(res, "body", body, len);
+    cicada_write_end(res);
+    return CICADA_OK;
+}
+
 static int types(struct cicada_context *ctx, struct cicada_response *res)
 {
     struct cicada_result *row;
@@ -157,6 +177,8 @@ static int probe(struct cicada_request *req, struct cicada_context *ctx, struct 
     }
     if (strcmp(what, "created") == 0)
         return created(req, ctx, res);
+    if (strcmp(what, "event") == 0)
+        return event(req, ctx, res);
     if (strcmp(what, "body") == 0) {
         size_t len;
         const char *body = cicada_request_body(req, &len);
