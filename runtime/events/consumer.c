@@ -192,35 +192,18 @@ void consumer_free(struct consumer *consumer)
     free(consumer);
 }
 
-static enum consumer_state state_locked(const struct consumer *consumer)
-{
-    if (consumer->explanation[0] == '\0')
-        return CONSUMER_WORKING;
-    for (size_t i = 0; i < consumer->settings.trigger_count; i++)
-        if (consumer->triggers[i].conflict)
-            return CONSUMER_CONFLICT;
-    return CONSUMER_CONNECTING;
-}
-
 void consumer_figures(struct consumer *consumer, struct consumer_figures *ret_figures)
 {
     pthread_mutex_lock(&consumer->mutex);
-    ret_figures->state = state_locked(consumer);
     ret_figures->in_line = consumer->hand.in_line;
     ret_figures->at_work = consumer->hand.at_work;
+    snprintf(ret_figures->problem, sizeof(ret_figures->problem), "%s", consumer->problem);
     pthread_mutex_unlock(&consumer->mutex);
 }
 
-void consumer_counts(struct consumer *consumer, size_t trigger, struct consumer_counts *ret_counts)
+void consumer_counts(struct consumer *consumer, struct consumer_counts *ret_counts)
 {
     pthread_mutex_lock(&consumer->mutex);
-    *ret_counts = consumer->triggers[trigger].counts;
-    pthread_mutex_unlock(&consumer->mutex);
-}
-
-void consumer_explain(struct consumer *consumer, char *ret_text, size_t size)
-{
-    pthread_mutex_lock(&consumer->mutex);
-    snprintf(ret_text, size, "%s", consumer->explanation);
+    *ret_counts = consumer->counts;
     pthread_mutex_unlock(&consumer->mutex);
 }

@@ -27,6 +27,7 @@
 
 #define CONSUMER_TRIGGERS_MAX    16
 #define CONSUMER_CONCURRENCY_MAX 250
+#define CONSUMER_PROBLEM_SIZE    256
 
 struct consumer;
 
@@ -51,13 +52,7 @@ struct consumer_settings {
     void *run_arg;
 };
 
-enum consumer_state {
-    CONSUMER_CONNECTING, /* the database is away, or does not let us in */
-    CONSUMER_CONFLICT,   /* somebody else consumes the queue */
-    CONSUMER_WORKING,
-};
-
-/* Of one trigger, since the start. */
+/* Since the start. */
 struct consumer_counts {
     int64_t claimed;
     int64_t done;
@@ -67,8 +62,8 @@ struct consumer_counts {
 };
 
 struct consumer_figures {
-    enum consumer_state state;
     int in_line, at_work;
+    char problem[CONSUMER_PROBLEM_SIZE]; /* why queues are not consumed, for people; "": they are */
 };
 
 /* Borrows the settings until consumer_free(). The pool must have been started. */
@@ -83,8 +78,6 @@ bool consumer_stop(struct consumer *consumer, int64_t deadline_ms) MUST_CHECK;
 void consumer_free(struct consumer *consumer);
 
 void consumer_figures(struct consumer *consumer, struct consumer_figures *ret_figures);
-void consumer_counts(struct consumer *consumer, size_t trigger, struct consumer_counts *ret_counts);
-/* Why the state is not WORKING, for people; "": it is. */
-void consumer_explain(struct consumer *consumer, char *ret_text, size_t size);
+void consumer_counts(struct consumer *consumer, struct consumer_counts *ret_counts);
 
 #endif

@@ -1,4 +1,4 @@
-/* consumer_internal.h - what the consumer's two files share: its threads (consumer.c), and what its own thread does (consumer_turn.c). */
+/* consumer_internal.h - what the consumer's files share: its threads (consumer.c), and what its own thread does (consumer_session.c, consumer_turn.c). */
 #ifndef CICADA_EVENTS_CONSUMER_INTERNAL_H
 #define CICADA_EVENTS_CONSUMER_INTERNAL_H
 
@@ -9,14 +9,11 @@
 #include "runtime/events/hand.h"
 #include "runtime/postgres/pg_session.h"
 
+/* The consumer's thread's own. */
 struct trigger {
-    /* The consumer's thread's own. */
     int queue_id;        /* 0: not registered by this control connection */
     int64_t register_ms; /* not before */
     bool alone_waits;    /* an event of it waits for an empty hand */
-    /* Guarded by the mutex. */
-    bool conflict;
-    struct consumer_counts counts;
 };
 
 struct worker {
@@ -47,11 +44,29 @@ struct consumer {
     pthread_cond_t ended;
     struct hand hand; /* only the consumer's thread adds and removes */
     struct trigger triggers[CONSUMER_TRIGGERS_MAX];
+    struct consumer_counts counts;
     int64_t run_us; /* a moving average of how long events are at work */
     bool draining;
     int threads_left;
-    char explanation[256];
+    char problem[CONSUMER_PROBLEM_SIZE];
 };
+
+/* ---- consumer_session.c: on the consumer's thread ---- */
+
+/* Why queues are not consumed; "": they are. */
+void consumer_explain(struct consumer *consumer, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* False: there is no connection. */
+bool consumer_connect(struct consumer *consumer);
+void consumer_pause_before_connect(struct consumer *consumer);
+/* What was not begun is forgotten: its leases belong to the connection. */
+void consumer_disconnect(struct consumer *consumer);
+/* After an error; disconnects if the connection is lost. */
+void consumer_report_failure(struct consumer *consumer, const char *what, const struct pg_error *error);
+/* Those that are due; all is well once the last one is registered. */
+void consumer_register_triggers(struct consumer *consumer);
+
+/* ---- consumer_turn.c ---- */
 
 /* Until the consumer is stopped. */
 void consumer_turns(struct consumer *consumer);

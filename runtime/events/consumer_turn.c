@@ -11,30 +11,14 @@
 #include "runtime/events/consumer_internal.h"
 #include "runtime/events/event_store.h"
 
-#define RECONNECT_MIN_MS 100
-#define RECONNECT_MAX_MS 5000
-#define REGISTER_MS      5000 /* who has the queue, or refuses it, is asked again */
-#define MAINTAIN_MS      1000
-#define POLL_MS          1000 /* the truth, whatever was notified */
-#define LOOKS_AWAKE      3    /* claims that find nothing before it sleeps... */
-#define LOOK_PAUSE_MS    5    /* ...so far apart */
-#define CLAIM_MAX        100  /* events of one claim */
+#define MAINTAIN_MS   1000
+#define POLL_MS       1000 /* the truth, whatever was notified */
+#define LOOKS_AWAKE   3    /* claims that find nothing before it sleeps... */
+#define LOOK_PAUSE_MS 5    /* ...so far apart */
+#define CLAIM_MAX     100  /* events of one claim */
 /* While events are at work for no longer than this, as many more are claimed ahead: then a claim serves several. Others would wait here, while
  * another replica is idle. */
 #define AHEAD_RUN_US 20000
-
-/* NULL: all is well. */
-static void explain(struct consumer *consumer, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void explain(struct consumer *consumer, const char *format, ...)
-{
-    va_list args;
-
-    pthread_mutex_lock(&consumer->mutex);
-    va_start(args, format);
-    vsnprintf(consumer->explanation, sizeof(consumer->explanation), format, args);
-    va_end(args);
-    pthread_mutex_unlock(&consumer->mutex);
-}
 
 /* ---- the hand, for this thread ---- */
 
@@ -65,11 +49,6 @@ static bool is_draining(struct consumer *consumer)
     return draining;
 }
 
-static struct consumer_counts *counts_of(struct consumer *consumer, const struct event *event)
-{
-    return &consumer->triggers[event->trigger].counts;
-}
-
 /* One more. */
 static void count(struct consumer *consumer, int64_t *number)
 {
@@ -81,120 +60,6 @@ static void count(struct consumer *consumer, int64_t *number)
 static const char *name_of(const struct consumer *consumer, const struct event *event)
 {
     return consumer->settings.triggers[event->trigger].name;
-}
-
-/* ---- the control connection ---- */
-
-/* What was not begun is forgotten: its leases belong to the connection. */
-static void disconnect(struct consumer *consumer)
-{
-    struct held *next;
-
-    pg_session_close(steal_ptr(&consumer->session));
-    pthread_mutex_lock(&consumer->mutex);
-    for (struct held *held = consumer->hand.first; held != NULL; held = next) {
-        next = held->next;
-        if (held->state == HELD_IN_LINE)
-            hand_remove(&consumer->hand, held);
-        else
-            held->orphan = true;
-    }
-    for (size_t i = 0; i < consumer->settings.trigger_count; i++) {
-        consumer->triggers[i].queue_id = 0;
-        consumer->triggers[i].register_ms = 0;
-        consumer->triggers[i].alone_waits = false;
-        consumer->triggers[i].conflict = false;
-    }
-    pthread_mutex_unlock(&consumer->mutex);
-}
-
-static void report_failure(struct consumer *consumer, const char *what, const struct pg_error *error)
-{
-    log_warn("events: %s: %s%s%s", what, error->sqlstate, error->sqlstate[0] ? " " : "", error->message);
-    if (pg_session_is_lost(consumer->session)) {
-        explain(consumer, "%s", error->message);
-        disconnect(consumer);
-    }
-}
-
-/* False: not connected. */
-static bool connect_session(struct consumer *consumer)
-{
-    struct pg_error error = {0};
-    int64_t now_ms = clock_monotonic_ms();
-
-    consumer->session = pg_session_open(consumer->settings.pool, &consumer->stop, &error);
-    if (consumer->session == NULL) {
-        explain(consumer, "%s", error.message);
-        return false;
-    }
-    consumer->extend_ms = now_ms + consumer->settings.lease_ms / 3;
-    consumer->maintain_ms = now_ms;
-    consumer->asleep_ms = 0;
-    consumer->looks = 0;
-    if (pg_session_can_listen(consumer->session) && event_store_listen(consumer->session, &error) != 0) {
-        report_failure(consumer, "LISTEN", &error);
-        return consumer->session != NULL;
-    }
-    return true;
-}
-
-/* Longer from time to time, up to a limit; half of it by chance, so that replicas do not knock together. */
-static void pause_before_connect(struct consumer *consumer)
-{
-    int64_t pause_ms = consumer->reconnect_ms * 2;
-
-    if (pause_ms < RECONNECT_MIN_MS)
-        pause_ms = RECONNECT_MIN_MS;
-    if (pause_ms > RECONNECT_MAX_MS)
-        pause_ms = RECONNECT_MAX_MS;
-    consumer->reconnect_ms = pause_ms;
-    (void)stop_wait(&consumer->stop, pause_ms / 2 + (int64_t)(random_u64() % (uint64_t)(pause_ms / 2 + 1)));
-}
-
-/* ---- triggers ---- */
-
-static void register_trigger(struct consumer *consumer, size_t number)
-{
-    const struct consumer_settings *settings = &consumer->settings;
-    const struct consumer_trigger *wanted = &settings->triggers[number];
-    const struct event_consumer who = {settings->namespace, settings->function, wanted->name};
-    struct trigger *trigger = &consumer->triggers[number];
-    char holder[EVENT_STORE_HOLDER_SIZE];
-    struct pg_error error = {0};
-    int queue_id;
-
-    trigger->register_ms = clock_monotonic_ms() + REGISTER_MS;
-    if (event_store_consume(consumer->session, wanted->queue, &who, wanted->ordered, &queue_id, holder,
-                            &error) != 0) {
-        explain(consumer, "queue %s: %s", wanted->queue, error.message);
-        report_failure(consumer, wanted->queue, &error);
-        return;
-    }
-    pthread_mutex_lock(&consumer->mutex);
-    trigger->conflict = holder[0] != '\0';
-    pthread_mutex_unlock(&consumer->mutex);
-    if (holder[0] != '\0') {
-        log_warn("trigger %s: queue %s is consumed by %s", wanted->name, wanted->queue, holder);
-        explain(consumer, "queue %s is consumed by %s", wanted->queue, holder);
-        return;
-    }
-    trigger->queue_id = queue_id;
-}
-
-/* Those that are due; all is well once the last one is registered. */
-static void register_triggers(struct consumer *consumer)
-{
-    size_t registered = 0;
-
-    for (size_t i = 0; i < consumer->settings.trigger_count && consumer->session != NULL; i++) {
-        struct trigger *trigger = &consumer->triggers[i];
-        if (trigger->queue_id == 0 && clock_monotonic_ms() >= trigger->register_ms)
-            register_trigger(consumer, i);
-        registered += trigger->queue_id != 0;
-    }
-    if (consumer->session != NULL && registered == consumer->settings.trigger_count)
-        explain(consumer, "%s", "");
 }
 
 /* ---- what has finished ---- */
@@ -222,15 +87,15 @@ static void give_up_run(struct consumer *consumer, const struct event *event,
                                       text, &error);
 
     if (rc < 0) { /* its lease decides */
-        report_failure(consumer, bury ? "dead letter" : "retry", &error);
+        consumer_report_failure(consumer, bury ? "dead letter" : "retry", &error);
         return;
     }
     if (rc == 0)
-        count(consumer, &counts_of(consumer, event)->lost);
+        count(consumer, &consumer->counts.lost);
     else if (bury)
-        count(consumer, &counts_of(consumer, event)->buried);
+        count(consumer, &consumer->counts.buried);
     else
-        count(consumer, &counts_of(consumer, event)->retried);
+        count(consumer, &consumer->counts.retried);
     if (bury && rc > 0)
         log_warn("trigger %s: event %" PRId64 " is a dead letter (%s): %s", name_of(consumer, event),
                  event->lease.id, decision->reason, text);
@@ -243,9 +108,9 @@ static void decide(struct consumer *consumer, struct held *held)
         &held->result, &consumer->settings.triggers[event->trigger].delivery, event->attempt, random_u64());
 
     if (decision.verdict == EVENT_DONE)
-        count(consumer, &counts_of(consumer, event)->done);
+        count(consumer, &consumer->counts.done);
     else if (decision.verdict == EVENT_FORGET || held->orphan || consumer->session == NULL)
-        count(consumer, &counts_of(consumer, event)->lost);
+        count(consumer, &consumer->counts.lost);
     else
         give_up_run(consumer, event, &decision, held->result.error);
 }
@@ -285,7 +150,7 @@ static void lose(struct consumer *consumer, int64_t id)
         log_warn("trigger %s: the lease of event %" PRId64 " is lost", name_of(consumer, held->event), id);
         held->orphan = true;
         if (held->state == HELD_IN_LINE) {
-            consumer->triggers[held->event->trigger].counts.lost++;
+            consumer->counts.lost++;
             hand_remove(&consumer->hand, held);
         }
         break;
@@ -309,7 +174,7 @@ static void extend_leases(struct consumer *consumer)
     lost_count =
         event_store_extend(consumer->session, leases, number, consumer->settings.lease_ms, lost, &error);
     if (lost_count < 0)
-        report_failure(consumer, "extending leases", &error);
+        consumer_report_failure(consumer, "extending leases", &error);
     for (int i = 0; i < lost_count; i++)
         lose(consumer, lost[i]);
 }
@@ -333,7 +198,7 @@ static void give_back_line(struct consumer *consumer)
     }
     pthread_mutex_unlock(&consumer->mutex);
     if (number > 0 && left > 0 && event_store_give_back(consumer->session, leases, left, &error) != 0)
-        report_failure(consumer, "giving back", &error);
+        consumer_report_failure(consumer, "giving back", &error);
 }
 
 /* ---- claims ---- */
@@ -362,7 +227,7 @@ static void take(struct consumer *consumer, struct event *event)
     const struct consumer_trigger *trigger = &consumer->settings.triggers[event->trigger];
     const struct event_decision spent = {.verdict = EVENT_BURY, .reason = "attempts"};
 
-    count(consumer, &counts_of(consumer, event)->claimed);
+    count(consumer, &consumer->counts.claimed);
     if (outcome_is_spent(&trigger->delivery, event->attempt) && consumer->session != NULL) {
         give_up_run(consumer, event, &spent,
                     "its last run ended without a word: the process died, or lost the lease");
@@ -387,7 +252,7 @@ static int claim_from(struct consumer *consumer, size_t number, int most, bool i
 
     if (found < 0) {
         trigger->queue_id = 0; /* it may be gone */
-        report_failure(consumer, "claim", &error);
+        consumer_report_failure(consumer, "claim", &error);
         return 0;
     }
     for (int i = 0; i < found; i++) {
@@ -424,7 +289,7 @@ static void maintain(struct consumer *consumer)
 
     consumer->maintain_ms = clock_monotonic_ms() + MAINTAIN_MS;
     if (event_store_maintain(consumer->session, &error) != 0)
-        report_failure(consumer, "maintenance", &error);
+        consumer_report_failure(consumer, "maintenance", &error);
 }
 
 static void publish_sleep(struct consumer *consumer)
@@ -438,7 +303,7 @@ static void publish_sleep(struct consumer *consumer)
             ids[number++] = consumer->triggers[i].queue_id;
     consumer->asleep_ms = clock_monotonic_ms();
     if (number > 0 && event_store_sleep(consumer->session, ids, number, &error) != 0)
-        report_failure(consumer, "sleep", &error);
+        consumer_report_failure(consumer, "sleep", &error);
 }
 
 static int64_t sooner(int64_t a_ms, int64_t b_ms)
@@ -483,7 +348,7 @@ static void work(struct consumer *consumer)
     if (clock_monotonic_ms() >= consumer->extend_ms)
         extend_leases(consumer);
     if (consumer->session != NULL)
-        register_triggers(consumer);
+        consumer_register_triggers(consumer);
     if (consumer->session == NULL)
         return;
     if (room(consumer, &idle) <= 0) {
@@ -510,12 +375,12 @@ static void drain(struct consumer *consumer)
 
 void consumer_turns(struct consumer *consumer)
 {
-    explain(consumer, "%s", "connecting");
+    consumer_explain(consumer, "%s", "connecting");
     while (!stop_is_set(&consumer->stop)) {
         decide_finished(consumer);
         bool draining = is_draining(consumer);
-        if (consumer->session == NULL && (draining || !connect_session(consumer))) {
-            pause_before_connect(consumer);
+        if (consumer->session == NULL && (draining || !consumer_connect(consumer))) {
+            consumer_pause_before_connect(consumer);
             continue;
         }
         consumer->reconnect_ms = 0;
@@ -526,5 +391,5 @@ void consumer_turns(struct consumer *consumer)
     }
     if (consumer->session != NULL)
         give_back_line(consumer);
-    disconnect(consumer);
+    consumer_disconnect(consumer);
 }

@@ -13,7 +13,8 @@
 
 #define HEADER_TIMEOUT_MS     10000
 #define KEEP_ALIVE_TIMEOUT_MS 60000
-#define STATZ_MAX_BYTES       (512 + 6 * CRASH_TEXT_SIZE) /* an escape makes at most six bytes of one */
+/* An escape makes at most six bytes of one. */
+#define STATZ_MAX_BYTES (512 + 6 * (CRASH_TEXT_SIZE + CONSUMER_PROBLEM_SIZE))
 
 struct admin {
     struct admin_settings settings;
@@ -83,7 +84,7 @@ static void answer_statz(struct admin *admin, struct http_request *http)
     if (service != NULL)
         service_figures(service, &figures);
     if (event_service != NULL)
-        event_service_figures(event_service, &events);
+        event_service_figures(event_service, &events, NULL);
     lifecycle_look(admin->settings.lifecycle, &view);
     strbuf_init(&body, STATZ_MAX_BYTES);
     strbuf_appendf(&body,
@@ -97,6 +98,10 @@ static void answer_statz(struct admin *admin, struct http_request *http)
     if (board->last_crash[0] != '\0') {
         strbuf_append_str(&body, ",\"lastCrash\":");
         strbuf_append_json_string(&body, board->last_crash, strlen(board->last_crash));
+    }
+    if (events.problem[0] != '\0') {
+        strbuf_append_str(&body, ",\"eventsProblem\":");
+        strbuf_append_json_string(&body, events.problem, strlen(events.problem));
     }
     strbuf_append_str(&body, "}\n");
     respond(http, 200, "application/json", &body);

@@ -327,17 +327,10 @@ bool event_service_stuck(struct event_service *service, char ret_request_id[REQU
     return service != NULL && watchdog_stuck(service->watchdog, ret_request_id);
 }
 
-void event_service_figures(struct event_service *service, struct consumer_figures *ret_figures)
+void event_service_figures(struct event_service *service, struct consumer_figures *ret_figures,
+                           struct consumer_counts *ret_counts)
 {
     consumer_figures(service->consumer, ret_figures);
-}
-
-bool event_service_counts(struct event_service *service, size_t number, const char **ret_trigger,
-                          struct consumer_counts *ret_counts)
-{
-    if (number >= service->settings.spec->trigger_count)
-        return false;
-    *ret_trigger = service->triggers[number].name;
-    consumer_counts(service->consumer, number, ret_counts);
-    return true;
+    if (ret_counts != NULL)
+        consumer_counts(service->consumer, ret_counts);
 }

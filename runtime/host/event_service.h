@@ -38,9 +38,8 @@ bool event_service_stop(struct event_service *service, int64_t deadline_ms) MUST
 /* True if a handler is later than its deadline and the grace; ret_request_id names its request. */
 bool event_service_stuck(struct event_service *service, char ret_request_id[REQUEST_ID_MAX + 1]);
 
-void event_service_figures(struct event_service *service, struct consumer_figures *ret_figures);
-/* Of the trigger with this number. False: there are fewer. */
-bool event_service_counts(struct event_service *service, size_t number, const char **ret_trigger,
-                          struct consumer_counts *ret_counts);
+/* ret_counts (or NULL): of all triggers. */
+void event_service_figures(struct event_service *service, struct consumer_figures *ret_figures,
+                           struct consumer_counts *ret_counts);
 
 #endif

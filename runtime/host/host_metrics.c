@@ -97,10 +97,12 @@ static void add_pool(struct host_metrics *host, struct metrics *metrics)
 
 static void add_events(struct host_metrics *host, struct metrics *metrics)
 {
-    static const char *const labels[] = {"trigger", "outcome", NULL};
+    static const char *const outcome_label[] = {"outcome", NULL};
+    static const char *const outcomes[] = {"done", "retried", "dead", "lost", NULL};
 
     host->events = metrics_counter(metrics, "cicada_runtime_events_total",
-                                   "Events of queues, by trigger and by what became of them.", labels);
+                                   "Runs of events of queues, by what became of the event.", outcome_label);
+    begin_at_0(host->events, outcomes);
     host->events_in_flight = gauge(metrics, "cicada_runtime_events_in_flight", "Events at work.");
     host->events_in_line = gauge(metrics, "cicada_runtime_events_in_line", "Events claimed and not begun.");
 }
@@ -191,24 +193,14 @@ static void update_events(struct host_metrics *host, struct event_service *event
 {
     struct consumer_figures figures;
     struct consumer_counts counts;
-    const char *trigger;
 
-    event_service_figures(events, &figures);
+    event_service_figures(events, &figures, &counts);
     metric_set(host->events_in_flight, figures.at_work);
     metric_set(host->events_in_line, figures.in_line);
-    for (size_t i = 0; event_service_counts(events, i, &trigger, &counts); i++) {
-        const struct {
-            const char *outcome;
-            int64_t count;
-        } outcomes[] = {{"done", counts.done},
-                        {"retried", counts.retried},
-                        {"dead", counts.buried},
-                        {"lost", counts.lost}};
-        for (size_t j = 0; j < ARRAY_SIZE(outcomes); j++) {
-            const char *const values[] = {trigger, outcomes[j].outcome};
-            raise_to(metric_family_get(host->events, values), (double)outcomes[j].count);
-        }
-    }
+    raise_to(labelled(host->events, "done"), (double)counts.done);
+    raise_to(labelled(host->events, "retried"), (double)counts.retried);
+    raise_to(labelled(host->events, "dead"), (double)counts.buried);
+    raise_to(labelled(host->events, "lost"), (double)counts.lost);
 }
 
 void host_metrics_update(struct host_metrics *host)

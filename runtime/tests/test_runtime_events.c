@@ -320,6 +320,8 @@ static void test_queue_of_another_is_left_alone(void **state)
     start_process(scene, HANDLER, "");
     send(scene, "{\"text\":\"a\"}");
     becomes_logged(scene, "queue q is consumed by default/other, trigger work");
+    http_expect(scene->process.admin_port, "GET", "/statz", "", 200,
+                "\"eventsProblem\":\"queue q is consumed by default/other, trigger work\"");
     session_expect(scene->events->owner, STATS, "1 0");
     session_exec(scene->events->a, "SELECT cicada.queue_release('q', 'default', 'other', 'work')");
     becomes(scene, NOTES, "1");

@@ -1,0 +1,135 @@
+/* The control connection: made, lost, and the triggers that are registered by it. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "runtime/base/clock.h"
+#include "runtime/base/log.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/text.h"
+#include "runtime/events/consumer_internal.h"
+#include "runtime/events/event_store.h"
+
+#define RECONNECT_MIN_MS 100
+#define RECONNECT_MAX_MS 5000
+#define REGISTER_MS      5000 /* who has the queue, or refuses it, is asked again */
+
+void consumer_explain(struct consumer *consumer, const char *format, ...)
+{
+    va_list args;
+
+    pthread_mutex_lock(&consumer->mutex);
+    va_start(args, format);
+    vsnprintf(consumer->problem, sizeof(consumer->problem), format, args);
+    va_end(args);
+    pthread_mutex_unlock(&consumer->mutex);
+}
+
+/* ---- the control connection ---- */
+
+/* What was not begun is forgotten: its leases belong to the connection. */
+void consumer_disconnect(struct consumer *consumer)
+{
+    struct held *next;
+
+    pg_session_close(steal_ptr(&consumer->session));
+    pthread_mutex_lock(&consumer->mutex);
+    for (struct held *held = consumer->hand.first; held != NULL; held = next) {
+        next = held->next;
+        if (held->state == HELD_IN_LINE)
+            hand_remove(&consumer->hand, held);
+        else
+            held->orphan = true;
+    }
+    for (size_t i = 0; i < consumer->settings.trigger_count; i++) {
+        consumer->triggers[i].queue_id = 0;
+        consumer->triggers[i].register_ms = 0;
+        consumer->triggers[i].alone_waits = false;
+    }
+    pthread_mutex_unlock(&consumer->mutex);
+}
+
+void consumer_report_failure(struct consumer *consumer, const char *what, const struct pg_error *error)
+{
+    log_warn("events: %s: %s%s%s", what, error->sqlstate, error->sqlstate[0] ? " " : "", error->message);
+    if (pg_session_is_lost(consumer->session)) {
+        consumer_explain(consumer, "%s", error->message);
+        consumer_disconnect(consumer);
+    }
+}
+
+/* False: not connected. */
+bool consumer_connect(struct consumer *consumer)
+{
+    struct pg_error error = {0};
+    int64_t now_ms = clock_monotonic_ms();
+
+    consumer->session = pg_session_open(consumer->settings.pool, &consumer->stop, &error);
+    if (consumer->session == NULL) {
+        consumer_explain(consumer, "%s", error.message);
+        return false;
+    }
+    consumer->extend_ms = now_ms + consumer->settings.lease_ms / 3;
+    consumer->maintain_ms = now_ms;
+    consumer->asleep_ms = 0;
+    consumer->looks = 0;
+    if (pg_session_can_listen(consumer->session) && event_store_listen(consumer->session, &error) != 0) {
+        consumer_report_failure(consumer, "LISTEN", &error);
+        return consumer->session != NULL;
+    }
+    return true;
+}
+
+/* Longer from time to time, up to a limit; half of it by chance, so that replicas do not knock together. */
+void consumer_pause_before_connect(struct consumer *consumer)
+{
+    int64_t pause_ms = consumer->reconnect_ms * 2;
+
+    if (pause_ms < RECONNECT_MIN_MS)
+        pause_ms = RECONNECT_MIN_MS;
+    if (pause_ms > RECONNECT_MAX_MS)
+        pause_ms = RECONNECT_MAX_MS;
+    consumer->reconnect_ms = pause_ms;
+    (void)stop_wait(&consumer->stop, pause_ms / 2 + (int64_t)(random_u64() % (uint64_t)(pause_ms / 2 + 1)));
+}
+
+/* ---- triggers ---- */
+
+static void register_trigger(struct consumer *consumer, size_t number)
+{
+    const struct consumer_settings *settings = &consumer->settings;
+    const struct consumer_trigger *wanted = &settings->triggers[number];
+    const struct event_consumer who = {settings->namespace, settings->function, wanted->name};
+    struct trigger *trigger = &consumer->triggers[number];
+    char holder[EVENT_STORE_HOLDER_SIZE];
+    struct pg_error error = {0};
+    int queue_id;
+
+    trigger->register_ms = clock_monotonic_ms() + REGISTER_MS;
+    if (event_store_consume(consumer->session, wanted->queue, &who, wanted->ordered, &queue_id, holder,
+                            &error) != 0) {
+        consumer_explain(consumer, "queue %s: %s", wanted->queue, error.message);
+        consumer_report_failure(consumer, wanted->queue, &error);
+        return;
+    }
+    if (holder[0] != '\0') {
+        log_warn("trigger %s: queue %s is consumed by %s", wanted->name, wanted->queue, holder);
+        consumer_explain(consumer, "queue %s is consumed by %s", wanted->queue, holder);
+        return;
+    }
+    trigger->queue_id = queue_id;
+}
+
+/* Those that are due; all is well once the last one is registered. */
+void consumer_register_triggers(struct consumer *consumer)
+{
+    size_t registered = 0;
+
+    for (size_t i = 0; i < consumer->settings.trigger_count && consumer->session != NULL; i++) {
+        struct trigger *trigger = &consumer->triggers[i];
+        if (trigger->queue_id == 0 && clock_monotonic_ms() >= trigger->register_ms)
+            register_trigger(consumer, i);
+        registered += trigger->queue_id != 0;
+    }
+    if (consumer->session != NULL && registered == consumer->settings.trigger_count)
+        consumer_explain(consumer, "%s", "");
+}
