@@ -1,7 +1,8 @@
-/* RFC 3339 for text.h. Own calendar arithmetic: gmtime_r() and timegm() read the time zone database. */
+/* RFC 3339 for text.h. */
 #include <stdio.h>
 #include <string.h>
 
+#include "runtime/base/civil_date.h"
 #include "runtime/base/text.h"
 
 #define MS_PER_DAY 86400000LL
@@ -9,38 +10,6 @@
 /* 0000-01-01 and 9999-12-31 in days of the Unix epoch: the years that RFC 3339 can write. */
 #define FIRST_DAY (-719528LL)
 #define LAST_DAY  2932896LL
-
-struct date {
-    int year, month, day;
-};
-
-/* Days since 1970-01-01 of the proleptic Gregorian calendar, counted in years that begin in March. */
-static int64_t days_from_date(struct date date)
-{
-    int64_t year = date.month <= 2 ? date.year - 1 : date.year;
-    int64_t era = (year >= 0 ? year : year - 399) / 400;
-    int64_t year_of_era = year - era * 400;
-    int64_t day_of_year = (153 * (date.month + (date.month > 2 ? -3 : 9)) + 2) / 5 + date.day - 1;
-    int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    return era * 146097 + day_of_era - 719468;
-}
-
-static struct date date_from_days(int64_t days)
-{
-    days += 719468;
-    int64_t era = (days >= 0 ? days : days - 146096) / 146097;
-    int64_t day_of_era = days - era * 146097;
-    int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-    int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    int64_t month_from_march = (5 * day_of_year + 2) / 153;
-    struct date date = {
-        .year = (int)(year_of_era + era * 400),
-        .month = (int)(month_from_march < 10 ? month_from_march + 3 : month_from_march - 9),
-        .day = (int)(day_of_year - (153 * month_from_march + 2) / 5 + 1),
-    };
-    date.year += date.month <= 2;
-    return date;
-}
 
 static void format_time(int64_t wall_us, bool micro, char out[RFC3339_SIZE])
 {
@@ -51,7 +20,7 @@ static void format_time(int64_t wall_us, bool micro, char out[RFC3339_SIZE])
     }
     int64_t days = wall_us / US_PER_DAY - (wall_us % US_PER_DAY < 0);
     int64_t us = wall_us - days * US_PER_DAY;
-    struct date date = date_from_days(days);
+    struct civil_date date = civil_date_from_days(days);
     int seconds = (int)(us / 1000000);
     int len = snprintf(out, RFC3339_SIZE, "%04u-%02u-%02uT%02u:%02u:%02u", (unsigned)date.year % 10000,
                        (unsigned)date.month % 100, (unsigned)date.day % 100, (unsigned)(seconds / 3600) % 100,
@@ -128,7 +97,7 @@ static bool take_zone(const char **text, int *ret_minutes)
 
 bool parse_rfc3339(const char *text, int64_t *ret_wall_ms)
 {
-    struct date date;
+    struct civil_date date;
     int hour, minute, second, ms, zone_minutes;
     if (!take_number(&text, 4, '-', 0, 9999, &date.year) || !take_number(&text, 2, '-', 1, 12, &date.month) ||
         !take_number(&text, 2, 'T', 1, 31, &date.day) || !take_number(&text, 2, ':', 0, 23, &hour) ||
@@ -136,9 +105,8 @@ bool parse_rfc3339(const char *text, int64_t *ret_wall_ms)
         !take_fraction(&text, &ms) || !take_zone(&text, &zone_minutes) || *text != '\0') {
         return false;
     }
-    int64_t days = days_from_date(date);
-    struct date again = date_from_days(days);
-    if (again.month != date.month || again.day != date.day) {
+    int64_t days = civil_date_days(date);
+    if (date.day > civil_month_length(date.year, date.month)) {
         return false; /* 31 April */
     }
     *ret_wall_ms = days * MS_PER_DAY + ((hour * 60LL + minute - zone_minutes) * 60 + second) * 1000 + ms;
