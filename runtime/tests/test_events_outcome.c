@@ -26,11 +26,12 @@ struct ending {
     {                                                                                                        \
         .status = (code), .retry_after_ms = -1                                                               \
     }
-/* The text initialises an array, which parentheses would not. */
+/* The text initialises an array, which parentheses would not. NOLINTBEGIN(bugprone-macro-parentheses) */
 #define SQLSTATE(code)                                                                                       \
     {                                                                                                        \
         .by_database = true, .sqlstate = code, .retry_after_ms = -1                                          \
-    } /* NOLINT(bugprone-macro-parentheses) */
+    }
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 static const struct ending endings[] = {
     {"settled", {.settled = true, .status = 500, .retry_after_ms = -1}, 9, EVENT_DONE, 0, 0, false, NULL},
