@@ -221,8 +221,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_defaults),     cmocka_unit_test(test_all_fields_and_unknown_ones),
         cmocka_unit_test(test_sql_function), cmocka_unit_test(test_errors_name_the_field),
-        cmocka_unit_test(test_triggers),
-        cmocka_unit_test(test_sources),
+        cmocka_unit_test(test_triggers),     cmocka_unit_test(test_sources),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
