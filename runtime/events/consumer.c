@@ -124,6 +124,8 @@ int consumer_start(const struct consumer_settings *settings, struct consumer **r
     pthread_cond_init(&consumer->line, NULL);
     monotonic_cond_init(&consumer->ended);
     hand_init(&consumer->hand);
+    consumer->run_us =
+        CONSUMER_AHEAD_RUN_US; /* none is claimed ahead before it is known how long they take */
     if (start_threads(consumer, err) != 0) {
         if (consumer_stop(consumer, DEADLINE_NONE)) /* always: none has anything to do */
             consumer_free(consumer);

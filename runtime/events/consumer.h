@@ -54,7 +54,6 @@ struct consumer_settings {
 
 /* Since the start. */
 struct consumer_counts {
-    int64_t claimed;
     int64_t done;
     int64_t retried; /* to be run again */
     int64_t buried;  /* dead letters */

@@ -13,8 +13,13 @@
 struct trigger {
     int queue_id;        /* 0: not registered by this control connection */
     int64_t register_ms; /* not before */
+    int64_t claim_ms;    /* not before */
     bool alone_waits;    /* an event of it waits for an empty hand */
 };
+
+/* While events are at work for no longer than this, as many more are claimed ahead: then a claim serves several. Others would wait here, while
+ * another replica is idle. */
+#define CONSUMER_AHEAD_RUN_US 20000
 
 struct worker {
     struct consumer *consumer;
@@ -33,8 +38,9 @@ struct consumer {
 
     /* The consumer's thread's own. */
     struct pg_session *session; /* NULL: not connected */
-    int64_t reconnect_ms;       /* the last pause before connecting; 0: none */
-    int64_t extend_ms, maintain_ms;
+    bool must_pause;            /* before it connects */
+    int64_t reconnect_ms;       /* the last such pause; 0: none since a claim was answered */
+    int64_t extend_ms, maintain_ms, purge_ms;
     int64_t asleep_ms; /* when it has published that it sleeps; 0: it works */
     int looks;         /* claims in a row that found nothing */
     size_t first;      /* the trigger that claims first */

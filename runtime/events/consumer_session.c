@@ -1,6 +1,8 @@
 /* The control connection: made, lost, and the triggers that are registered by it. */
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
 
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -32,17 +34,19 @@ void consumer_disconnect(struct consumer *consumer)
     struct held *next;
 
     pg_session_close(steal_ptr(&consumer->session));
+    consumer->must_pause = true;
     pthread_mutex_lock(&consumer->mutex);
     for (struct held *held = consumer->hand.first; held != NULL; held = next) {
         next = held->next;
-        if (held->state == HELD_IN_LINE)
-            hand_remove(&consumer->hand, held);
-        else
-            held->orphan = true;
+        held->orphan = true;
+        if (held->state != HELD_IN_LINE)
+            continue;
+        consumer->counts.lost++;
+        hand_remove(&consumer->hand, held);
     }
     for (size_t i = 0; i < consumer->settings.trigger_count; i++) {
         consumer->triggers[i].queue_id = 0;
-        consumer->triggers[i].register_ms = 0;
+        consumer->triggers[i].register_ms = consumer->triggers[i].claim_ms = 0;
         consumer->triggers[i].alone_waits = false;
     }
     pthread_mutex_unlock(&consumer->mutex);
@@ -66,6 +70,7 @@ bool consumer_connect(struct consumer *consumer)
     consumer->session = pg_session_open(consumer->settings.pool, &consumer->stop, &error);
     if (consumer->session == NULL) {
         consumer_explain(consumer, "%s", error.message);
+        consumer->must_pause = true;
         return false;
     }
     consumer->extend_ms = now_ms + consumer->settings.lease_ms / 3;
@@ -83,13 +88,23 @@ bool consumer_connect(struct consumer *consumer)
 void consumer_pause_before_connect(struct consumer *consumer)
 {
     int64_t pause_ms = consumer->reconnect_ms * 2;
+    struct pollfd fds[] = {
+        {.fd = consumer->wake_fd, .events = POLLIN},
+        {.fd = stop_fd(&consumer->stop), .events = POLLIN},
+    };
+    eventfd_t ignored;
 
     if (pause_ms < RECONNECT_MIN_MS)
         pause_ms = RECONNECT_MIN_MS;
     if (pause_ms > RECONNECT_MAX_MS)
         pause_ms = RECONNECT_MAX_MS;
+    if (poll(fds, ARRAY_SIZE(fds),
+             (int)(pause_ms / 2 + (int64_t)(random_u64() % (uint64_t)(pause_ms / 2 + 1)))) != 0) {
+        (void)eventfd_read(consumer->wake_fd, &ignored); /* a worker has finished; the pause begins anew */
+        return;
+    }
     consumer->reconnect_ms = pause_ms;
-    (void)stop_wait(&consumer->stop, pause_ms / 2 + (int64_t)(random_u64() % (uint64_t)(pause_ms / 2 + 1)));
+    consumer->must_pause = false;
 }
 
 /* ---- triggers ---- */

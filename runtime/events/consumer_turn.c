@@ -11,14 +11,15 @@
 #include "runtime/events/consumer_internal.h"
 #include "runtime/events/event_store.h"
 
-#define MAINTAIN_MS   1000
-#define POLL_MS       1000 /* the truth, whatever was notified */
-#define LOOKS_AWAKE   3    /* claims that find nothing before it sleeps... */
-#define LOOK_PAUSE_MS 5    /* ...so far apart */
-#define CLAIM_MAX     100  /* events of one claim */
-/* While events are at work for no longer than this, as many more are claimed ahead: then a claim serves several. Others would wait here, while
- * another replica is idle. */
-#define AHEAD_RUN_US 20000
+#define MAINTAIN_MS      1000
+#define POLL_MS          1000 /* the truth, whatever was notified */
+#define LOOKS_AWAKE      3    /* claims that find nothing before it sleeps... */
+#define LOOK_PAUSE_MS    5    /* ...so far apart */
+#define CLAIM_AGAIN_MS   1000 /* after one that failed */
+#define PURGE_MS         60000
+#define PURGE_ROWS       1000 /* deduplication keys of one purge */
+#define UNDEFINED_OBJECT "42704"
+#define CLAIM_MAX        100 /* events of one claim */
 
 /* ---- the hand, for this thread ---- */
 
@@ -76,16 +77,25 @@ static struct held *first_finished(struct consumer *consumer)
     return held;
 }
 
-/* reason NULL: to be run again after the delay. */
+static int tell_store(struct consumer *consumer, const struct event *event,
+                      const struct event_decision *decision, const char *text, struct pg_error *error)
+{
+    if (decision->verdict == EVENT_BURY)
+        return event_store_bury(consumer->session, &event->lease, decision->reason, text, error);
+    return event_store_retry(consumer->session, &event->lease, decision->delay_ms, decision->spend, text,
+                             error);
+}
+
+/* To be run again, or a dead letter. */
 static void give_up_run(struct consumer *consumer, const struct event *event,
                         const struct event_decision *decision, const char *text)
 {
     struct pg_error error = {0};
     bool bury = decision->verdict == EVENT_BURY;
-    int rc = bury ? event_store_bury(consumer->session, &event->lease, decision->reason, text, &error)
-                  : event_store_retry(consumer->session, &event->lease, decision->delay_ms, decision->spend,
-                                      text, &error);
+    int rc = tell_store(consumer, event, decision, text, &error);
 
+    if (rc < 0 && str_starts_with(error.sqlstate, "22")) /* not every database can hold every text */
+        rc = tell_store(consumer, event, decision, "its error can't be stored in this database", &error);
     if (rc < 0) { /* its lease decides */
         consumer_report_failure(consumer, bury ? "dead letter" : "retry", &error);
         return;
@@ -97,8 +107,8 @@ static void give_up_run(struct consumer *consumer, const struct event *event,
     else
         count(consumer, &consumer->counts.retried);
     if (bury && rc > 0)
-        log_warn("trigger %s: event %" PRId64 " is a dead letter (%s): %s", name_of(consumer, event),
-                 event->lease.id, decision->reason, text);
+        log_warn("trigger %s: event %" PRId64 " is a dead letter: %s", name_of(consumer, event),
+                 event->lease.id, decision->reason);
 }
 
 static void decide(struct consumer *consumer, struct held *held)
@@ -113,16 +123,6 @@ static void decide(struct consumer *consumer, struct held *held)
         count(consumer, &consumer->counts.lost);
     else
         give_up_run(consumer, event, &decision, held->result.error);
-}
-
-static void decide_finished(struct consumer *consumer)
-{
-    struct held *held;
-
-    while ((held = first_finished(consumer)) != NULL) {
-        decide(consumer, held);
-        remove_held(consumer, held);
-    }
 }
 
 /* ---- leases ---- */
@@ -179,6 +179,23 @@ static void extend_leases(struct consumer *consumer)
         lose(consumer, lost[i]);
 }
 
+static void extend_if_due(struct consumer *consumer)
+{
+    if (consumer->session != NULL && clock_monotonic_ms() >= consumer->extend_ms)
+        extend_leases(consumer);
+}
+
+static void decide_finished(struct consumer *consumer)
+{
+    struct held *held;
+
+    while ((held = first_finished(consumer)) != NULL) {
+        extend_if_due(consumer);
+        decide(consumer, held);
+        remove_held(consumer, held);
+    }
+}
+
 /* Takes what is in line out of the workers' reach first. */
 static void give_back_line(struct consumer *consumer)
 {
@@ -212,7 +229,7 @@ static int room(struct consumer *consumer, bool *ret_idle)
     for (size_t i = 0; i < consumer->settings.trigger_count; i++)
         alone_waits = alone_waits || consumer->triggers[i].alone_waits;
     pthread_mutex_lock(&consumer->mutex);
-    if (!consumer->settings.lease_fixed && consumer->run_us < AHEAD_RUN_US)
+    if (!consumer->settings.lease_fixed && consumer->run_us < CONSUMER_AHEAD_RUN_US)
         most += concurrency;
     *ret_idle = hand_count(&consumer->hand) == 0;
     left = most - consumer->hand.in_line - consumer->hand.at_work;
@@ -227,8 +244,12 @@ static void take(struct consumer *consumer, struct event *event)
     const struct consumer_trigger *trigger = &consumer->settings.triggers[event->trigger];
     const struct event_decision spent = {.verdict = EVENT_BURY, .reason = "attempts"};
 
-    count(consumer, &consumer->counts.claimed);
-    if (outcome_is_spent(&trigger->delivery, event->attempt) && consumer->session != NULL) {
+    if (consumer->session == NULL) { /* lost since the claim, and its leases with it */
+        count(consumer, &consumer->counts.lost);
+        event_free(event);
+        return;
+    }
+    if (outcome_is_spent(&trigger->delivery, event->attempt)) {
         give_up_run(consumer, event, &spent,
                     "its last run ended without a word: the process died, or lost the lease");
         event_free(event);
@@ -251,10 +272,13 @@ static int claim_from(struct consumer *consumer, size_t number, int most, bool i
     int found = event_store_claim(consumer->session, &claim, events, &trigger->alone_waits, &error);
 
     if (found < 0) {
-        trigger->queue_id = 0; /* it may be gone */
+        trigger->claim_ms = clock_monotonic_ms() + CLAIM_AGAIN_MS;
+        if (strcmp(error.sqlstate, UNDEFINED_OBJECT) == 0)
+            trigger->queue_id = 0; /* the queue is gone, and will be declared anew */
         consumer_report_failure(consumer, "claim", &error);
         return 0;
     }
+    consumer->reconnect_ms = 0;
     for (int i = 0; i < found; i++) {
         events[i]->trigger = (int)number;
         take(consumer, events[i]);
@@ -275,7 +299,9 @@ static int claim_all(struct consumer *consumer)
         size_t number = (first + i) % triggers;
         bool idle;
         int left = room(consumer, &idle), others = (int)(triggers - i);
-        if (left > 0 && consumer->triggers[number].queue_id != 0)
+        extend_if_due(consumer);
+        if (left > 0 && consumer->session != NULL && consumer->triggers[number].queue_id != 0 &&
+            clock_monotonic_ms() >= consumer->triggers[number].claim_ms)
             found += claim_from(consumer, number, (left + others - 1) / others, idle);
     }
     return found;
@@ -286,9 +312,16 @@ static int claim_all(struct consumer *consumer)
 static void maintain(struct consumer *consumer)
 {
     struct pg_error error = {0};
+    int64_t now_ms = clock_monotonic_ms();
+    bool purges = now_ms >= consumer->purge_ms;
 
-    consumer->maintain_ms = clock_monotonic_ms() + MAINTAIN_MS;
-    if (event_store_maintain(consumer->session, &error) != 0)
+    if (now_ms < consumer->maintain_ms)
+        return;
+    consumer->maintain_ms = now_ms + MAINTAIN_MS;
+    if (purges)
+        consumer->purge_ms = now_ms + PURGE_MS;
+    if (event_store_maintain(consumer->session, &error) != 0 ||
+        (purges && event_store_purge(consumer->session, PURGE_ROWS, &error) != 0))
         consumer_report_failure(consumer, "maintenance", &error);
 }
 
@@ -302,7 +335,8 @@ static void publish_sleep(struct consumer *consumer)
         if (consumer->triggers[i].queue_id != 0)
             ids[number++] = consumer->triggers[i].queue_id;
     consumer->asleep_ms = clock_monotonic_ms();
-    if (number > 0 && event_store_sleep(consumer->session, ids, number, &error) != 0)
+    if (number > 0 && pg_session_can_listen(consumer->session) &&
+        event_store_sleep(consumer->session, ids, number, &error) != 0)
         consumer_report_failure(consumer, "sleep", &error);
 }
 
@@ -314,6 +348,7 @@ static int64_t sooner(int64_t a_ms, int64_t b_ms)
 /* Until a worker has finished, an event was sent, or something is due. */
 static void wait_for_news(struct consumer *consumer, int64_t until_ms)
 {
+    static const struct pg_error lost = {.failure = PG_FAILURE_LOST, .message = "the connection was lost"};
     eventfd_t ignored;
 
     if (count_hand(consumer) > 0)
@@ -321,6 +356,8 @@ static void wait_for_news(struct consumer *consumer, int64_t until_ms)
     if (pg_session_wait(consumer->session, consumer->wake_fd, until_ms))
         consumer->asleep_ms = 0;
     (void)eventfd_read(consumer->wake_fd, &ignored);
+    if (pg_session_is_lost(consumer->session))
+        consumer_report_failure(consumer, "control connection", &lost);
 }
 
 /* There is room, and nothing to be had. Whoever has just worked looks a few times before it sleeps: notifications cost those who send. */
@@ -328,34 +365,27 @@ static void rest(struct consumer *consumer)
 {
     int64_t now_ms = clock_monotonic_ms();
 
-    if (now_ms >= consumer->maintain_ms)
-        maintain(consumer);
-    if (consumer->session == NULL)
-        return;
-    if (++consumer->looks <= LOOKS_AWAKE) {
+    if (++consumer->looks <= LOOKS_AWAKE)
         wait_for_news(consumer, now_ms + LOOK_PAUSE_MS);
-    } else if (consumer->asleep_ms == 0 || now_ms - consumer->asleep_ms >= POLL_MS) {
+    else if (consumer->asleep_ms == 0 || now_ms - consumer->asleep_ms >= POLL_MS)
         publish_sleep(consumer); /* and looks once more */
-    } else {
+    else
         wait_for_news(consumer, consumer->asleep_ms + POLL_MS);
-    }
 }
 
 static void work(struct consumer *consumer)
 {
     bool idle;
 
-    if (clock_monotonic_ms() >= consumer->extend_ms)
-        extend_leases(consumer);
+    extend_if_due(consumer);
+    if (consumer->session != NULL)
+        maintain(consumer);
     if (consumer->session != NULL)
         consumer_register_triggers(consumer);
     if (consumer->session == NULL)
         return;
     if (room(consumer, &idle) <= 0) {
-        if (clock_monotonic_ms() >= consumer->maintain_ms)
-            maintain(consumer);
-        if (consumer->session != NULL)
-            wait_for_news(consumer, consumer->maintain_ms);
+        wait_for_news(consumer, consumer->maintain_ms);
     } else if (claim_all(consumer) > 0) {
         consumer->looks = 0;
         consumer->asleep_ms = 0;
@@ -367,8 +397,7 @@ static void work(struct consumer *consumer)
 static void drain(struct consumer *consumer)
 {
     give_back_line(consumer);
-    if (consumer->session != NULL && clock_monotonic_ms() >= consumer->extend_ms)
-        extend_leases(consumer);
+    extend_if_due(consumer);
     if (consumer->session != NULL)
         wait_for_news(consumer, clock_monotonic_ms() + POLL_MS);
 }
@@ -379,11 +408,11 @@ void consumer_turns(struct consumer *consumer)
     while (!stop_is_set(&consumer->stop)) {
         decide_finished(consumer);
         bool draining = is_draining(consumer);
-        if (consumer->session == NULL && (draining || !consumer_connect(consumer))) {
-            consumer_pause_before_connect(consumer);
+        if (consumer->session == NULL) {
+            if (draining || consumer->must_pause || !consumer_connect(consumer))
+                consumer_pause_before_connect(consumer);
             continue;
         }
-        consumer->reconnect_ms = 0;
         if (draining)
             drain(consumer);
         else

@@ -180,21 +180,19 @@ int event_store_claim(struct pg_session *session, const struct event_claim *clai
     const char *const params[] = {queue, most, interval_text(lease, claim->lease_ms),
                                   claim->idle ? "t" : "f"};
     CLEANUP_RESULT struct pg_result *result = NULL;
-    int rows;
+    int found = 0;
 
     snprintf(queue, sizeof(queue), "%d", claim->queue_id);
     snprintf(most, sizeof(most), "%d", claim->most);
     *ret_alone_waits = false;
     if (call(session, sql, (int)ARRAY_SIZE(params), params, &result, error) != 0)
         return -1;
-    rows = pg_result_rows(result);
-    if (rows > claim->most) /* never */
-        rows = claim->most;
-    for (int row = 0; row < rows; row++) {
-        ret_events[row] = take_event(result, row);
+    for (int row = 0; row < pg_result_rows(result); row++) {
         *ret_alone_waits = *ret_alone_waits || value_bool(result, row, CLAIM_ALONE_WAITS);
+        if (!pg_result_is_null(result, row, CLAIM_ID) && found < claim->most)
+            ret_events[found++] = take_event(result, row);
     }
-    return rows;
+    return found;
 }
 
 /* sql takes slots, ids and epochs, and returns the ids of those that are lost. */
@@ -289,6 +287,15 @@ int event_store_sleep(struct pg_session *session, const int *queue_ids, size_t c
 int event_store_maintain(struct pg_session *session, struct pg_error *error)
 {
     return call(session, "SELECT cicada.event_maintain()", 0, NULL, NULL, error);
+}
+
+int event_store_purge(struct pg_session *session, int most, struct pg_error *error)
+{
+    char number[NUMBER_SIZE];
+    const char *const params[] = {number};
+
+    snprintf(number, sizeof(number), "%d", most);
+    return call(session, "SELECT cicada.dedup_purge($1)", 1, params, NULL, error);
 }
 
 void event_settlement_init(struct event_settlement *settlement, const struct event_lease *lease)

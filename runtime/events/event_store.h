@@ -53,6 +53,8 @@ int event_store_bury(struct pg_session *session, const struct event_lease *lease
 int event_store_sleep(struct pg_session *session, const int *queue_ids, size_t count,
                       struct pg_error *error) MUST_CHECK;
 int event_store_maintain(struct pg_session *session, struct pg_error *error) MUST_CHECK;
+/* Forgets up to `most` deduplication keys whose time is over. */
+int event_store_purge(struct pg_session *session, int most, struct pg_error *error) MUST_CHECK;
 
 /* ---- The last statement of the handler's transaction ---- */
 

@@ -2,7 +2,8 @@
 
 #include "runtime/base/text.h"
 
-#define UNSPENT_DELAY_MS 1000
+#define UNSPENT_DELAY_MS  1000
+#define CONFLICT_DELAY_MS 100 /* those that it met will soon be done */
 
 /* Between half and the whole, so that events that failed together do not come back together. */
 static int64_t jittered(int64_t delay_ms, uint64_t random)
@@ -54,7 +55,7 @@ struct event_decision outcome_decide(const struct event_result *result, const st
         return (struct event_decision){.verdict = EVENT_FORGET};
     if (is_passing(result)) {
         again.spend = false;
-        again.delay_ms = jittered(UNSPENT_DELAY_MS, random);
+        again.delay_ms = jittered(has_class(result, "40") ? CONFLICT_DELAY_MS : UNSPENT_DELAY_MS, random);
         return again;
     }
     if (has_class(result, "22") || has_class(result, "23"))

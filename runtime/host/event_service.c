@@ -19,6 +19,7 @@
 #define LEASE_MARGIN_MS    20000 /* beyond the time-out, of a lease that can't be extended */
 #define HEADERS_MAX        64
 #define HEADERS_JSON_DEPTH 2
+#define ANSWER_MAX_BYTES   400 /* that are kept with an event that failed */
 
 struct event_service {
     struct event_service_settings settings;
@@ -165,29 +166,39 @@ static void read_database_error(const struct pg_error *error, struct event_resul
              error->sqlstate[0] ? " " : "", error->sqlstate, error->message);
 }
 
+/* As much of it as fits, if it is text. */
+static void read_answer(const struct cicada_response *response, struct event_result *ret_result)
+{
+    size_t len;
+    const char *body = response_bytes(response, &len);
+
+    ret_result->status = response->status;
+    ret_result->retry_after_ms = retry_after_ms(response);
+    if (len > ANSWER_MAX_BYTES)
+        len = utf8_cut_len(body, ANSWER_MAX_BYTES);
+    if (!is_valid_utf8(body, len) || memchr(body, '\0', len) != NULL)
+        len = 0;
+    snprintf(ret_result->error, sizeof(ret_result->error), "%d: %.*s", response->status, (int)len,
+             len > 0 ? body : "");
+}
+
 static void read_result(const struct invocation *invocation, struct event_result *ret_result)
 {
-    const struct cicada_response *response = &invocation->response;
-    const char *body;
-    size_t len;
+    enum invocation_state state = atomic_load(&invocation->state);
 
     *ret_result = (struct event_result){.settled = invocation->settled, .retry_after_ms = -1};
     if (invocation->settled)
         return;
-    if (atomic_load(&invocation->state) == INVOCATION_GIVEN_UP) {
+    if (invocation->by_database || invocation->database.commit_failed) {
+        read_database_error(&invocation->database.error, ret_result);
+    } else if (state == INVOCATION_UNCONFIRMED) {
+        ret_result->lost = true;
+    } else if (state == INVOCATION_GIVEN_UP) {
         ret_result->status = 504;
         snprintf(ret_result->error, sizeof(ret_result->error), "the function did not return in time");
-        return;
+    } else {
+        read_answer(&invocation->response, ret_result);
     }
-    if (invocation->by_database) {
-        read_database_error(&invocation->database.error, ret_result);
-        return;
-    }
-    ret_result->status = response->status;
-    ret_result->retry_after_ms = retry_after_ms(response);
-    body = response_bytes(response, &len);
-    snprintf(ret_result->error, sizeof(ret_result->error), "%d: %.*s", response->status,
-             (int)(len < 400 ? len : 400), len > 0 ? body : "");
 }
 
 /* ---- on a worker ---- */

@@ -131,8 +131,10 @@ static int send_written(struct invocation *invocation)
 int invocation_stream(struct invocation *invocation, const void *data, size_t len)
 {
     if (invocation->http ==
-        NULL) /* of an event: nobody reads it, and its transaction ends with the handler */
+        NULL) { /* of an event: nobody reads it, and its transaction ends with the handler */
+        response_drop_bytes(&invocation->response);
         return 0;
+    }
     if ((!invocation->streamed && begin(invocation) != 0) || invocation->stream_failure != NULL)
         return -1;
     if (atomic_load(&invocation->state) != INVOCATION_STREAMING) {

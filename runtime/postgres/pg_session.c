@@ -10,6 +10,9 @@
 #include "runtime/postgres/pg_error.h"
 #include "runtime/postgres/pg_pool.h"
 
+#define LOCK_TIMEOUT_MS    2000
+#define READ_ONLY_SQLSTATE "25006"
+
 struct pg_session {
     struct pg_connection *connection;
     const struct stop *stop;
@@ -65,6 +68,34 @@ static void describe_loss(struct pg_error *error, const struct pg_batch *batch,
                      outcome == PG_FLIGHT_DEADLINE ? "no answer in time" : "the connection was lost");
 }
 
+static void add_setting(struct pg_batch *batch, const char *name, int64_t value_ms)
+{
+    char command[96];
+    (void)snprintf(command, sizeof(command), "SET LOCAL %s = %lld", name, (long long)value_ms);
+    pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
+}
+
+/* The server gives up before we do: then it is the transaction that fails, and not the session. */
+static void add_settings(struct pg_batch *batch, int64_t deadline_ms)
+{
+    int64_t left_ms = deadline_ms - clock_monotonic_ms();
+    int64_t limit_ms = left_ms - left_ms / 4 > 1 ? left_ms - left_ms / 4 : 1;
+    pg_batch_command(batch, PG_BATCH_CONTROL, "SET LOCAL synchronous_commit = off", 0, NULL);
+    add_setting(batch, "lock_timeout", limit_ms < LOCK_TIMEOUT_MS ? limit_ms : LOCK_TIMEOUT_MS);
+    add_setting(batch, "statement_timeout", limit_ms);
+}
+
+/* ROLLBACK, and nothing that was prepared is relied on: one of them may have been out of date. False: the session is of no further use. */
+static bool roll_back(struct pg_session *session, int64_t deadline_ms)
+{
+    CLEANUP_PG_BATCH struct pg_batch batch;
+    pg_batch_init(&batch, session->connection, deadline_ms);
+    pg_batch_command(&batch, PG_BATCH_CONTROL, "ROLLBACK", 0, NULL);
+    if (!session->connection->pooler)
+        pg_batch_forget_statements(&batch);
+    return pg_batch_run(&batch) == PG_FLIGHT_OK && !batch.error;
+}
+
 int pg_session_run(struct pg_session *session, const struct pg_command *commands, size_t count,
                    int64_t deadline_ms, struct pg_result **ret_result, struct pg_error *error)
 {
@@ -78,7 +109,7 @@ int pg_session_run(struct pg_session *session, const struct pg_command *commands
         return -1;
     }
     pg_batch_command(&batch, PG_BATCH_CONTROL, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE", 0, NULL);
-    pg_batch_command(&batch, PG_BATCH_CONTROL, "SET LOCAL synchronous_commit = off", 0, NULL);
+    add_settings(&batch, deadline_ms);
     for (size_t i = 0; i < count; i++)
         pg_batch_statement(&batch, i + 1 < count ? PG_BATCH_CONTROL : PG_BATCH_STATEMENT, &commands[i],
                            /* preparable= */ commands[i].param_count > 0);
@@ -91,11 +122,8 @@ int pg_session_run(struct pg_session *session, const struct pg_command *commands
     }
     if (batch.error) {
         pg_error_set_result(error, PG_FAILURE_SQL, batch.error);
-        pg_batch_release(&batch);
-        pg_batch_init(&batch, connection, deadline_ms);
-        pg_batch_command(&batch, PG_BATCH_CONTROL, "ROLLBACK", 0, NULL);
-        pg_batch_forget_statements(&batch); /* one of them may have been out of date */
-        session->lost = pg_batch_run(&batch) != PG_FLIGHT_OK;
+        /* READ WRITE is refused by a standby: another server may have taken over. */
+        session->lost = strcmp(error->sqlstate, READ_ONLY_SQLSTATE) == 0 || !roll_back(session, deadline_ms);
         return -1;
     }
     if (ret_result)

@@ -5,7 +5,8 @@
  * committed is then not known.
  *
  * Each transaction is READ COMMITTED and READ WRITE. It does not wait for the disk (synchronous_commit = off): after a crash of the server
- * the last ones may be undone.
+ * the last ones may be undone. A lock is waited for for 2 s at most, and the server gives a statement up before the
+ * deadline: such a transaction fails, and the session goes on.
  *
  * Threads: one at a time. The pool must outlive it.
  */

@@ -842,7 +842,7 @@ $body$;
 -- the server takes back was not begun. `attempt` counts this one. An event is lost to who comes with an older epoch.
 --
 -- An event whose lease ran out is handed out alone: as the only row (alone), and only if the caller is idle, with no event in
--- hand. alone_waits: there is one; be idle soon.
+-- hand. alone_waits: there is one; be idle soon. A caller that is not idle and gets nothing else is told so by a row without an event.
 --
 -- From an ordered queue an event with a key comes only if no other of its key is at work or was sent before it and is not
 -- finished. payload and headers (NULL: none) are JSON.
@@ -958,6 +958,10 @@ BEGIN
                                          ORDER BY e.queue, e.lane LIMIT 1) END);
         EXIT WHEN from_lane IS NULL;
     END LOOP;
+    IF taken = 0 AND waits AND NOT idle THEN
+        alone_waits := true; -- a row without an event, so that the caller knows
+        RETURN NEXT;
+    END IF;
     -- Who has begun to work hears of the next event without being told. One that already did may not speak for those that sleep.
     IF idle AND taken > 0 AND pg_sequence_last_value(q.wake) > 0 THEN
         PERFORM setval(q.wake, 0);

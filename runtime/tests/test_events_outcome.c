@@ -64,7 +64,7 @@ static const struct ending endings[] = {
     {"unique violation", SQLSTATE("23505"), 1, EVENT_BURY, 0, 0, false, "data"},
     {"undefined table", SQLSTATE("42P01"), 1, EVENT_RETRY, 1000, 2000, true, NULL},
     {"undefined table, at last", SQLSTATE("42P01"), 5, EVENT_BURY, 0, 0, false, "attempts"},
-    {"deadlock", SQLSTATE("40P01"), 9, EVENT_RETRY, 500, 1000, false, NULL},
+    {"deadlock", SQLSTATE("40P01"), 9, EVENT_RETRY, 50, 100, false, NULL},
     {"disk full", SQLSTATE("53100"), 9, EVENT_RETRY, 500, 1000, false, NULL},
     {"shutdown", SQLSTATE("57P01"), 9, EVENT_RETRY, 500, 1000, false, NULL},
     {"cancelled", SQLSTATE("57014"), 1, EVENT_RETRY, 1000, 2000, true, NULL},

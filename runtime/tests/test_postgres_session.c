@@ -143,17 +143,23 @@ static void test_its_stop_ends_waits_and_opening(void **state)
     assert_int_equal(error.failure, PG_FAILURE_UNREACHABLE);
 }
 
-static void test_late_answer_loses_it(void **state)
+static void test_server_gives_up_first(void **state)
 {
-    static const struct pg_command command = {.sql = "SELECT pg_sleep(3)"};
+    static const struct pg_command slow = {.sql = "SELECT pg_sleep(3)"};
+    static const struct pg_command locked = {.sql = "LOCK " SCHEMA ".rows"};
     struct fixture *fixture = *state;
+    struct pg_transaction *tx = pg_transaction_new(fixture->pool, false, pgtest_deadline(WAIT_MS));
     struct pg_error error;
 
-    assert_int_equal(pg_session_run(fixture->session, &command, 1, pgtest_deadline(100), NULL, &error), -1);
-    assert_int_equal(error.failure, PG_FAILURE_LOST);
-    assert_true(pg_session_is_lost(fixture->session));
-    assert_int_equal(pg_session_run(fixture->session, &command, 1, pgtest_deadline(100), NULL, &error), -1);
-    assert_false(pg_session_wait(fixture->session, fixture->wake_fd, DEADLINE_NONE));
+    assert_int_equal(pg_session_run(fixture->session, &slow, 1, pgtest_deadline(400), NULL, &error), -1);
+    assert_string_equal(error.sqlstate, "57014");
+    (void)pgtest_query(tx, "LOCK " SCHEMA ".rows");
+    assert_int_equal(pg_session_run(fixture->session, &locked, 1, pgtest_deadline(WAIT_MS), NULL, &error),
+                     -1);
+    assert_string_equal(error.sqlstate, "55P03");
+    pg_transaction_free(tx);
+    assert_false(pg_session_is_lost(fixture->session));
+    expect_answer(fixture, "SELECT 1", "1");
 }
 
 static void test_end_of_the_backend_ends_a_wait(void **state)
@@ -170,6 +176,8 @@ static void test_end_of_the_backend_ends_a_wait(void **state)
     pgtest_exec(kill);
     assert_false(pg_session_wait(fixture->session, fixture->wake_fd, pgtest_deadline(WAIT_MS)));
     assert_true(pg_session_is_lost(fixture->session));
+    assert_int_equal(run(fixture, &sql, 1, NULL, &error), -1);
+    assert_int_equal(error.failure, PG_FAILURE_LOST);
 }
 
 int main(void)
@@ -179,7 +187,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_parameters_outlive_ddl, setup, teardown),
         cmocka_unit_test_setup_teardown(test_notifications_are_heard, setup, teardown),
         cmocka_unit_test_setup_teardown(test_its_stop_ends_waits_and_opening, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_late_answer_loses_it, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_server_gives_up_first, setup, teardown),
         cmocka_unit_test_setup_teardown(test_end_of_the_backend_ends_a_wait, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,6 +15,8 @@
 #include "runtime/tests/support_postgres.h"
 #include "runtime/tests/support_runtime.h"
 
+#define E10      "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
+#define E50      E10 E10 E10 E10 E10
 #define HANDLER  "\"handler\":\"event.so:handle_event\""
 #define DELIVERY "\"delivery\":{\"maxAttempts\":3,\"backoffSeconds\":1,\"maxBackoffSeconds\":1}"
 
@@ -23,17 +25,21 @@ struct scene {
     struct runtime_process process;
 };
 
-/* more: members of the spec, each with a comma before it. */
-static void start_process(struct scene *scene, const char *what, const char *more)
+/* more: members of `database`, each with a comma before it. */
+static void start_with(struct scene *scene, const char *what, const char *more, const char *triggers)
 {
-    CLEANUP_FREE char *spec =
-        xasprintf("{%s,\"timeoutSeconds\":2,\"database\":{\"poolSize\":4%s},"
-                  "\"triggers\":[{\"name\":\"work\",\"queue\":{\"name\":\"q\"}," DELIVERY "}]}",
-                  what, more);
+    CLEANUP_FREE char *spec = xasprintf("{%s,\"timeoutSeconds\":2,\"database\":{\"poolSize\":4%s},"
+                                        "\"triggers\":[%s]}",
+                                        what, more, triggers);
     const struct runtime_process_settings settings = {
         .functions = "test-functions", .spec = spec, .database_url = scene->events->guest_url};
 
     runtime_process_start(&scene->process, &settings, /* serving= */ true);
+}
+
+static void start_process(struct scene *scene, const char *what, const char *more)
+{
+    start_with(scene, what, more, "{\"name\":\"work\",\"queue\":{\"name\":\"q\"}," DELIVERY "}");
 }
 
 static int setup_database(void **state)
@@ -158,6 +164,18 @@ static void test_answer_of_refusal_buries(void **state)
         "rejected 1 t");
 }
 
+/* Of two bytes each: wherever it is cut, every other place is within one. */
+static void test_long_answer_is_cut_between_characters(void **state)
+{
+    struct scene *scene = *state;
+
+    send(scene, "{\"text\":\"a\",\"status\":422,\"detail\":\"" E50 E50 E50 E50 E50 "\"}");
+    send(scene, "{\"text\":\"b\",\"status\":422,\"detail\":\"-" E50 E50 E50 E50 E50 "\"}");
+    becomes(scene, STATS, "0 2");
+    session_expect(scene->events->owner, "SELECT reason, attempt FROM cicada.dead_letters('q')",
+                   "rejected 1; rejected 1");
+}
+
 static void test_error_of_data_buries(void **state)
 {
     struct scene *scene = *state;
@@ -230,19 +248,61 @@ static void test_sql_function_takes_members_of_the_payload(void **state)
     session_expect(scene->events->owner, "SELECT reason FROM cicada.dead_letters('q')", "rejected");
 }
 
+/* As if 30 s had passed. */
+static void expire_leases(struct scene *scene)
+{
+    session_exec(scene->events->owner,
+                 "DO $$ BEGIN FOR i IN 0 .. 4 LOOP EXECUTE format('UPDATE cicada.event_%s SET due_at = now()"
+                 " WHERE lane = 127', i); END LOOP; END $$");
+}
+
 /* ---- many ---- */
 
-static void test_a_thousand_are_done_once_each(void **state)
+/* Sanitizers and conflicts take their time. */
+static void are_done_once_each(struct scene *scene, int count)
+{
+    CLEANUP_FREE char *sql = xasprintf("SELECT count(*) FROM cicada.enqueue_many('q', ARRAY(SELECT"
+                                       " jsonb_build_object('text', i::text) FROM generate_series(1, %d) i))",
+                                       count);
+    CLEANUP_FREE char *all = xasprintf("%d %d", count, count);
+    struct wish wish = {scene->events->owner, STATS, "0 0"};
+
+    session_exec(scene->events->a, sql);
+    for (int i = 0; i < 600 && !is_fulfilled(&wish); i++)
+        pgtest_sleep_ms(100);
+    session_expect(scene->events->owner, STATS, "0 0");
+    session_expect(scene->events->owner, "SELECT count(*), count(DISTINCT text) FROM event_test.notes", all);
+}
+
+static void test_many_are_done_once_each(void **state)
+{
+    are_done_once_each(*state, 1000);
+}
+
+/* Their transactions conflict with each other. */
+static void test_serializable_ones_are_done_once_each(void **state)
+{
+    are_done_once_each(*state, 200);
+}
+
+static void test_expired_one_is_not_starved_by_another_queue(void **state)
 {
     struct scene *scene = *state;
 
-    session_exec(
-        scene->events->a,
-        "SELECT count(*) FROM cicada.enqueue_many('q', ARRAY(SELECT jsonb_build_object('text', i::text)"
-        " FROM generate_series(1, 1000) i))");
-    becomes(scene, STATS, "0 0");
-    session_expect(scene->events->owner, "SELECT count(*), count(DISTINCT text) FROM event_test.notes",
-                   "1000 1000");
+    session_exec(scene->events->a,
+                 "SELECT queue_id FROM cicada.queue_consume('q', 'default', 'function', 'work', false)");
+    send(scene, "{\"text\":\"alone\"}");
+    session_exec(scene->events->a, "SELECT id FROM cicada.event_claim(1, 1, '1 minute', true)");
+    expire_leases(scene);
+    session_exec(scene->events->a,
+                 "SELECT count(*) FROM cicada.enqueue_many('other', ARRAY(SELECT"
+                 " jsonb_build_object('text', i::text, 'sleepMs', 50) FROM generate_series(1, 2000) i))");
+    start_with(
+        scene, HANDLER, "",
+        "{\"name\":\"work\",\"queue\":{\"name\":\"q\"}},{\"name\":\"more\",\"queue\":{\"name\":\"other\"}}");
+    becomes(scene, "SELECT count(*) FROM event_test.notes WHERE text = 'alone'",
+            "1"); /* of 25 s of work for four */
+    session_expect(scene->events->owner, "SELECT count(*) > 100 FROM cicada.event", "t");
 }
 
 /* ---- ends ---- */
@@ -262,14 +322,6 @@ static void test_end_gives_back_what_was_not_begun(void **state)
     session_expect(scene->events->owner,
                    "SELECT (SELECT count(*) FROM cicada.event) + (SELECT count(*) FROM event_test.notes)",
                    "8");
-}
-
-/* As if 30 s had passed. */
-static void expire_leases(struct scene *scene)
-{
-    session_exec(scene->events->owner,
-                 "DO $$ BEGIN FOR i IN 0 .. 4 LOOP EXECUTE format('UPDATE cicada.event_%s SET due_at = now()"
-                 " WHERE lane = 127', i); END LOOP; END $$");
 }
 
 /* The parent says so in its log, once for each. */
@@ -340,8 +392,12 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_commit_of_the_handler_settles, setup, teardown),
         cmocka_unit_test_setup_teardown(test_events_of_events_get_deeper, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sql_function_takes_members_of_the_payload, setup_sql, teardown),
-        cmocka_unit_test_setup_teardown(test_a_thousand_are_done_once_each, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_a_thousand_are_done_once_each, setup_serializable, teardown),
+        cmocka_unit_test_setup_teardown(test_long_answer_is_cut_between_characters, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_many_are_done_once_each, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_serializable_ones_are_done_once_each, setup_serializable,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_expired_one_is_not_starved_by_another_queue, setup_database,
+                                        teardown),
         cmocka_unit_test_setup_teardown(test_end_gives_back_what_was_not_begun, setup, teardown),
         cmocka_unit_test_setup_teardown(test_poison_goes_alone_and_is_buried_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_lost_control_connection_is_made_again, setup, teardown),

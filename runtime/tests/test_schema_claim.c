@@ -187,7 +187,7 @@ static void test_lease_that_ran_out_is_lost_once_taken(void **state)
     send(fixture, 1);
     session_exec(fixture->a, claim_all);
     expire(fixture);
-    session_expect(fixture->b, claim_busy, ""); /* alone, or not at all */
+    session_expect(fixture->b, claim_busy, "- - - - t"); /* alone, or not at all */
     session_expect(fixture->b, claim_idle, "1 2 2 t f");
     session_fails(fixture->a, "SELECT cicada.event_settle(1, 1, 1)", "ZC001", NULL);
     session_expect(fixture->a, "SELECT cicada.event_retry(1, 1, 1, '0', true, 'late')", "f");
@@ -215,7 +215,7 @@ static void test_one_that_may_be_poison_comes_alone(void **state)
     session_expect(fixture->c, claim_idle, "5 1 1 f f");
     /* Given back unstarted it is as suspect as before; after an orderly failure it is like any other. */
     session_expect(fixture->c, "SELECT cicada.event_give_back('{1}', '{2}', '{2}')", "");
-    session_expect(fixture->c, claim_busy, "");
+    session_expect(fixture->c, claim_busy, "- - - - t");
     session_expect(fixture->c, claim_idle, "2 4 2 t f");
     session_expect(fixture->c, "SELECT cicada.event_retry(1, 2, 4, '0', true, 'no')", "t");
     session_expect(fixture->c, claim_busy, "2 5 3 f f");

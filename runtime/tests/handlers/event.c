@@ -1,4 +1,4 @@
-/* event.c - a handler of events that notes each run and then does what the payload says: {"text","status","retryAfter","sql","sleepMs",
+/* event.c - a handler of events that notes each run and then does what the payload says: {"text","status","detail","retryAfter","sql","sleepMs",
  * "commit","crash"}. */
 #include <cicada/function.h>
 #include <stdlib.h>
@@ -21,6 +21,7 @@ static int handle_event(struct cicada_request *req, struct cicada_context *ctx, 
 {
     struct cicada_json body = cicada_request_json(req);
     const char *sql = cicada_json_get_string(body, "sql");
+    const char *detail = cicada_json_get_string(body, "detail");
     const char *retry_after = cicada_json_get_string(body, "retryAfter");
     int64_t number = 0;
 
@@ -36,7 +37,7 @@ static int handle_event(struct cicada_request *req, struct cicada_context *ctx, 
         return CICADA_FAIL;
     if (!cicada_json_get_int64(body, "status", &number))
         return CICADA_OK;
-    cicada_problem(res, (int)number, "as_asked", "as the event asks");
+    cicada_problem(res, (int)number, "as_asked", "as the event asks%s", detail != NULL ? detail : "");
     if (retry_after != NULL)
         cicada_response_header(res, "Retry-After", retry_after);
     return CICADA_FAIL;
