@@ -10,6 +10,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/monotonic_cond.h"
+#include "runtime/base/stacked_thread.h"
 
 #define THREAD_STACK_BYTES (256u << 10) /* of the consumer's own */
 
@@ -70,18 +71,6 @@ static void *consumer_main(void *arg)
     return NULL;
 }
 
-static int start_thread(pthread_t *ret_thread, size_t stack_bytes, void *main_function(void *), void *arg)
-{
-    pthread_attr_t attributes;
-    int rc;
-
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, stack_bytes);
-    rc = pthread_create(ret_thread, &attributes, main_function, arg);
-    pthread_attr_destroy(&attributes);
-    return rc;
-}
-
 static int start_threads(struct consumer *consumer, struct err *err)
 {
     int rc = 0;
@@ -90,11 +79,11 @@ static int start_threads(struct consumer *consumer, struct err *err)
     for (int i = 0; i < consumer->settings.concurrency && rc == 0; i++) {
         struct worker *worker = &consumer->workers[i];
         *worker = (struct worker){.consumer = consumer, .number = i};
-        rc = start_thread(&worker->thread, consumer->settings.stack_bytes, worker_main, worker);
+        rc = stacked_thread_start(&worker->thread, consumer->settings.stack_bytes, worker_main, worker);
         consumer->worker_count += rc == 0;
     }
     if (rc == 0)
-        rc = start_thread(&consumer->thread, THREAD_STACK_BYTES, consumer_main, consumer);
+        rc = stacked_thread_start(&consumer->thread, THREAD_STACK_BYTES, consumer_main, consumer);
     consumer->has_thread = rc == 0;
     if (rc == 0)
         return 0;

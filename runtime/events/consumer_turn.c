@@ -202,19 +202,19 @@ static void give_back_line(struct consumer *consumer)
     CLEANUP_FREE struct event_lease *leases = NULL;
     struct pg_error error = {0};
     struct held *next;
-    size_t number = collect_leases(consumer, /* in_line_only= */ true, &leases);
-    size_t left = 0;
+    size_t number = 0;
 
     pthread_mutex_lock(&consumer->mutex);
+    leases = xcalloc((size_t)consumer->hand.in_line + 1, sizeof(*leases));
     for (struct held *held = consumer->hand.first; held != NULL; held = next) {
         next = held->next;
         if (held->state != HELD_IN_LINE)
             continue;
-        leases[left++] = held->event->lease; /* fewer than before: a worker may have taken some */
+        leases[number++] = held->event->lease;
         hand_remove(&consumer->hand, held);
     }
     pthread_mutex_unlock(&consumer->mutex);
-    if (number > 0 && left > 0 && event_store_give_back(consumer->session, leases, left, &error) != 0)
+    if (number > 0 && event_store_give_back(consumer->session, leases, number, &error) != 0)
         consumer_report_failure(consumer, "giving back", &error);
 }
 

@@ -30,7 +30,6 @@ struct event {
     char *text; /* what the above lie in */
 };
 
-struct event *event_new(void);
 void event_free(struct event *event); /* NULL is fine */
 
 #endif

@@ -15,11 +15,6 @@
 #define NUMBER_SIZE     24
 #define ARRAY_MAX_BYTES (EVENT_STORE_LEASES_MAX * NUMBER_SIZE)
 
-struct event *event_new(void)
-{
-    return xcalloc(1, sizeof(struct event));
-}
-
 void event_free(struct event *event)
 {
     if (event == NULL)
@@ -63,29 +58,15 @@ static const char *interval_text(char text[NUMBER_SIZE + 16], int64_t time_ms)
     return text;
 }
 
-/* {1,2,3} of one member of the leases. */
-static void print_array(struct strbuf *out, const struct event_lease *leases, size_t count,
-                        int64_t (*member)(const struct event_lease *lease))
+/* {1,2,3} of numbers. */
+static void array_add(struct strbuf *array, int64_t value)
 {
-    strbuf_init(out, ARRAY_MAX_BYTES);
-    for (size_t i = 0; i < count; i++)
-        strbuf_appendf(out, "%c%" PRId64, i == 0 ? '{' : ',', member(&leases[i]));
-    strbuf_append_str(out, count == 0 ? "{}" : "}");
+    strbuf_appendf(array, "%c%" PRId64, array->len == 0 ? '{' : ',', value);
 }
 
-static int64_t slot_of(const struct event_lease *lease)
+static void array_end(struct strbuf *array)
 {
-    return lease->slot;
-}
-
-static int64_t id_of(const struct event_lease *lease)
-{
-    return lease->id;
-}
-
-static int64_t epoch_of(const struct event_lease *lease)
-{
-    return lease->epoch;
+    strbuf_append_str(array, array->len == 0 ? "{}" : "}");
 }
 
 /* ---- the calls ---- */
@@ -156,7 +137,7 @@ static void take_texts(struct event *event, const struct pg_result *result, int 
 
 static struct event *take_event(const struct pg_result *result, int row)
 {
-    struct event *event = event_new();
+    struct event *event = xcalloc(1, sizeof(*event));
 
     event->lease.slot = (int)value_int64(result, row, CLAIM_SLOT);
     event->lease.id = value_int64(result, row, CLAIM_ID);
@@ -195,7 +176,7 @@ int event_store_claim(struct pg_session *session, const struct event_claim *clai
     return found;
 }
 
-/* sql takes slots, ids and epochs, and returns the ids of those that are lost. */
+/* sql takes slots, ids and epochs, and returns the ids of those that are lost. ret_lost NULL: nobody wants them. */
 static int change_leases(struct pg_session *session, const char *sql, const struct event_lease *leases,
                          size_t count, const char *interval, int64_t *ret_lost, struct pg_error *error)
 {
@@ -205,14 +186,22 @@ static int change_leases(struct pg_session *session, const char *sql, const stru
     CLEANUP_RESULT struct pg_result *result = NULL;
     int rows;
 
-    print_array(&slots, leases, count, slot_of);
-    print_array(&ids, leases, count, id_of);
-    print_array(&epochs, leases, count, epoch_of);
+    strbuf_init(&slots, ARRAY_MAX_BYTES);
+    strbuf_init(&ids, ARRAY_MAX_BYTES);
+    strbuf_init(&epochs, ARRAY_MAX_BYTES);
+    for (size_t i = 0; i < count; i++) {
+        array_add(&slots, leases[i].slot);
+        array_add(&ids, leases[i].id);
+        array_add(&epochs, leases[i].epoch);
+    }
+    array_end(&slots);
+    array_end(&ids);
+    array_end(&epochs);
     const char *const params[] = {slots.buf, ids.buf, epochs.buf, interval};
     if (call(session, sql, interval != NULL ? 4 : 3, params, &result, error) != 0)
         return -1;
     rows = pg_result_rows(result);
-    for (int row = 0; row < rows && (size_t)row < count; row++)
+    for (int row = 0; ret_lost != NULL && row < rows && (size_t)row < count; row++)
         ret_lost[row] = value_int64(result, row, 0);
     return rows;
 }
@@ -229,12 +218,10 @@ int event_store_extend(struct pg_session *session, const struct event_lease *lea
 int event_store_give_back(struct pg_session *session, const struct event_lease *leases, size_t count,
                           struct pg_error *error)
 {
-    CLEANUP_FREE int64_t *lost = xcalloc(count + 1, sizeof(*lost));
+    int lost = change_leases(session, "SELECT cicada.event_give_back($1, $2, $3)", leases, count,
+                             /* interval= */ NULL, /* ret_lost= */ NULL, error);
 
-    return change_leases(session, "SELECT cicada.event_give_back($1, $2, $3)", leases, count, NULL, lost,
-                         error) < 0
-               ? -1
-               : 0;
+    return lost < 0 ? -1 : 0;
 }
 
 /* One that answers whether the event was still ours. */
@@ -278,8 +265,8 @@ int event_store_sleep(struct pg_session *session, const int *queue_ids, size_t c
 
     strbuf_init(&ids, ARRAY_MAX_BYTES);
     for (size_t i = 0; i < count; i++)
-        strbuf_appendf(&ids, "%c%d", i == 0 ? '{' : ',', queue_ids[i]);
-    strbuf_append_str(&ids, count == 0 ? "{}" : "}");
+        array_add(&ids, queue_ids[i]);
+    array_end(&ids);
     const char *const params[] = {ids.buf};
     return call(session, "SELECT cicada.queue_sleep($1)", 1, params, NULL, error);
 }

@@ -11,6 +11,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/monotonic_cond.h"
+#include "runtime/base/stacked_thread.h"
 #include "runtime/base/strbuf.h"
 #include "runtime/base/text.h"
 #include "runtime/host/http_post.h"
@@ -172,18 +173,6 @@ static void resolve(struct campaign *campaign)
     }
 }
 
-static int start_thread(pthread_t *ret_thread, void *main_function(void *), void *arg)
-{
-    pthread_attr_t attributes;
-    int rc;
-
-    pthread_attr_init(&attributes);
-    pthread_attr_setstacksize(&attributes, THREAD_STACK_BYTES);
-    rc = pthread_create(ret_thread, &attributes, main_function, arg);
-    pthread_attr_destroy(&attributes);
-    return rc;
-}
-
 /* Speaks to all targets at once; the first one on this thread. True: all that are left have acknowledged, and none knows of more gateways
  * than these: names are cached, and a new gateway may already send requests here. */
 static bool tell_all(struct campaign *campaign)
@@ -193,7 +182,8 @@ static bool tell_all(struct campaign *campaign)
 
     for (size_t i = 1; i < campaign->target_count; i++) {
         struct target *target = &campaign->targets[i];
-        target->has_thread = start_thread(&target->thread, target_main, target) == 0;
+        target->has_thread =
+            stacked_thread_start(&target->thread, THREAD_STACK_BYTES, target_main, target) == 0;
     }
     for (size_t i = 0; i < campaign->target_count; i++)
         if (!campaign->targets[i].has_thread)
@@ -261,7 +251,8 @@ static void *goodbye_main(void *arg)
 
 static void start_campaign(struct campaign *campaign, void *main_function(void *))
 {
-    campaign->started = start_thread(&campaign->thread, main_function, campaign) == 0;
+    campaign->started =
+        stacked_thread_start(&campaign->thread, THREAD_STACK_BYTES, main_function, campaign) == 0;
     if (!campaign->started) {
         log_warn("%s: no thread could be started", campaign->path);
         end_campaign(campaign, /* acknowledged= */ false);

@@ -49,6 +49,13 @@ void pg_batch_command(struct pg_batch *batch, enum pg_batch_role role, const cha
     send_text(batch, role, &(struct pg_command){.sql = sql, .param_count = param_count, .params = params});
 }
 
+void pg_batch_set_local(struct pg_batch *batch, const char *name, int64_t value)
+{
+    char command[96];
+    (void)snprintf(command, sizeof(command), "SET LOCAL %s = %lld", name, (long long)value);
+    pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
+}
+
 static void prepare(struct pg_batch *batch, enum pg_batch_role role, const struct pg_command *command,
                     unsigned *ret_number)
 {

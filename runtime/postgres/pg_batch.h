@@ -56,6 +56,8 @@ void pg_batch_release(struct pg_batch *batch);
 /* Sent as text, not prepared. */
 void pg_batch_command(struct pg_batch *batch, enum pg_batch_role role, const char *sql, int param_count,
                       const char *const *params);
+/* SET LOCAL, of a number. */
+void pg_batch_set_local(struct pg_batch *batch, const char *name, int64_t value);
 /* One of the runtime's own, prepared once per connection. */
 void pg_batch_control(struct pg_batch *batch, enum pg_control control, const char *sql);
 /* preparable: prepared once per connection. */

@@ -28,13 +28,6 @@ struct statement {
     void *each_arg;
 };
 
-static void add_setting(struct pg_batch *batch, const char *name, int64_t value)
-{
-    char command[96];
-    (void)snprintf(command, sizeof(command), "SET LOCAL %s = %lld", name, (long long)value);
-    pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
-}
-
 /* What is left of the deadline for the server; 0: no limit. */
 static int64_t server_limit_ms(const struct pg_transaction *tx)
 {
@@ -58,7 +51,7 @@ static void add_statement_timeout(struct pg_transaction *tx, struct pg_batch *ba
     tx->statement_timeout_ms =
         limit < connection->prepared_timeout_ms ? limit : connection->prepared_timeout_ms;
     if (tx->statement_timeout_ms != connection->prepared_timeout_ms) {
-        add_setting(batch, "statement_timeout", limit);
+        pg_batch_set_local(batch, "statement_timeout", limit);
         return;
     }
     char command[64];
@@ -72,7 +65,7 @@ static void add_session_settings(struct pg_batch *batch)
 {
     pg_batch_command(batch, PG_BATCH_CONTROL, "SET LOCAL standard_conforming_strings = on", 0, NULL);
     pg_batch_command(batch, PG_BATCH_CONTROL, "SET LOCAL datestyle = ISO", 0, NULL);
-    add_setting(batch, "idle_in_transaction_session_timeout", PG_IDLE_IN_TRANSACTION_MS);
+    pg_batch_set_local(batch, "idle_in_transaction_session_timeout", PG_IDLE_IN_TRANSACTION_MS);
 }
 
 /* BEGIN and the limits of this transaction. */
@@ -101,7 +94,8 @@ static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
         return;
     add_statement_timeout(tx, batch, limit); /* SET takes no snapshot, unlike a SELECT of set_config() */
     if (left > PG_IDLE_IN_TRANSACTION_MS / 2)
-        add_setting(batch, "idle_in_transaction_session_timeout", left + PG_IDLE_IN_TRANSACTION_MS / 2);
+        pg_batch_set_local(batch, "idle_in_transaction_session_timeout",
+                           left + PG_IDLE_IN_TRANSACTION_MS / 2);
 }
 
 /* The session's own statement_timeout, near enough to what is left: set for the longest so far, as in add_statement_timeout(). False:
@@ -145,15 +139,15 @@ static void add_statement(struct pg_transaction *tx, struct pg_batch *batch,
     }
     /* A reader that is slow makes the server wait, and it is the reader's time that is limited. */
     if (statement->each) {
-        add_setting(batch, "statement_timeout", 0);
+        pg_batch_set_local(batch, "statement_timeout", 0);
         if (!tx->pool->pooler) /* which is the one that the server sends to */
-            add_setting(batch, "tcp_user_timeout", 0);
+            pg_batch_set_local(batch, "tcp_user_timeout", 0);
     }
     pg_batch_statement(batch, PG_BATCH_STATEMENT, statement->command, statement->preparable);
     if (statement->each) {
-        add_setting(batch, "statement_timeout", tx->statement_timeout_ms);
+        pg_batch_set_local(batch, "statement_timeout", tx->statement_timeout_ms);
         if (!tx->pool->pooler)
-            add_setting(batch, "tcp_user_timeout", PG_TCP_USER_TIMEOUT_MS);
+            pg_batch_set_local(batch, "tcp_user_timeout", PG_TCP_USER_TIMEOUT_MS);
     }
     /* Without it a lost COMMIT could not be resolved; in the same flight it costs no round trip. */
     if (!tx->read_only && !tx->xid[0]) {

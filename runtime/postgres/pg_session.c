@@ -68,21 +68,14 @@ static void describe_loss(struct pg_error *error, const struct pg_batch *batch,
                      outcome == PG_FLIGHT_DEADLINE ? "no answer in time" : "the connection was lost");
 }
 
-static void add_setting(struct pg_batch *batch, const char *name, int64_t value_ms)
-{
-    char command[96];
-    (void)snprintf(command, sizeof(command), "SET LOCAL %s = %lld", name, (long long)value_ms);
-    pg_batch_command(batch, PG_BATCH_CONTROL, command, 0, NULL);
-}
-
 /* The server gives up before we do: then it is the transaction that fails, and not the session. */
 static void add_settings(struct pg_batch *batch, int64_t deadline_ms)
 {
     int64_t left_ms = deadline_ms - clock_monotonic_ms();
     int64_t limit_ms = left_ms - left_ms / 4 > 1 ? left_ms - left_ms / 4 : 1;
     pg_batch_command(batch, PG_BATCH_CONTROL, "SET LOCAL synchronous_commit = off", 0, NULL);
-    add_setting(batch, "lock_timeout", limit_ms < LOCK_TIMEOUT_MS ? limit_ms : LOCK_TIMEOUT_MS);
-    add_setting(batch, "statement_timeout", limit_ms);
+    pg_batch_set_local(batch, "lock_timeout", limit_ms < LOCK_TIMEOUT_MS ? limit_ms : LOCK_TIMEOUT_MS);
+    pg_batch_set_local(batch, "statement_timeout", limit_ms);
 }
 
 /* ROLLBACK, and nothing that was prepared is relied on: one of them may have been out of date. False: the session is of no further use. */
