@@ -5,7 +5,7 @@ from harness import ROOT, Failure
 
 
 def test_chaos_loses_and_doubles_no_event():
-    done = subprocess.run([ROOT / 'e2e/chaos/run', '--events', '1000', '--kills', '10', '--pause', '1', '--seconds', '25'],
+    done = subprocess.run([ROOT / 'e2e/chaos/run', '--events', '1000', '--kills', '10', '--pause', '1', '--seconds', '120'],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=400)
     if done.returncode != 0:
         raise Failure(done.stdout)
