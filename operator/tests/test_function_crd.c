@@ -339,8 +339,8 @@ static void test_defaults(void **state)
     CLEANUP_JSON cJSON *filled = cJSON_CreateObject();
     collect_defaults(spec_schema(crd), filled);
     assert_int_equal(count_leaves(filled), 25); /* another one: compare it below, too */
-    CLEANUP_JSON cJSON *patch = support_yaml(
-        "{database: {secretRef: {name: a}, ownerSecretRef: {name: a}}, env: null, template: null}");
+    CLEANUP_JSON cJSON *patch = support_yaml("{database: {secretRef: {name: a}, ownerSecretRef: {name: a}}, "
+                                             "env: null, template: null, output: null}");
     support_merge(filled, patch);
     CLEANUP_FREE char *text = json_print_dup(filled);
     CLEANUP_SPEC struct function_spec *by_schema = support_spec(text);
