@@ -59,7 +59,7 @@ LIBS_OPERATOR := $(LIBS_RUNTIME) -lcurl -lhttp_parser -lssl -lcrypto
 LIBS_TEST     := -lcmocka $(LIBS_OPERATOR) -lpq
 
 RUNTIME_DIRS  := runtime/base runtime/http runtime/postgres runtime/schema runtime/sql runtime/events runtime/host
-OPERATOR_DIRS := operator/kube operator/cache operator/queue operator/controller operator/function operator/autoscaler operator/schedule operator/gateway operator/local
+OPERATOR_DIRS := operator/kube operator/cache operator/queue operator/controller operator/function operator/autoscaler operator/schedule operator/backlog operator/gateway operator/local
 
 runtime_src  := $(foreach d,$(RUNTIME_DIRS),$(filter-out %_main.c,$(wildcard $(d)/*.c)))
 operator_src := $(foreach d,$(OPERATOR_DIRS),$(filter-out %_main.c,$(wildcard $(d)/*.c)))
