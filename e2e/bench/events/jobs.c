@@ -22,8 +22,8 @@ static int entry(struct cicada_request *req, struct cicada_context *ctx, struct 
     (void)res;
     (void)timespec_get(&now, TIME_UTC);
     (void)cicada_json_get_int64(cicada_request_json(req), "number", &number);
-    return cicada_execute(ctx, "INSERT INTO bench.entry (number, at) VALUES ($1, $2)",
-                          CICADA_PARAMS(cicada_int64(number),
-                                        cicada_double((double)now.tv_sec + (double)now.tv_nsec / 1e9)));
+    return cicada_execute(
+        ctx, "INSERT INTO bench.entry (number, at) VALUES ($1, $2)",
+        CICADA_PARAMS(cicada_int64(number), cicada_double((double)now.tv_sec + (double)now.tv_nsec / 1e9)));
 }
 CICADA_FUNCTION(entry);

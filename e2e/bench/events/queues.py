@@ -29,8 +29,9 @@ class Queue:
     """A contestant: how jobs get in, and who works on them."""
     once = False  # a job's effects and its completion are one transaction
 
-    def __init__(self, name: str, batch: int = 1):
-        self.name, self.batch = name, batch
+    def __init__(self, name: str, batch: int = 1, job: str = 'effect'):
+        """job: what is worked on, if it is one thing."""
+        self.name, self.batch, self.job = name, batch, job
 
     def fill(self, database: postgres.Postgres, jobs: int) -> None:
         """So many jobs `effect`, numbered from 1; nothing else may be there."""
@@ -49,18 +50,17 @@ class Cicada(Queue):
     clear = ('SELECT cicada.purge(q.name) FROM cicada.queue q')
     many = ("SELECT count(*) FROM generate_series(0, {jobs} / 10000 - 1) part, cicada.enqueue_many('effect',"
             " ARRAY(SELECT jsonb_build_object('number', part * 10000 + i) FROM generate_series(1, 10000) i))")
-    send = "SELECT cicada.enqueue('entry', jsonb_build_object('number', $1::bigint))"
 
     def command(self, database: postgres.Postgres) -> list[object]:
         return [RUNTIME]
 
-    def env(self, database: postgres.Postgres, handler: str = 'effect') -> dict[str, str]:
-        trigger = {'name': handler, 'queue': {'name': handler}}
+    def env(self, database: postgres.Postgres) -> dict[str, str]:
+        trigger = {'name': self.job, 'queue': {'name': self.job}}
         if self.batch > 1:
             trigger['delivery'] = {'batchSize': self.batch}
-        spec = {'handler': f'jobs.so:{handler}{"_batch" if self.batch > 1 else ""}', 'concurrency': 1, 'eventConcurrency': CONNECTIONS - 1,
+        spec = {'handler': f'jobs.so:{self.job}{"_batch" if self.batch > 1 else ""}', 'concurrency': 1, 'eventConcurrency': CONNECTIONS - 1,
                 'database': {'poolSize': CONNECTIONS - 1}, 'triggers': [trigger]}
-        return {'CICADA_SPEC': json.dumps(spec), 'CICADA_FUNCTION_DIR': str(build.function(HERE / 'jobs.c').parent), 'CICADA_FUNCTION_NAME': handler,
+        return {'CICADA_SPEC': json.dumps(spec), 'CICADA_FUNCTION_DIR': str(build.function(HERE / 'jobs.c').parent), 'CICADA_FUNCTION_NAME': self.job,
                 'CICADA_LISTEN': '127.0.0.1:0', 'CICADA_ADMIN_LISTEN': '127.0.0.1:0', 'DATABASE_URL': database.socket_url,
                 'CICADA_TERMINATION_LOG': str(build.OUT / 'log' / 'termination')}
 
@@ -69,7 +69,6 @@ class Graphile(Queue):
     clear = 'TRUNCATE graphile_worker._private_jobs'
     many = ("SELECT count(*) FROM graphile_worker.add_jobs(ARRAY(SELECT ('effect', json_build_object('number', i), NULL, NULL, NULL, NULL, NULL, NULL)"
             "::graphile_worker.job_spec FROM generate_series(1, {jobs}) i))")
-    send = "SELECT graphile_worker.add_job('entry', json_build_object('number', $1::bigint))"
 
     def command(self, database: postgres.Postgres) -> list[object]:
         return [node(), script('graphile.js'), database.node_url, CONNECTIONS, 0 if self.batch == 1 else self.batch]
