@@ -59,7 +59,7 @@ LIBS_OPERATOR := $(LIBS_RUNTIME) -lcurl -lhttp_parser -lssl -lcrypto
 LIBS_TEST     := -lcmocka $(LIBS_OPERATOR) -lpq
 
 RUNTIME_DIRS  := runtime/base runtime/http runtime/postgres runtime/schema runtime/sql runtime/events runtime/host
-OPERATOR_DIRS := operator/kube operator/cache operator/queue operator/controller operator/function operator/autoscaler operator/schedule operator/gateway operator/local
+OPERATOR_DIRS := operator/kube operator/cache operator/queue operator/controller operator/function operator/autoscaler operator/schedule operator/backlog operator/gateway operator/local
 
 runtime_src  := $(foreach d,$(RUNTIME_DIRS),$(filter-out %_main.c,$(wildcard $(d)/*.c)))
 operator_src := $(foreach d,$(OPERATOR_DIRS),$(filter-out %_main.c,$(wildcard $(d)/*.c)))
@@ -221,6 +221,12 @@ faults: ## the fault suite of e2e/faults on a real Kubernetes (FAULT_ROUNDS=20);
 	$(Q).ci/deps run test e2e
 	$(Q)$(MAKE) --no-print-directory images
 	$(Q)e2e/faults/run
+
+.PHONY: chaos
+chaos: ## runtimes and PostgreSQL killed at random under events (e2e/chaos/run --help); ends with "N passed, N failed"
+	$(Q).ci/deps run
+	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=release all
+	$(Q)e2e/chaos/run
 
 .PHONY: bench
 bench: ## the benchmarks of e2e/bench, side by side with peers

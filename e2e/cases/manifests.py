@@ -11,12 +11,14 @@ import random
 import re
 
 HANDLER = {'handler': 'a.so:f'}
+WITH_DATABASE = {**HANDLER, 'database': {'secretRef': {'name': 'a'}}}
+SOURCES = {'queue': {'name': 'a'}, 'table': {'name': 'a.a', 'operations': ['UPDATE']}, 'schedule': {'cron': '@daily'}}
 SQL = {'sql': 'SELECT 1', 'database': {'secretRef': {'name': 'a'}}}
 WRONG_TYPES = ({}, [], 'x', '', '1', 'true', 0, 1, -1, 1.5, True, False, None, [None], {'x': 1})
 TEXTS = ('', ' ', 'a', 'A', 'a b', 'a\n', '\na', 'ä', '日本', 'a/b', '/', '/a', '/a/', '//', '/a/{b}', '/{b}/{b}', '/..', '/%20', 'a.b', 'a_b', '-a', 'a-',
          '.a', '..', 'a.so:f', 'a.so', '../a.so:f', 'a.so:1', 'x/y.so:_f', '1', '1a', '_a', '$a', '*', '*.', '*.a.b', 'a.*', 'A.b', 'a:1', 'a@b', 'GET',
          'get', 'CICADA_X', 'DATABASE_URL', 'CICADA_LOG_LEVEL')
-SAMPLES = ('a', 'a.so:f', '/', 'GET')
+SAMPLES = ('a', 'a.so:f', '/', 'GET', 'a.a', '@daily')
 
 
 @dataclasses.dataclass
@@ -35,9 +37,10 @@ def sample(schema):
     if schema.get('x-kubernetes-int-or-string'):
         return 1
     if kind == 'object':
-        return {name: sample(schema['properties'][name]) for name in schema.get('required', [])}
+        one_of = schema['oneOf'][0]['required'] if 'oneOf' in schema else []
+        return {name: sample(schema['properties'][name]) for name in schema.get('required', []) + one_of}
     if kind == 'array':
-        return []
+        return [sample(schema['items'])] * schema.get('minItems', 0)
     if kind == 'string':
         return next(s for s in SAMPLES if re.search(schema.get('pattern', ''), s))
     if kind in ('integer', 'number'):
@@ -61,6 +64,8 @@ def distinct(schema, count):
     for index, item in enumerate(items):
         for key in schema.get('x-kubernetes-list-map-keys', []):
             item[key] = f'n{index}'
+        if isinstance(item, dict) and 'queue' in item:
+            item['queue']['name'] = f'n{index}'  # no two triggers have the same
         if schema.get('x-kubernetes-list-type') == 'set' and isinstance(item, str) and 'enum' not in schema['items']:
             items[index] = f'n{index}'
     return items
@@ -141,7 +146,10 @@ def around(path):
         return {**HANDLER, 'scaling': {'initialReplicas': 0}}
     if name == 'template.terminationGracePeriodSeconds':
         return {**HANDLER, 'drainSeconds': 1}
-    if head == 'http':
+    if head == 'triggers':
+        source = path[2] if path[2:] and path[2] in SOURCES else 'queue'
+        return {**WITH_DATABASE, 'triggers': [{'name': 'a', source: copy.deepcopy(SOURCES[source])}]} if path[1:] else WITH_DATABASE
+    if head in ('http', 'output'):
         return {**HANDLER, 'database': {'secretRef': {'name': 'a'}}}
     if head == 'envFrom' and not name.startswith(('envFrom.[].configMapRef', 'envFrom.[].secretRef')):
         return {**HANDLER, 'envFrom': [{'secretRef': {'name': 'a'}}]}
@@ -252,6 +260,17 @@ class Maker:
                 ('reserved label', {**HANDLER, 'template': {'labels': {'cicada.dev/function': 'a'}}}),
                 ('reserved annotation', {**HANDLER, 'template': {'annotations': {'cicada.dev/x': 'a'}}}),
                 ('long sql as JSON', {**SQL, 'sql': 'SELECT ' + '"' * 65000}),
+                ('triggers without database', {**HANDLER, 'triggers': [{'name': 'a', 'queue': {'name': 'a'}}]}),
+                ('output without database', {**HANDLER, 'output': {'queue': 'a'}}),
+                ('a queue of ours', {**WITH_DATABASE, 'triggers': [{'name': 'a', 'queue': {'name': 'cicada.a'}}]}),
+                ('output to a queue of ours', {**WITH_DATABASE, 'output': {'queue': 'cicada.a'}}),
+                ('a queue twice', {**WITH_DATABASE, 'triggers': [{'name': name, 'queue': {'name': 'a'}} for name in 'ab']}),
+                ('columns without update', {**WITH_DATABASE, 'triggers': [{'name': 'a', 'table': {
+                    'name': 'a.a', 'operations': ['INSERT'], 'columns': ['b']}}]}),
+                ('backoff above', {**WITH_DATABASE, 'triggers': [{'name': 'a', 'queue': {'name': 'a'}, 'delivery': {
+                    'backoffSeconds': 3, 'maxBackoffSeconds': 2}}]}),
+                ('no such hour', {**WITH_DATABASE, 'triggers': [{'name': 'a', 'schedule': {'cron': '0 24 * * *'}}]}),
+                ('no zone', {**WITH_DATABASE, 'triggers': [{'name': 'a', 'schedule': {'cron': '@daily', 'timeZone': 'localtime'}}]}),
                 ('template repeats a name', {**HANDLER, 'http': {'pathTemplate': '/{a}/{a}'}})):
             self.add_spec(f'rule: {title}', spec)
 

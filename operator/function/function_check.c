@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "operator/function/function_spec.h"
@@ -116,6 +117,32 @@ int function_check_string_set(const cJSON *holder, const char *name, const char 
         }
         (*ret_strings)[(*ret_count)++] = xstrdup(item->valuestring);
     }
+    return 0;
+}
+
+void function_check_strings_free(char **strings, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        free(strings[i]);
+    }
+    free(strings);
+}
+
+int function_check_integer(const cJSON *holder, const char *name, const char *path, int64_t min, int64_t max,
+                           int64_t *ret_number, struct err *err)
+{
+    const cJSON *item = present(holder, name);
+    if (!item) {
+        return 0;
+    }
+    if (!cJSON_IsNumber(item) || item->valuedouble != trunc(item->valuedouble)) {
+        return fail(err, path, name, "must be a whole number");
+    }
+    if (item->valuedouble < (double)min || item->valuedouble > (double)max) {
+        return err_set(err, ERR_INVALID, "%s.%s: must be from %lld to %lld", path, name, (long long)min,
+                       (long long)max);
+    }
+    *ret_number = (int64_t)item->valuedouble;
     return 0;
 }
 

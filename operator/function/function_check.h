@@ -12,6 +12,7 @@
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "runtime/base/err.h"
 
@@ -32,7 +33,11 @@ int function_check_choice(const cJSON *holder, const char *name, const char *pat
 int function_check_string_set(const cJSON *holder, const char *name, const char *path, int max_items,
                               function_text_check *check, char ***ret_strings, size_t *ret_count,
                               struct err *err) MUST_CHECK;
+void function_check_strings_free(char **strings, size_t count);
 
+/* A whole number from min to max. absent: *ret_number is left alone. */
+int function_check_integer(const cJSON *holder, const char *name, const char *path, int64_t min, int64_t max,
+                           int64_t *ret_number, struct err *err) MUST_CHECK;
 /* absent: *ret_value is left alone. */
 int function_check_bool(const cJSON *holder, const char *name, const char *path, bool *ret_value,
                         struct err *err) MUST_CHECK;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "operator/function/function_text.h"
+#include "operator/function/function_triggers.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
@@ -184,6 +185,14 @@ static const struct plain_reason {
     {"spec.http.pathTemplate", function_text_check_path_template},
     {"spec.http.ingressClassName", function_text_check_subdomain},
     {"spec.http.tlsSecretName", function_text_check_subdomain},
+    {"spec.database.ownerSecretRef.name", function_text_check_subdomain},
+    {"spec.database.ownerSecretRef.key", function_text_check_data_key},
+    {"spec.triggers[].name", function_text_check_trigger},
+    {"spec.triggers[].queue.name", function_text_check_queue},
+    {"spec.triggers[].table.name", function_text_check_table},
+    {"spec.triggers[].schedule.cron", function_triggers_check_cron},
+    {"spec.triggers[].schedule.timeZone", function_triggers_check_time_zone},
+    {"spec.output.queue", function_text_check_queue},
     {"spec.template.serviceAccountName", function_text_check_subdomain},
 };
 

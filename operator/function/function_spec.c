@@ -1,11 +1,11 @@
 #include "operator/function/function_spec.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "operator/function/function_check.h"
 #include "operator/function/function_text.h"
+#include "operator/function/function_triggers.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
@@ -36,6 +36,7 @@ static const struct int_field int_fields[] = {
     FIELD(NULL, "holdSeconds", hold_seconds, 60, 1, 600),
     FIELD(NULL, "queueDepth", queue_depth, 1000, 1, 100000),
     FIELD(NULL, "concurrency", concurrency, 0, 1, 250),
+    FIELD(NULL, "eventConcurrency", event_concurrency, 0, 1, 250),
     FIELD(NULL, "drainSeconds", drain_seconds, 0, 1, 3600),
     FIELD(NULL, "replicas", replicas, -1, 0, 1000),
     FIELD("database", "poolSize", database_pool_size, 4, 1, 100),
@@ -57,18 +58,11 @@ static int parse_int_field(const struct int_field *field, const cJSON *tree, str
                            struct err *err)
 {
     const cJSON *holder = field->parent ? json_object(tree, field->parent) : tree;
-    const cJSON *value = json_get(holder, field->name);
+    CLEANUP_FREE char *path =
+        xasprintf("spec%s%s", field->parent ? "." : "", field->parent ? field->parent : "");
     int64_t number = field->absent;
-    if (value && !cJSON_IsNull(value)) {
-        const char *dot = field->parent ? "." : "", *parent = field->parent ? field->parent : "";
-        if (!cJSON_IsNumber(value) || value->valuedouble != trunc(value->valuedouble)) {
-            return err_set(err, ERR_INVALID, "spec.%s%s%s: must be a whole number", parent, dot, field->name);
-        }
-        if (value->valuedouble < (double)field->min || value->valuedouble > (double)field->max) {
-            return err_set(err, ERR_INVALID, "spec.%s%s%s: must be from %lld to %lld", parent, dot,
-                           field->name, (long long)field->min, (long long)field->max);
-        }
-        number = (int64_t)value->valuedouble;
+    if (function_check_integer(holder, field->name, path, field->min, field->max, &number, err)) {
+        return -1;
     }
     char *at = (char *)spec + field->offset;
     if (field->wide) {
@@ -89,6 +83,9 @@ static int parse_numbers(const cJSON *tree, struct function_spec *spec, struct e
     }
     if (spec->drain_seconds == 0) {
         spec->drain_seconds = spec->timeout_seconds;
+    }
+    if (spec->event_concurrency == 0) {
+        spec->event_concurrency = spec->database_pool_size;
     }
     if (spec->concurrency ==
         0) { /* more SQL functions at work than there are connections would only wait for one */
@@ -118,21 +115,27 @@ static int parse_metadata(const cJSON *object, struct function_spec *spec, struc
     return why ? err_set(err, ERR_INVALID, "metadata.name: %s", why) : 0;
 }
 
-static int parse_secret_ref(const cJSON *database, struct function_spec *spec, struct err *err)
+/* absent: *ret_name and *ret_key are left alone. */
+static int parse_secret_ref(const cJSON *database, const char *member, char **ret_name, char **ret_key,
+                            struct err *err)
 {
+    CLEANUP_FREE char *path = xasprintf("spec.database.%s", member);
     const cJSON *secret = NULL;
-    if (function_check_object(database, "secretRef", "spec.database", &secret, err) ||
-        function_check_string(secret, "name", "spec.database.secretRef", function_text_check_subdomain,
-                              &spec->database_secret, err) ||
-        function_check_string(secret, "key", "spec.database.secretRef", function_text_check_data_key,
-                              &spec->database_key, err)) {
+    if (function_check_object(database, member, "spec.database", &secret, err)) {
         return -1;
     }
-    if (!spec->database_secret) {
-        return err_set(err, ERR_INVALID, "spec.database.secretRef.name: is required");
+    if (!secret) {
+        return 0;
     }
-    if (!spec->database_key) {
-        spec->database_key = xstrdup("url");
+    if (function_check_string(secret, "name", path, function_text_check_subdomain, ret_name, err) ||
+        function_check_string(secret, "key", path, function_text_check_data_key, ret_key, err)) {
+        return -1;
+    }
+    if (!*ret_name) {
+        return err_set(err, ERR_INVALID, "%s.name: is required", path);
+    }
+    if (!*ret_key) {
+        *ret_key = xstrdup("url");
     }
     return 0;
 }
@@ -150,8 +153,14 @@ static int parse_database(const cJSON *tree, struct function_spec *spec, struct 
     }
     size_t isolation = 0, pooler = 0;
     spec->has_database = true;
-    if (parse_secret_ref(database, spec, err) ||
-        function_check_choice(database, "isolation", "spec.database", isolations, ARRAY_SIZE(isolations),
+    if (parse_secret_ref(database, "secretRef", &spec->database_secret, &spec->database_key, err) ||
+        parse_secret_ref(database, "ownerSecretRef", &spec->owner_secret, &spec->owner_key, err)) {
+        return -1;
+    }
+    if (!spec->database_secret) {
+        return err_set(err, ERR_INVALID, "spec.database.secretRef.name: is required");
+    }
+    if (function_check_choice(database, "isolation", "spec.database", isolations, ARRAY_SIZE(isolations),
                               &isolation, err) ||
         function_check_choice(database, "pooler", "spec.database", poolers, ARRAY_SIZE(poolers), &pooler,
                               err) ||
@@ -250,6 +259,17 @@ static int parse_pod_parts(const cJSON *tree, struct function_spec *spec, struct
     return 0;
 }
 
+static int parse_output(const cJSON *tree, struct function_spec *spec, struct err *err)
+{
+    const cJSON *output = NULL;
+    if (function_check_object(tree, "output", "spec", &output, err) ||
+        function_check_string(output, "queue", "spec.output", function_text_check_queue, &spec->output_queue,
+                              err)) {
+        return -1;
+    }
+    return output && !spec->output_queue ? err_set(err, ERR_INVALID, "spec.output.queue: is required") : 0;
+}
+
 /* What one field alone can't tell; the CEL rules of the chart say the same. */
 static int check_together(const struct function_spec *spec, struct err *err)
 {
@@ -261,6 +281,10 @@ static int check_together(const struct function_spec *spec, struct err *err)
     }
     if (spec->idempotency != FUNCTION_IDEMPOTENCY_NONE && !spec->has_database) {
         return err_set(err, ERR_INVALID, "spec: http.idempotency needs database");
+    }
+    if ((spec->trigger_count > 0 || spec->output_queue) && !spec->has_database) {
+        return err_set(err, ERR_INVALID, "spec: %s need%s database",
+                       spec->trigger_count > 0 ? "triggers" : "output", spec->trigger_count > 0 ? "" : "s");
     }
     if (spec->min_replicas > spec->max_replicas) {
         return err_set(err, ERR_INVALID, "spec.scaling.minReplicas: must not be above maxReplicas (%d)",
@@ -298,7 +322,9 @@ static int parse_spec(const cJSON *object, struct function_spec *spec, struct er
     }
     /* The shape of the objects comes before the numbers in them. */
     if (parse_work(tree, spec, err) || parse_database(tree, spec, err) || parse_http(tree, spec, err) ||
-        parse_pod_parts(tree, spec, err) || parse_numbers(tree, spec, err)) {
+        parse_pod_parts(tree, spec, err) || parse_numbers(tree, spec, err) ||
+        function_triggers_parse(tree, &spec->triggers, &spec->trigger_count, err) ||
+        parse_output(tree, spec, err)) {
         return -1;
     }
     return check_together(spec, err);
@@ -322,14 +348,6 @@ struct function_spec *function_spec_ref(struct function_spec *spec)
     return spec;
 }
 
-static void free_strings(char **strings, size_t count)
-{
-    for (size_t i = 0; i < count; i++) {
-        free(strings[i]);
-    }
-    free(strings);
-}
-
 void function_spec_unref(struct function_spec *spec)
 {
     if (!spec || atomic_fetch_sub_explicit(&spec->refs, 1, memory_order_acq_rel) != 1) {
@@ -347,12 +365,16 @@ void function_spec_unref(struct function_spec *spec)
     cJSON_Delete(spec->env_from);
     free(spec->database_secret);
     free(spec->database_key);
-    free_strings(spec->hosts, spec->host_count);
+    free(spec->owner_secret);
+    free(spec->owner_key);
+    function_check_strings_free(spec->hosts, spec->host_count);
     free(spec->path);
     free(spec->path_template);
-    free_strings(spec->methods, spec->method_count);
+    function_check_strings_free(spec->methods, spec->method_count);
     free(spec->ingress_class_name);
     free(spec->tls_secret_name);
     cJSON_Delete(spec->template);
+    function_triggers_free(spec->triggers, spec->trigger_count);
+    free(spec->output_queue);
     free(spec);
 }

@@ -25,12 +25,40 @@
 #define FUNCTION_DEFAULT_MAX_BYTES   1024
 #define FUNCTION_CONCURRENCY_DEFAULT 16
 
+#define FUNCTION_TRIGGERS_MAX        16
+#define FUNCTION_TRIGGER_COLUMNS_MAX 64
+
 enum function_idempotency {
     FUNCTION_IDEMPOTENCY_NONE,
     FUNCTION_IDEMPOTENCY_OPTIONAL,
     FUNCTION_IDEMPOTENCY_REQUIRED
 };
 enum function_isolation { ISOLATION_READ_COMMITTED, ISOLATION_REPEATABLE_READ, ISOLATION_SERIALIZABLE };
+
+enum trigger_source { TRIGGER_QUEUE, TRIGGER_TABLE, TRIGGER_SCHEDULE };
+enum trigger_missed { TRIGGER_MISSED_SKIP, TRIGGER_MISSED_RUN_ONCE, TRIGGER_MISSED_RUN_ALL };
+
+/* Where events come from. What belongs to another source is NULL or 0. */
+struct function_trigger {
+    char *name;
+    enum trigger_source source;
+
+    char *queue; /* TRIGGER_QUEUE */
+
+    char *table;       /* TRIGGER_TABLE: "public.orders", as SQL writes it */
+    char **operations; /* "INSERT", "UPDATE", "DELETE", "TRUNCATE"; at least one */
+    size_t operation_count;
+    char **columns; /* as the catalog has them; count 0: all */
+    size_t column_count;
+    char *when; /* NULL: none */
+
+    char *cron,
+        *time_zone; /* TRIGGER_SCHEDULE; cron_parse() takes it; "UTC" by default. Whether there is such a zone, zoneinfo tells */
+    enum trigger_missed missed;
+
+    int batch_size, max_attempts, backoff_seconds, max_backoff_seconds;
+    bool ordered;
+};
 
 struct function_spec {
     atomic_int refs;
@@ -48,6 +76,7 @@ struct function_spec {
 
     bool has_database;
     char *database_secret, *database_key;
+    char *owner_secret, *owner_key; /* NULL: none */
     int database_pool_size;
     enum function_isolation database_isolation;
     bool database_pooler_transaction; /* a pooler in transaction mode is in between */
@@ -72,6 +101,11 @@ struct function_spec {
     char *ingress_class_name; /* "cicada" by default */
     char *tls_secret_name;    /* NULL: none */
     enum function_idempotency idempotency;
+
+    struct function_trigger *triggers;
+    size_t trigger_count;
+    int event_concurrency; /* its default filled in */
+    char *output_queue;    /* NULL: none */
 
     cJSON *template; /* spec.template as given, or NULL */
 };

@@ -6,6 +6,8 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
+#define SQL_NAME_CHARS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_$"
+
 static bool is_lower(char c)
 {
     return c >= 'a' && c <= 'z';
@@ -199,6 +201,73 @@ const char *function_text_check_data_key(const char *text)
     }
     return len > 0 && len <= 253 && text[len] == '\0' ? NULL
                                                       : "must be 1 to 253 letters, digits, '-', '_' and '.'";
+}
+
+const char *function_text_check_trigger(const char *text)
+{
+    return is_dns_label(text)
+               ? NULL
+               : "must be at most 63 lower case letters, digits and '-', with a letter or digit at both ends";
+}
+
+/* As cicada.create_queue() has it. */
+const char *function_text_check_queue(const char *text)
+{
+    size_t len = 0;
+    while (is_alnum(text[len]) || is_one_of(text[len], "._-")) {
+        len++;
+    }
+    if (len == 0 || len > FUNCTION_QUEUE_MAX || text[len] != '\0' || !is_alnum(text[0]) ||
+        !is_alnum(text[len - 1])) {
+        return "must be 1 to 63 letters, digits, '.', '_' and '-', with a letter or digit at both ends";
+    }
+    return str_starts_with(text, "cicada.") ? "queues that begin with \"cicada.\" are Cicada's own" : NULL;
+}
+
+/* An SQL name at the beginning of text: its length, 0 if there is none. */
+static size_t sql_name_len(const char *text)
+{
+    if (text[0] != '"') {
+        size_t len = is_digit(text[0]) || text[0] == '$' ? 0 : strspn(text, SQL_NAME_CHARS);
+        return len;
+    }
+    size_t len = 1;
+    while (text[len] && (text[len] != '"' || text[len + 1] == '"')) {
+        len += text[len] == '"' ? 2 : 1;
+    }
+    return text[len] == '"' && len > 1 ? len + 1 : 0;
+}
+
+const char *function_text_check_table(const char *text)
+{
+    size_t schema = sql_name_len(text);
+    size_t table = schema > 0 && text[schema] == '.' ? sql_name_len(text + schema + 1) : 0;
+    if (table == 0 || text[schema + 1 + table] != '\0' || strlen(text) > FUNCTION_TABLE_MAX) {
+        return "must be schema.table, each a name of letters, digits, '_' and '$' or anything in double "
+               "quotes";
+    }
+    return NULL;
+}
+
+const char *function_text_check_column(const char *text)
+{
+    return text[0] != '\0' && strlen(text) <= FUNCTION_COLUMN_MAX ? NULL : "must be 1 to 63 bytes";
+}
+
+const char *function_text_check_when(const char *text)
+{
+    return text[0] != '\0' && strlen(text) <= FUNCTION_WHEN_MAX ? NULL : "must be 1 to 4096 bytes";
+}
+
+const char *function_text_check_operation(const char *text)
+{
+    static const char *const operations[] = {"INSERT", "UPDATE", "DELETE", "TRUNCATE"};
+    for (size_t i = 0; i < ARRAY_SIZE(operations); i++) {
+        if (strcmp(text, operations[i]) == 0) {
+            return NULL;
+        }
+    }
+    return "must be one of INSERT, UPDATE, DELETE, TRUNCATE";
 }
 
 /* What of the runtime's settings is the author's to choose. */

@@ -15,6 +15,10 @@
 #define FUNCTION_PATH_MAX    256
 #define FUNCTION_SQL_MAX     65536
 #define FUNCTION_PARAM_MAX   63
+#define FUNCTION_QUEUE_MAX   63
+#define FUNCTION_TABLE_MAX   257 /* two names of 63 characters, quoted, each of them a quote */
+#define FUNCTION_COLUMN_MAX  63
+#define FUNCTION_WHEN_MAX    4096
 
 const char *function_text_check_name(const char *text); /* metadata.name: it becomes a Service */
 const char *function_text_check_image(const char *text);
@@ -27,6 +31,12 @@ const char *function_text_check_subdomain(const char *text); /* names of Secrets
 const char *function_text_check_data_key(const char *text);  /* keys of Secrets */
 const char *function_text_check_parameter(const char *text); /* of SQL: an identifier */
 const char *function_text_check_sql(const char *text);       /* how long; the database judges the rest */
-const char *function_text_check_env_name(const char *text);  /* also refuses the reserved names */
+const char *function_text_check_trigger(const char *text);   /* the name of one */
+const char *function_text_check_queue(const char *text);     /* also refuses Cicada's own */
+const char *function_text_check_table(const char *text);     /* "public.orders", "public.\"Order\"" */
+const char *function_text_check_column(const char *text);
+const char *function_text_check_when(const char *text); /* how long; the database judges the rest */
+const char *function_text_check_operation(const char *text);
+const char *function_text_check_env_name(const char *text); /* also refuses the reserved names */
 
 #endif

@@ -23,8 +23,6 @@
 #define SECRET_TYPE          "kubernetes.io/tls"
 #define EVENT_REASON         "TlsSecretInvalid"
 
-static const struct kube_resource secrets_resource = {"", "v1", "secrets", "Secret", true};
-
 /* A Function that names it. */
 struct user {
     LIST_ENTRY(user) link;
@@ -244,7 +242,7 @@ static int read_secret(struct kube_certificates *certificates, const struct obje
                        char **ret_key, struct err *err)
 {
     CLEANUP_JSON cJSON *secret = NULL;
-    if (kube_get(certificates->client, &secrets_resource, key->namespace, key->name, &secret, err) < 0) {
+    if (kube_get(certificates->client, &kube_secrets, key->namespace, key->name, &secret, err) < 0) {
         return -1;
     }
     const char *type = json_string(secret, "type");

@@ -26,7 +26,7 @@ struct kube_resource {
 };
 extern const struct kube_resource kube_functions;   /* cicada.dev/v1alpha1 */
 extern const struct kube_resource kube_deployments; /* apps/v1 */
-extern const struct kube_resource kube_pods, kube_services, kube_nodes;
+extern const struct kube_resource kube_pods, kube_services, kube_nodes, kube_secrets, kube_namespaces;
 extern const struct kube_resource kube_ingresses; /* networking.k8s.io/v1 */
 extern const struct kube_resource kube_leases;    /* coordination.k8s.io/v1 */
 extern const struct kube_resource kube_events;    /* core v1 Events */

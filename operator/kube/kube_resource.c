@@ -8,3 +8,5 @@ const struct kube_resource kube_nodes = {"", "v1", "nodes", "Node", false};
 const struct kube_resource kube_ingresses = {"networking.k8s.io", "v1", "ingresses", "Ingress", true};
 const struct kube_resource kube_leases = {"coordination.k8s.io", "v1", "leases", "Lease", true};
 const struct kube_resource kube_events = {"", "v1", "events", "Event", true};
+const struct kube_resource kube_secrets = {"", "v1", "secrets", "Secret", true};
+const struct kube_resource kube_namespaces = {"", "v1", "namespaces", "Namespace", false};

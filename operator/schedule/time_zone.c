@@ -18,7 +18,7 @@ static bool is_name_char(char c)
 
 /* Elements of letters, digits, '_', '-' and '+', as all names of the database are: no dot, so no way out of the directory. Two of its
  * files are whatever the machine's owner chose. */
-static bool is_zone_name(const char *name)
+bool time_zone_is_name(const char *name)
 {
     if (strlen(name) > TIME_ZONE_NAME_MAX_BYTES || strcmp(name, "localtime") == 0 ||
         strcmp(name, "posixrules") == 0) {
@@ -49,7 +49,7 @@ static int no_zone(const char *directory, const char *name, struct err *err)
 
 int time_zone_load(const char *directory, const char *name, struct time_zone **ret_zone, struct err *err)
 {
-    if (!is_zone_name(name)) {
+    if (!time_zone_is_name(name)) {
         return err_set(err, ERR_INVALID, "\"%.*s\" is not the name of a time zone", TIME_ZONE_NAME_MAX_BYTES,
                        name);
     }

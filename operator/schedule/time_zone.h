@@ -11,6 +11,7 @@
 #ifndef CICADA_SCHEDULE_TIME_ZONE_H
 #define CICADA_SCHEDULE_TIME_ZONE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,8 @@
 
 struct time_zone;
 
+/* Whether it can be a zone's name. */
+bool time_zone_is_name(const char *name);
 /* The zone of that name in a directory such as TIME_ZONE_DIRECTORY. UTC and Etc/UTC need no file. ERR_NOT_FOUND: there is no such
  * zone. ERR_INVALID: it can't be a zone's name, or the file is malformed or counts leap seconds. ERR_IO: also if the directory is
  * not there. The caller frees it. */

@@ -41,8 +41,11 @@ static const cJSON *schema_at(const cJSON *crd, const char *path)
 static bool is_accepted(const char *path, cJSON *value /* taken */, struct err *err)
 {
     CLEANUP_JSON cJSON *function = support_function(
-        strncmp(path, "database", 8) == 0 || strcmp(path, "http.idempotency") == 0
+        strncmp(path, "database.owner", 14) == 0
+            ? "{database: {secretRef: {name: a}, ownerSecretRef: {name: a}}}"
+        : strncmp(path, "database", 8) == 0 || strcmp(path, "http.idempotency") == 0
             ? "{database: {secretRef: {name: a}}}"
+        : strncmp(path, "output", 6) == 0 ? "{database: {secretRef: {name: a}}}"
         : strcmp(path, "result") == 0 || strcmp(path, "sql") == 0 || strncmp(path, "parameters", 10) == 0
             ? "{sql: a, database: {secretRef: {name: a}}}"
         /* So that the limit of one field is not hidden by a rule about two. */
@@ -100,7 +103,7 @@ static void test_limits_of_numbers(void **state)
 {
     (void)state;
     CLEANUP_JSON cJSON *crd = load_crd();
-    assert_int_equal(check_numbers(spec_schema(crd), ""), 21);
+    assert_int_equal(check_numbers(spec_schema(crd), ""), 22);
 }
 
 struct text_field {
@@ -116,6 +119,9 @@ static const struct text_field text_fields[] = {
     {"parameters.items.name", {"a", "_A1"}, {"1a", "a b", "ä", "a-b"}},
     {"database.secretRef.name", {"a", "a-b.c"}, {"A", "-a", "a_b", "a."}},
     {"database.secretRef.key", {"url", "A.b-c_1"}, {"a/b", "a b"}},
+    {"database.ownerSecretRef.name", {"a", "a-b.c"}, {"A", "-a", "a_b", "a."}},
+    {"database.ownerSecretRef.key", {"url", "A.b-c_1"}, {"a/b", "a b"}},
+    {"output.queue", {"a", "Paid.v2", "a_-b", "cicada"}, {"", "a.", "-a", "a b", "\u00e4", "a/b"}},
     {"http.hosts.items",
      {"a", "a.example.com", "*.example.com", "1.2"},
      {"A.com", "*", "*.", "a.*.b", "a.com.", "-a.com"}},
@@ -319,7 +325,9 @@ static void expect_same(const struct function_spec *a, const struct function_spe
     assert_int_equal(a->database_pooler_transaction, b->database_pooler_transaction);
     assert_int_equal(a->database_retryable, b->database_retryable);
     assert_int_equal(a->idempotency, b->idempotency);
+    assert_int_equal(a->event_concurrency, b->event_concurrency);
     assert_string_equal(a->database_key, b->database_key);
+    assert_string_equal(a->owner_key, b->owner_key);
     assert_string_equal(a->path, b->path);
     assert_string_equal(a->ingress_class_name, b->ingress_class_name);
 }
@@ -330,12 +338,14 @@ static void test_defaults(void **state)
     CLEANUP_JSON cJSON *crd = load_crd();
     CLEANUP_JSON cJSON *filled = cJSON_CreateObject();
     collect_defaults(spec_schema(crd), filled);
-    assert_int_equal(count_leaves(filled), 24); /* another one: compare it below, too */
-    CLEANUP_JSON cJSON *patch = support_yaml("{database: {secretRef: {name: a}}, env: null, template: null}");
+    assert_int_equal(count_leaves(filled), 25); /* another one: compare it below, too */
+    CLEANUP_JSON cJSON *patch = support_yaml("{database: {secretRef: {name: a}, ownerSecretRef: {name: a}}, "
+                                             "env: null, template: null, output: null}");
     support_merge(filled, patch);
     CLEANUP_FREE char *text = json_print_dup(filled);
     CLEANUP_SPEC struct function_spec *by_schema = support_spec(text);
-    CLEANUP_SPEC struct function_spec *by_code = support_spec("{database: {secretRef: {name: a}}, http: {}}");
+    CLEANUP_SPEC struct function_spec *by_code =
+        support_spec("{database: {secretRef: {name: a}, ownerSecretRef: {name: a}}, http: {}}");
     expect_same(by_schema, by_code);
 }
 

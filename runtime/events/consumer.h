@@ -32,8 +32,9 @@
 struct consumer;
 
 struct consumer_trigger {
-    const char *name, *queue;
-    bool ordered; /* per key */
+    const char *name;
+    const char *queue; /* NULL: that of a table or schedule trigger, which the database names */
+    bool ordered;      /* per key */
     struct delivery delivery;
 };
 

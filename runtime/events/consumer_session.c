@@ -115,6 +115,7 @@ static void register_trigger(struct consumer *consumer, size_t number)
     const struct consumer_trigger *wanted = &settings->triggers[number];
     const struct event_consumer who = {settings->namespace, settings->function, wanted->name};
     struct trigger *trigger = &consumer->triggers[number];
+    bool named = wanted->queue != NULL;
     char holder[EVENT_STORE_HOLDER_SIZE];
     struct pg_error error = {0};
     int queue_id;
@@ -122,13 +123,16 @@ static void register_trigger(struct consumer *consumer, size_t number)
     trigger->register_ms = clock_monotonic_ms() + REGISTER_MS;
     if (event_store_consume(consumer->session, wanted->queue, &who, wanted->ordered, &queue_id, holder,
                             &error) != 0) {
-        consumer_explain(consumer, "queue %s: %s", wanted->queue, error.message);
-        consumer_report_failure(consumer, wanted->queue, &error);
+        consumer_explain(consumer, "%s %s: %s", named ? "queue" : "trigger",
+                         named ? wanted->queue : wanted->name, error.message);
+        consumer_report_failure(consumer, wanted->name, &error);
         return;
     }
     if (holder[0] != '\0') {
-        log_warn("trigger %s: queue %s is consumed by %s", wanted->name, wanted->queue, holder);
-        consumer_explain(consumer, "queue %s is consumed by %s", wanted->queue, holder);
+        log_warn("trigger %s: queue %s is consumed by %s", wanted->name, named ? wanted->queue : "of its own",
+                 holder);
+        consumer_explain(consumer, "queue %s is consumed by %s", named ? wanted->queue : wanted->name,
+                         holder);
         return;
     }
     trigger->queue_id = queue_id;

@@ -80,12 +80,15 @@ int event_store_consume(struct pg_session *session, const char *queue, const str
                         bool ordered, int *ret_queue_id, char ret_holder[EVENT_STORE_HOLDER_SIZE],
                         struct pg_error *error)
 {
-    const char *const params[] = {queue, consumer->namespace, consumer->function, consumer->trigger,
-                                  ordered ? "t" : "f"};
+    static const char of_trigger[] = "SELECT queue_id, held_by FROM cicada.queue_consume("
+                                     "cicada.trigger_queue($1, $2, $3), $1, $2, $3, $4)";
+    static const char of_queue[] = "SELECT queue_id, held_by FROM cicada.queue_consume($5, $1, $2, $3, $4)";
+    const char *const params[] = {consumer->namespace, consumer->function, consumer->trigger,
+                                  ordered ? "t" : "f", queue};
     CLEANUP_RESULT struct pg_result *result = NULL;
 
-    if (call(session, "SELECT queue_id, held_by FROM cicada.queue_consume($1, $2, $3, $4, $5)",
-             (int)ARRAY_SIZE(params), params, &result, error) != 0)
+    if (call(session, queue != NULL ? of_queue : of_trigger, queue != NULL ? 5 : 4, params, &result, error) !=
+        0)
         return -1;
     *ret_queue_id = (int)value_int64(result, 0, 0);
     snprintf(ret_holder, EVENT_STORE_HOLDER_SIZE, "%s",

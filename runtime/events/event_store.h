@@ -26,7 +26,7 @@ struct event_consumer {
 
 /* From now on the session hears of events that come while consumers sleep. */
 int event_store_listen(struct pg_session *session, struct pg_error *error) MUST_CHECK;
-/* ret_holder: who has the queue instead; "": it is ours. */
+/* queue NULL: that of a table or schedule trigger. ret_holder: who has it instead; "": it is ours. */
 int event_store_consume(struct pg_session *session, const char *queue, const struct event_consumer *consumer,
                         bool ordered, int *ret_queue_id, char ret_holder[EVENT_STORE_HOLDER_SIZE],
                         struct pg_error *error) MUST_CHECK;

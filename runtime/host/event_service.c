@@ -125,10 +125,11 @@ static void set_transaction(struct run *run, const struct event *event)
 
 static void begin(struct event_service *service, struct run *run, int worker, const struct event *event)
 {
+    const struct consumer_trigger *trigger = &service->triggers[event->trigger];
     struct invocation *invocation = &run->invocation;
 
     snprintf(run->request_id, sizeof(run->request_id), "%s-%" PRId64 "-%d",
-             service->triggers[event->trigger].queue, event->lease.id, event->attempt);
+             trigger->queue != NULL ? trigger->queue : trigger->name, event->lease.id, event->attempt);
     invocation_init(invocation, &service->settings.target, /* http= */ NULL, run->request_id,
                     clock_monotonic_us(), service->settings.spec->timeout_ms);
     invocation->lane = (unsigned)worker;

@@ -279,9 +279,10 @@ static int read_delivery(const cJSON *item, struct spec_trigger *trigger, struct
         read_integer(delivery, "delivery.", "backoffSeconds", 1, SPEC_SECONDS_MAX, 2, &backoff_s, err) != 0 ||
         read_integer(delivery, "delivery.", "maxBackoffSeconds", 1, SPEC_SECONDS_MAX, 3600, &max_backoff_s,
                      err) != 0 ||
-        read_integer(delivery, "delivery.", "batchSize", 1, 1, 1, &batch, err) != 0 ||
+        read_integer(delivery, "delivery.", "batchSize", 1, SPEC_BATCH_MAX, 1, &batch, err) != 0 ||
         read_bool(delivery, "delivery.", "ordered", &trigger->ordered, err) != 0)
         return -1;
+    trigger->batch_size = (int)batch;
     trigger->max_attempts = (int)attempts;
     trigger->backoff_ms = backoff_s * 1000;
     trigger->max_backoff_ms = max_backoff_s * 1000;
@@ -299,8 +300,8 @@ static int read_trigger(const cJSON *item, struct spec_trigger *trigger, struct 
     trigger->name = xstrdup(name);
     if (read_object(item, "queue", &queue, err) != 0)
         return -1;
-    if (queue == NULL)
-        return err_set(err, ERR_INVALID, "queue: missing; this runtime knows no other source of events");
+    if (queue == NULL) /* what is made of a table's changes, or by a clock: the operator's business */
+        return read_delivery(item, trigger, err);
     if (!is_queue_name(json_string(queue, "name")))
         return err_set(
             err, ERR_INVALID,
@@ -313,7 +314,8 @@ static int read_trigger(const cJSON *item, struct spec_trigger *trigger, struct 
 static bool is_repeated(const struct function_spec *spec, const struct spec_trigger *trigger)
 {
     for (const struct spec_trigger *other = spec->triggers; other < trigger; other++)
-        if (strcmp(other->name, trigger->name) == 0 || strcmp(other->queue, trigger->queue) == 0)
+        if (strcmp(other->name, trigger->name) == 0 ||
+            (other->queue != NULL && trigger->queue != NULL && strcmp(other->queue, trigger->queue) == 0))
             return true;
     return false;
 }

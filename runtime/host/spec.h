@@ -26,11 +26,14 @@
 #define SPEC_NAME_MAX_BYTES    63 /* of a parameter, a trigger, a queue */
 #define SPEC_TRIGGERS_MAX      16
 #define SPEC_ATTEMPTS_MAX      1000
+#define SPEC_BATCH_MAX         1000
 
 /* A queue whose events are run. */
 struct spec_trigger {
-    char *name, *queue;
+    char *name;
+    char *queue; /* NULL: that of a table or schedule trigger, cicada.trigger_queue() */
     bool ordered;
+    int batch_size; /* most events of one invocation */
     int max_attempts;
     int64_t backoff_ms, max_backoff_ms;
 };

@@ -126,8 +126,8 @@ static bool wait_socket(PGconn *conn, short events, int64_t deadline_ms, const s
 }
 
 /* The socket part; reading host names may block inside libpq for as long as the resolver does. */
-static PGconn *connect_host(const struct pg_url_params *params, int64_t deadline_ms, const struct stop *stop,
-                            struct pg_outage *ret_outage)
+static PGconn *connect_host(const struct pg_url_params *params, bool remote_only, int64_t deadline_ms,
+                            const struct stop *stop, struct pg_outage *ret_outage)
 {
     *ret_outage = (struct pg_outage){"timeout", false};
     PGconn *conn = pq.PQconnectStartParams(params->keywords, params->values, /* expand_dbname= */ 0);
@@ -140,6 +140,11 @@ static PGconn *connect_host(const struct pg_url_params *params, int64_t deadline
     while (status == PGRES_POLLING_READING || status == PGRES_POLLING_WRITING) {
         short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
         if (!wait_socket(conn, events, deadline_ms, stop)) {
+            pq.PQfinish(conn);
+            return NULL;
+        }
+        if (remote_only && pg_peer_is_near(pq.PQsocket(conn))) { /* no password was sent yet */
+            *ret_outage = (struct pg_outage){"refused", false};
             pq.PQfinish(conn);
             return NULL;
         }
@@ -207,7 +212,7 @@ struct pg_connection *pg_connection_open(const struct pg_url *url, const char *a
         struct pg_url_params params;
         pg_url_params(url, i, application_name, &params);
         int64_t deadline_ms = clock_monotonic_ms() + timeout_ms;
-        PGconn *conn = connect_host(&params, deadline_ms, stop, ret_outage);
+        PGconn *conn = connect_host(&params, pg_url_is_remote_only(url), deadline_ms, stop, ret_outage);
         if (!conn)
             continue;
         struct pg_connection *connection = connection_new(conn, pooler, deadline_ms);

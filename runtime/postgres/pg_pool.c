@@ -20,6 +20,8 @@ int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_po
         return -1;
     struct pg_pool *pool = xcalloc(1, sizeof(*pool));
     pool->url = url;
+    if (settings->remote_only)
+        pg_url_set_remote_only(url);
     pool->application_name = xstrdup(settings->application_name ? settings->application_name : "cicada");
     pool->size = settings->size;
     pool->isolation = settings->isolation;

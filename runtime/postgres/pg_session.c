@@ -17,6 +17,9 @@ struct pg_session {
     struct pg_connection *connection;
     const struct stop *stop;
     bool lost;
+    pg_session_heard_fn *heard; /* NULL: nobody wants to know */
+    void *heard_arg;
+    char *hint; /* NULL: none */
 };
 
 struct pg_session *pg_session_open(struct pg_pool *pool, const struct stop *stop, struct pg_error *error)
@@ -45,6 +48,7 @@ void pg_session_close(struct pg_session *session)
     if (!session)
         return;
     pg_connection_close(session->connection);
+    free(session->hint);
     free(session);
 }
 
@@ -66,6 +70,24 @@ static void describe_loss(struct pg_error *error, const struct pg_batch *batch,
     else
         pg_error_set(error, PG_FAILURE_LOST, "%s",
                      outcome == PG_FLIGHT_DEADLINE ? "no answer in time" : "the connection was lost");
+}
+
+void pg_session_on_notification(struct pg_session *session, pg_session_heard_fn *heard, void *arg)
+{
+    session->heard = heard;
+    session->heard_arg = arg;
+}
+
+const char *pg_session_hint(const struct pg_session *session)
+{
+    return session->hint ? session->hint : "";
+}
+
+static void keep_hint(struct pg_session *session, const PGresult *error)
+{
+    const char *hint = pq.PQresultErrorField(error, PG_DIAG_MESSAGE_HINT);
+    free(session->hint);
+    session->hint = xstrdup_or_null(hint);
 }
 
 /* The server gives up before we do: then it is the transaction that fails, and not the session. */
@@ -115,6 +137,7 @@ int pg_session_run(struct pg_session *session, const struct pg_command *commands
     }
     if (batch.error) {
         pg_error_set_result(error, PG_FAILURE_SQL, batch.error);
+        keep_hint(session, batch.error);
         /* READ WRITE is refused by a standby: another server may have taken over. */
         session->lost = strcmp(error->sqlstate, READ_ONLY_SQLSTATE) == 0 || !roll_back(session, deadline_ms);
         return -1;
@@ -135,6 +158,8 @@ static bool take_notifications(struct pg_session *session)
         return false;
     }
     while ((notify = pq.PQnotifies(conn)) != NULL) {
+        if (session->heard)
+            session->heard(session->heard_arg, notify->extra);
         pq.PQfreemem(notify);
         any = true;
     }

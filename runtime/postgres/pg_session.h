@@ -42,5 +42,12 @@ bool pg_session_can_listen(const struct pg_session *session);
 /* Waits until a notification of a channel that was LISTENed to has come (true: all that have come are taken), `wake_fd` is readable, the
  * session is lost, its `stop` is set, or until the deadline. */
 bool pg_session_wait(struct pg_session *session, int wake_fd, int64_t deadline_ms);
+/* Each notification that a wait takes is told to `heard`, with its payload, on the thread that waits. */
+typedef void pg_session_heard_fn(void *arg, const char *payload);
+void pg_session_on_notification(struct pg_session *session, pg_session_heard_fn *heard, void *arg);
+
+/* The hint of the last error that the server raised in pg_session_run(), "" if it gave none. A hint may hold whatever the function that
+ * raised it has put there: for errors of our own. */
+const char *pg_session_hint(const struct pg_session *session);
 
 #endif

@@ -3,7 +3,10 @@
 #include <arpa/inet.h>
 #include <assert.h>
 #include <limits.h>
+#include <netinet/in.h>
 #include <stdbool.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "runtime/base/mem.h"
@@ -24,6 +27,7 @@ struct pg_url {
     struct pg_url_host hosts[PG_URL_HOSTS_MAX];
     size_t host_count;
     int64_t connect_timeout_ms; /* 0: not given */
+    bool remote_only;
 };
 
 /* Where distributions keep the certificates of public authorities; libpq before 16 can't be told "the system's". */
@@ -182,6 +186,38 @@ static bool host_is_local(const struct pg_url_host *host)
         return address_is_loopback(host->hostaddr);
     return host->host[0] == '/' || host->host[0] == '@' || strcasecmp(host->host, "localhost") == 0 ||
            address_is_loopback(host->host);
+}
+
+void pg_url_set_remote_only(struct pg_url *url)
+{
+    url->remote_only = true;
+}
+
+bool pg_url_is_remote_only(const struct pg_url *url)
+{
+    return url->remote_only;
+}
+
+static bool address_is_near(uint32_t v4) /* 127.0.0.0/8, 169.254.0.0/16 and 0.0.0.0/8 */
+{
+    return v4 >> 24 == 127 || v4 >> 16 == 0xA9FE || v4 >> 24 == 0;
+}
+
+bool pg_peer_is_near(int socket_fd)
+{
+    struct sockaddr_storage peer;
+    socklen_t size = sizeof(peer);
+    if (getpeername(socket_fd, (struct sockaddr *)&peer, &size) != 0)
+        return false;
+    if (peer.ss_family == AF_INET)
+        return address_is_near(ntohl(((const struct sockaddr_in *)&peer)->sin_addr.s_addr));
+    if (peer.ss_family != AF_INET6)
+        return true;
+    const struct in6_addr *v6 = &((const struct sockaddr_in6 *)&peer)->sin6_addr;
+    uint32_t last;
+    memcpy(&last, &v6->s6_addr[12], sizeof(last));
+    return IN6_IS_ADDR_LOOPBACK(v6) || IN6_IS_ADDR_LINKLOCAL(v6) || IN6_IS_ADDR_UNSPECIFIED(v6) ||
+           (IN6_IS_ADDR_V4MAPPED(v6) && address_is_near(ntohl(last)));
 }
 
 static const char *default_root_certificates(void)

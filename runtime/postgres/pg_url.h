@@ -12,6 +12,7 @@
 #ifndef CICADA_POSTGRES_PG_URL_H
 #define CICADA_POSTGRES_PG_URL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +30,13 @@ void pg_url_free(struct pg_url *url);
 
 size_t pg_url_host_count(const struct pg_url *url); /* at least 1 */
 int64_t pg_url_connect_timeout_ms(const struct pg_url *url, int64_t absent);
+
+/* Who connects refuses peers for which pg_peer_is_near(). */
+void pg_url_set_remote_only(struct pg_url *url);
+bool pg_url_is_remote_only(const struct pg_url *url);
+/* What a socket is connected to, whatever the name was that led there: this machine (Unix socket, loopback) or one of its own link
+ * (link-local, where cloud machines find their credentials). False for one that is not connected. */
+bool pg_peer_is_near(int socket_fd);
 
 /* Arguments for PQconnectStartParams() to one of the hosts. Values are borrowed from the URL or `application_name`. */
 struct pg_url_params {

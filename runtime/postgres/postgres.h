@@ -43,6 +43,8 @@ struct pg_pool_settings {
         pooler; /* PgBouncer in transaction mode is in between: nothing is left in a session, nothing relied on */
     /* libldap may be left out when libpq is loaded, which halves that: no other code of this process loads a library that needs it. */
     bool without_ldap;
+    /* Hosts that are this machine or its link (loopback, link-local, Unix sockets), by whatever name, are refused: the URL is a stranger's. */
+    bool remote_only;
     int64_t connect_timeout_ms;
     const char *application_name;            /* "cicada shop/create-order" */
     int64_t slow_statement_ms;               /* what takes as long is told to: */

@@ -746,7 +746,8 @@ BEGIN
         $slot$, '{slot}', slot::text);
 
         -- The same for an ordered queue, among the first 500: takes those that are the first unfinished event of their key if
-        -- none of the key is at work (busy), and parks the others. Each is parked once at most, until it is the first.
+        -- none of the key is at work (busy), and parks those that are not the first. Each is parked once at most, until it is.
+        -- The first one is never parked, for nothing would let it go: that of a busy key may have been given back just now.
         EXECUTE replace($slot$
             CREATE FUNCTION cicada.event_take_ordered_{slot}(queue_id integer, from_lane smallint, now_at timestamptz,
                                                              lease_end timestamptz, most integer, busy text[])
@@ -760,20 +761,19 @@ BEGIN
                     WHERE e.queue = queue_id AND e.lane = from_lane AND e.due_at <= now_at
                     ORDER BY e.due_at LIMIT 500 FOR UPDATE SKIP LOCKED
                 ), head AS MATERIALIZED (
-                    SELECT h.id FROM (SELECT DISTINCT c.key FROM candidate c WHERE c.key <> ALL (busy)) k
+                    SELECT h.id FROM (SELECT DISTINCT c.key FROM candidate c WHERE c.key IS NOT NULL) k
                     CROSS JOIN LATERAL (
                         SELECT e.id FROM cicada.event e
                         WHERE e.queue = queue_id AND e.key = k.key AND e.lane <> 125
                         ORDER BY e.queue, e.key, e.id LIMIT 1
                     ) h
-                ), free AS MATERIALIZED (
-                    SELECT c.id, c.key, c.due_at FROM candidate c
-                    WHERE c.key IS NULL OR c.id IN (SELECT h.id FROM head h)
                 ), picked AS MATERIALIZED (
-                    SELECT f.id FROM free f ORDER BY f.due_at LIMIT most
+                    SELECT c.id FROM candidate c
+                    WHERE c.key IS NULL OR c.key <> ALL (busy) AND c.id IN (SELECT h.id FROM head h)
+                    ORDER BY c.due_at LIMIT most
                 ), parked AS (
                     UPDATE cicada.event_{slot} e SET lane = 126
-                    FROM candidate c WHERE e.id = c.id AND c.id NOT IN (SELECT f.id FROM free f)
+                    FROM candidate c WHERE e.id = c.id AND c.key IS NOT NULL AND c.id NOT IN (SELECT h.id FROM head h)
                 )
                 UPDATE cicada.event_{slot} e
                 SET lane = 127, due_at = lease_end, epoch = e.epoch + 1, attempt = e.attempt + 1, ordered = e.key IS NOT NULL,

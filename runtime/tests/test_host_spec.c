@@ -143,12 +143,12 @@ static void test_errors_name_the_field(void **state)
         {DB("\"eventConcurrency\":0"), "eventConcurrency: must be an integer from 1 to 250"},
         {DB("\"triggers\":{}"), "triggers: must be an array of at most 16"},
         {DB("\"triggers\":[{\"queue\":{\"name\":\"q\"}}]"), "triggers[0]: name: must be a DNS label"},
-        {DB("\"triggers\":[{\"name\":\"a\"}]"), "triggers[0]: queue: missing"},
+        {DB("\"triggers\":[{\"name\":\"a\",\"queue\":{}}]"), "triggers[0]: queue.name: must be"},
         {DB("\"triggers\":[" Q("a", "q") "," Q("b", "-q") "]"), "triggers[1]: queue.name: must be"},
         {DB("\"triggers\":[" Q("a", "q") "," Q("a", "r") "]"), "triggers[1]: another one has this name"},
         {DB("\"triggers\":[" Q("a", "q") "," Q("b", "q") "]"), "triggers[1]: another one has this name"},
         {DB("\"triggers\":[" D("\"maxAttempts\":0") "]"), "triggers[0]: delivery.maxAttempts: must be"},
-        {DB("\"triggers\":[" D("\"batchSize\":2") "]"), "triggers[0]: delivery.batchSize: must be"},
+        {DB("\"triggers\":[" D("\"batchSize\":1001") "]"), "triggers[0]: delivery.batchSize: must be"},
         {DB("\"triggers\":[" D("\"ordered\":1") "]"), "triggers[0]: delivery.ordered: must be true"},
     };
 
@@ -166,21 +166,27 @@ static void test_triggers(void **state)
 {
     static const char text[] = DB("\"triggers\":[" Q("a", "q.1") "," D(
         "\"maxAttempts\":7,\"backoffSeconds\":3,"
-        "\"maxBackoffSeconds\":9,\"ordered\":true") "],\"eventConcurrency\":9");
+        "\"maxBackoffSeconds\":9,\"ordered\":true,\"batchSize\":100") ",{\"name\":\"rows\"},{\"name\":"
+                                                                      "\"clock\"}],"
+                                                                      "\"eventConcurrency\":9");
     struct function_spec spec;
     struct err err = ERR_INIT;
 
     (void)state;
     assert_int_equal(spec_parse(text, strlen(text), &spec, &err), 0);
     assert_int_equal(spec.event_concurrency, 9);
-    assert_int_equal(spec.trigger_count, 2);
+    assert_int_equal(spec.trigger_count, 4);
     assert_string_equal(spec.triggers[0].name, "a");
     assert_string_equal(spec.triggers[0].queue, "q.1");
     assert_false(spec.triggers[0].ordered);
+    assert_int_equal(spec.triggers[0].batch_size, 1);
     assert_int_equal(spec.triggers[0].max_attempts, 20);
     assert_int_equal(spec.triggers[0].backoff_ms, 2000);
     assert_int_equal(spec.triggers[0].max_backoff_ms, 3600000);
     assert_true(spec.triggers[1].ordered);
+    assert_int_equal(spec.triggers[1].batch_size, 100);
+    assert_null(spec.triggers[2].queue); /* of a table or a schedule */
+    assert_string_equal(spec.triggers[3].name, "clock");
     assert_int_equal(spec.triggers[1].max_attempts, 7);
     assert_int_equal(spec.triggers[1].backoff_ms, 3000);
     assert_int_equal(spec.triggers[1].max_backoff_ms, 9000);

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -132,6 +133,54 @@ static void test_notifications_are_heard(void **state)
     assert_false(pg_session_wait(fixture->session, fixture->wake_fd, DEADLINE_NONE));
 }
 
+static void note_payload(void *arg, const char *payload)
+{
+    (void)snprintf(arg, 16, "%s", payload);
+}
+
+static void test_payloads_are_told(void **state)
+{
+    static const char *const listen[] = {"LISTEN session_test_news"};
+    struct fixture *fixture = *state;
+    struct pg_error error;
+    char payload[16] = "";
+
+    assert_int_equal(run(fixture, listen, 1, NULL, &error), 0);
+    pg_session_on_notification(fixture->session, note_payload, payload);
+    pgtest_exec("NOTIFY session_test_news, '17'");
+    assert_true(pg_session_wait(fixture->session, fixture->wake_fd, pgtest_deadline(WAIT_MS)));
+    assert_string_equal(payload, "17");
+}
+
+static void test_hint_of_the_last_error(void **state)
+{
+    static const char *const hinted[] = {"DO $$BEGIN RAISE 'no' USING HINT = 'ask again'; END$$"};
+    static const char *const bare[] = {"DO $$BEGIN RAISE 'no'; END$$"};
+    struct fixture *fixture = *state;
+    struct pg_error error;
+
+    assert_string_equal(pg_session_hint(fixture->session), "");
+    assert_int_equal(run(fixture, hinted, 1, NULL, &error), -1);
+    assert_string_equal(pg_session_hint(fixture->session), "ask again");
+    assert_int_equal(run(fixture, bare, 1, NULL, &error), -1);
+    assert_string_equal(pg_session_hint(fixture->session), "");
+}
+
+static void test_what_is_near_is_refused(void **state)
+{
+    const struct pg_pool_settings settings = {
+        .url = pgtest_url(), .size = 1, .connect_timeout_ms = WAIT_MS, .remote_only = true};
+    struct fixture *fixture = *state;
+    struct pg_error error;
+    struct err err = ERR_INIT;
+    struct pg_pool *pool;
+
+    assert_int_equal(pg_pool_new(&settings, &pool, &err), 0);
+    assert_null(pg_session_open(pool, &fixture->stop, &error));
+    assert_string_equal(error.message, "no connection: refused");
+    pg_pool_free(pool);
+}
+
 static void test_its_stop_ends_waits_and_opening(void **state)
 {
     struct fixture *fixture = *state;
@@ -186,6 +235,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_commands_are_one_transaction, setup, teardown),
         cmocka_unit_test_setup_teardown(test_parameters_outlive_ddl, setup, teardown),
         cmocka_unit_test_setup_teardown(test_notifications_are_heard, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_payloads_are_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_hint_of_the_last_error, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_near_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(test_its_stop_ends_waits_and_opening, setup, teardown),
         cmocka_unit_test_setup_teardown(test_server_gives_up_first, setup, teardown),
         cmocka_unit_test_setup_teardown(test_end_of_the_backend_ends_a_wait, setup, teardown),
