@@ -222,6 +222,12 @@ faults: ## the fault suite of e2e/faults on a real Kubernetes (FAULT_ROUNDS=20);
 	$(Q)$(MAKE) --no-print-directory images
 	$(Q)e2e/faults/run
 
+.PHONY: chaos
+chaos: ## runtimes and PostgreSQL killed at random under events (e2e/chaos/run --help); ends with "N passed, N failed"
+	$(Q).ci/deps run
+	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=release all
+	$(Q)e2e/chaos/run
+
 .PHONY: bench
 bench: ## the benchmarks of e2e/bench, side by side with peers
 	$(Q).ci/deps run bench

@@ -60,6 +60,23 @@ static void test_a_parked_event_moves_while_it_is_freed(void **state)
     session_finish_expect(fixture->a, "2");
 }
 
+/* Between a claim's look at what is at work and its look at what is due: nothing would let it go if it were parked then. */
+static void test_the_first_of_its_key_is_given_back_during_a_claim(void **state)
+{
+    struct event_fixture *fixture = *state;
+
+    send(fixture, "a", 2);
+    session_expect(fixture->a, claim_all, "1");
+    session_exec(fixture->a, "SELECT cicada.event_give_back('{1}', '{1}', '{1}')");
+    session_expect(fixture->owner,
+                   "SELECT count(*) FROM cicada.event_take_ordered(1, 1, 0::smallint, clock_timestamp(),"
+                   " clock_timestamp() + interval '1 minute', 100, '{a}')",
+                   "0");
+    session_expect(fixture->a, claim_all, "1");
+    session_exec(fixture->a, "SELECT cicada.event_settle(1, 1, 3)");
+    session_expect(fixture->a, claim_all, "2");
+}
+
 static void test_a_parked_event_moves_while_the_order_ends(void **state)
 {
     struct event_fixture *fixture = *state;
@@ -413,6 +430,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_one_of_a_key_at_a_time, setup_ordered, events_teardown),
         cmocka_unit_test_setup_teardown(test_a_parked_event_moves_while_it_is_freed, setup_ordered,
+                                        events_teardown),
+        cmocka_unit_test_setup_teardown(test_the_first_of_its_key_is_given_back_during_a_claim, setup_ordered,
                                         events_teardown),
         cmocka_unit_test_setup_teardown(test_a_parked_event_moves_while_the_order_ends, setup_ordered,
                                         events_teardown),
