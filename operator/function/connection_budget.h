@@ -29,6 +29,12 @@ struct connection_budget {
     size_t function_count;
 };
 
+/* Pods that there are beyond max_replicas while they are replaced: maxSurge of the Deployment, a quarter of them, rounded up. */
+static inline int connection_user_surge(int max_replicas)
+{
+    return (max_replicas + 3) / 4;
+}
+
 /* At most, by one Function. */
 int64_t connection_budget_of(const struct connection_user *user);
 /* ours: connections that the operator has to that server. */

@@ -161,6 +161,8 @@ static void adds_up_per_server(void **state)
     assert_int_equal(budget.needed, 13 * 5 + 2 * 2 + 2);
     assert_int_equal(budget.function_count, 2);
     assert_int_equal(connection_budget_of(&users[1]), 126250);
+    assert_int_equal(connection_user_surge(1), 1);
+    assert_int_equal(connection_user_surge(1000), 250);
 }
 
 static void tells_when_there_are_too_few(void **state)
@@ -217,7 +219,7 @@ static void parts_are_no_more_than_the_whole(void **state)
             int max = 1 + (int)(rand_r(&seed) % 1000);
             users[i] = (struct connection_user){.server = "db:5432",
                                                 .max_replicas = max,
-                                                .surge = (max + 3) / 4,
+                                                .surge = connection_user_surge(max),
                                                 .pool_size = 1 + (int)(rand_r(&seed) % 100)};
         }
         int max_connections = (int)(rand_r(&seed) % 5000);
