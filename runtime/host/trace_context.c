@@ -116,3 +116,15 @@ void trace_context_begin(struct trace_context *context, struct trace_ids *ids, c
     memcpy(context->trace_id, out + TRACE_ID_AT, 32);
     context->trace_id[32] = '\0';
 }
+
+bool trace_context_read(const char *parent, char ret_traceparent[TRACEPARENT_SIZE])
+{
+    const char *at;
+
+    if (!is_valid(parent, &at))
+        return false;
+    memcpy(ret_traceparent, "00", 2);
+    memcpy(ret_traceparent + 2, at + 2, PARENT_BYTES - 2);
+    ret_traceparent[PARENT_BYTES] = '\0';
+    return true;
+}
