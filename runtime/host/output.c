@@ -85,44 +85,48 @@ static bool is_nothing(const struct json_node *node)
            (json_node_type(node) == JSON_ARRAY && json_node_count(node) == 0);
 }
 
-/* 1: a payload; 0: it says nothing. */
-static int read_body(const struct cicada_response *response, const char *body, size_t len, struct err *err)
+static int read_body(const struct cicada_response *response, const char *body, size_t len, bool *ret_nothing,
+                     struct err *err)
 {
     struct json_doc *doc = NULL;
-    bool nothing;
 
     if (response->content_type != NULL && request_body_kind(response->content_type, body, len) != BODY_JSON)
         return err_set(err, ERR_INVALID, "it is declared as something else than JSON");
     if (json_reader_parse(body, len, REQUEST_JSON_DEPTH_MAX, &doc, err) != 0)
         return err_wrap(err, "it is not JSON");
-    nothing = is_nothing(json_doc_root(doc));
+    *ret_nothing = is_nothing(json_doc_root(doc));
     json_doc_free(doc);
-    return nothing ? 0 : 1;
+    return 0;
 }
 
-bool output_take(struct invocation *invocation)
+static bool take_body(struct invocation *invocation)
 {
     struct err err = ERR_INIT;
     size_t len;
     const char *body = response_bytes(&invocation->response, &len);
-    int found;
+    bool nothing = false;
 
-    invocation->output = NULL;
-    if (!output_is_due(invocation) || len == 0)
+    if (len == 0)
         return true;
     if (len > OUTPUT_MAX_BYTES) {
         refuse(invocation, "it is larger than 256 KiB");
         return false;
     }
-    found = read_body(&invocation->response, body, len, &err);
-    if (found < 0) {
+    if (read_body(&invocation->response, body, len, &nothing, &err) != 0) {
         refuse(invocation, err.msg);
         return false;
     }
-    if (found > 0) /* a body that was handed over need not end in NUL */
+    if (!nothing) /* a body that was handed over need not end in NUL */
         invocation->output =
             invocation->response.taken.data != NULL ? arena_strndup(&invocation->arena, body, len) : body;
     return true;
+}
+
+/* Most functions have no output: these go on at once. */
+bool output_take(struct invocation *invocation)
+{
+    invocation->output = NULL;
+    return !output_is_due(invocation) || take_body(invocation);
 }
 
 /* ---- in the transaction ---- */
