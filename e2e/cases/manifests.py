@@ -262,6 +262,7 @@ class Maker:
                 ('long sql as JSON', {**SQL, 'sql': 'SELECT ' + '"' * 65000}),
                 ('triggers without database', {**HANDLER, 'triggers': [{'name': 'a', 'queue': {'name': 'a'}}]}),
                 ('output without database', {**HANDLER, 'output': {'queue': 'a'}}),
+                ('output of no answer', {**SQL, 'result': 'None', 'output': {'queue': 'a'}}),
                 ('a queue of ours', {**WITH_DATABASE, 'triggers': [{'name': 'a', 'queue': {'name': 'cicada.a'}}]}),
                 ('output to a queue of ours', {**WITH_DATABASE, 'output': {'queue': 'cicada.a'}}),
                 ('a queue twice', {**WITH_DATABASE, 'triggers': [{'name': name, 'queue': {'name': 'a'}} for name in 'ab']}),

@@ -256,7 +256,7 @@ static void set_invalid(const struct function_world *world, struct function_stat
 void function_conditions_sum_up(struct function_status *status)
 {
     static const enum condition_type parts[] = {CONDITION_CONFIGURATION_VALID, CONDITION_DEPLOYED,
-                                                CONDITION_ROUTED};
+                                                CONDITION_ROUTED, CONDITION_TRIGGERS_READY};
     static const enum condition_status bad[] = {CONDITION_FALSE, CONDITION_UNKNOWN};
     struct condition *ready = &status->conditions[CONDITION_READY];
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {

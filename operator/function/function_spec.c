@@ -286,6 +286,9 @@ static int check_together(const struct function_spec *spec, struct err *err)
         return err_set(err, ERR_INVALID, "spec: %s need%s database",
                        spec->trigger_count > 0 ? "triggers" : "output", spec->trigger_count > 0 ? "" : "s");
     }
+    if (spec->output_queue && spec->result && strcmp(spec->result, "None") == 0) {
+        return err_set(err, ERR_INVALID, "spec: output needs an answer, and result None has none");
+    }
     if (spec->min_replicas > spec->max_replicas) {
         return err_set(err, ERR_INVALID, "spec.scaling.minReplicas: must not be above maxReplicas (%d)",
                        spec->max_replicas);

@@ -8,6 +8,7 @@
 
 #include <cjson/cJSON.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum condition_type {
@@ -15,7 +16,9 @@ enum condition_type {
     CONDITION_CONFIGURATION_VALID,
     CONDITION_DEPLOYED,
     CONDITION_ROUTED,
+    CONDITION_TRIGGERS_READY,
     CONDITION_ACTIVE,
+    CONDITION_CONNECTION_BUDGET,
     CONDITION_COUNT
 };
 
@@ -32,10 +35,20 @@ struct condition {
     int64_t generation; /* observedGeneration */
 };
 
+/* What waits for one trigger. */
+struct trigger_status {
+    char *name;
+    bool known; /* the figures are */
+    int64_t backlog, oldest_age_s, dead_letters;
+    int64_t next_run_s; /* Unix time; 0: none */
+};
+
 struct function_status {
     int64_t observed_generation; /* 0: never written */
     char *url, *selector;        /* owned */
     int replicas, desired_replicas;
+    struct trigger_status *triggers; /* owned; as in the spec */
+    size_t trigger_count;
     struct condition conditions[CONDITION_COUNT];
 };
 

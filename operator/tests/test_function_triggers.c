@@ -144,6 +144,8 @@ static void needs_a_database(void **state)
     static const char *const cases[][2] = {
         {"{triggers: [{name: a, queue: {name: q}}]}", "spec: triggers need database"},
         {"{output: {queue: q}}", "spec: output needs database"},
+        {"{handler: null, sql: SELECT 1, result: None, output: {queue: q}, " DATABASE "}",
+         "spec: output needs an answer, and result None has none"},
         {"{output: {}, " DATABASE "}", "spec.output.queue: is required"},
         {"{output: {queue: cicada.a}, " DATABASE "}", "spec.output.queue: queues that begin with"},
         {"{database: {secretRef: {name: a}, ownerSecretRef: {}}}",

@@ -58,7 +58,8 @@ int event_store_purge(struct pg_session *session, int most, struct pg_error *err
 
 /* ---- The last statement of the handler's transaction ---- */
 
-#define EVENT_SETTLE_SQL      "SELECT cicada.event_settle($1, $2, $3)"
+#define EVENT_SETTLE_CALL     "cicada.event_settle($1, $2, $3)"
+#define EVENT_SETTLE_SQL      "SELECT " EVENT_SETTLE_CALL
 #define EVENT_SETTLE_PARAMS   3
 #define EVENT_LOST_SQLSTATE   "ZC001"
 #define EVENT_SETTLE_TEXT_MAX 24

@@ -21,6 +21,8 @@ void database_begin(struct database *database, bool read_only)
 {
     database->failed = database->commit_failed = database->ended = database->called_late = false;
     database->read_only = read_only;
+    database->reads_within = false;
+    database->savepoints = 0;
     atomic_store(&database->committed, false);
     database->runs = 0;
     pg_error_clear(&database->error);
@@ -30,6 +32,36 @@ void database_begin(struct database *database, bool read_only)
     database->transaction = pg_transaction_new(database->pool, read_only, database->deadline_ms);
     pg_transaction_set_local(database->transaction, database->settings, database->setting_count);
     pthread_mutex_unlock(&database->mutex);
+}
+
+static int keep_error(struct database *database, const struct pg_error *error)
+{
+    database->failed = true;
+    database->error = *error;
+    return -1;
+}
+
+void database_read_within(struct database *database)
+{
+    struct pg_error error;
+
+    if (database->transaction == NULL)
+        return;
+    database->read_only = database->reads_within = true;
+    if (pg_savepoint_read_only(database->transaction, &error) != 0)
+        (void)keep_error(database, &error);
+}
+
+/* From here on the transaction may write again. Savepoints that the handler left open end too. */
+static int end_reading(struct database *database, struct pg_transaction *transaction, struct pg_error *error)
+{
+    if (!database->reads_within)
+        return 0;
+    database->read_only = database->reads_within = false;
+    for (; database->savepoints >= 0; database->savepoints--)
+        if (pg_savepoint_release(transaction, error) != 0)
+            return -1;
+    return 0;
 }
 
 void database_release(struct database *database)
@@ -75,8 +107,10 @@ int database_end(struct database *database, bool commit)
 int database_end_with(struct database *database, const char *sql, int param_count, const char *const *params)
 {
     struct pg_transaction *transaction = take_transaction(database);
-    int rc = pg_query_commit(transaction, sql, param_count, params, /* ret_result= */ NULL, &database->error);
+    int rc = end_reading(database, transaction, &database->error);
 
+    if (rc == 0)
+        rc = pg_query_commit(transaction, sql, param_count, params, /* ret_result= */ NULL, &database->error);
     pg_transaction_free(transaction);
     database->failed = rc != 0;
     return rc;
@@ -114,13 +148,16 @@ int database_commit_with(struct database *database, const char *sql, int param_c
                          const char *const *params)
 {
     struct pg_error error;
+    int rc;
 
     if (database->failed || database->reading)
         return -1;
     if (database->ended)
         return 0;
-    return note_commit(
-        database, pg_query_commit(database->transaction, sql, param_count, params, NULL, &error), &error);
+    rc = end_reading(database, database->transaction, &error);
+    if (rc == 0)
+        rc = pg_query_commit(database->transaction, sql, param_count, params, NULL, &error);
+    return note_commit(database, rc, &error);
 }
 
 void database_roll_back(struct database *database)
@@ -238,13 +275,6 @@ static int check_statement(struct database *database, const char *sql, const str
     return read_params(database, params, param_count, texts);
 }
 
-static int keep_error(struct database *database, const struct pg_error *error)
-{
-    database->failed = true;
-    database->error = *error;
-    return -1;
-}
-
 int database_run(struct database *database, const char *sql, int param_count, const char *const *params,
                  struct pg_result **ret_result)
 {
@@ -334,7 +364,10 @@ int database_savepoint(struct database *database)
 
     if (check_usable(database) != 0)
         return -1;
-    return pg_savepoint(database->transaction, &error) != 0 ? keep_error(database, &error) : 0;
+    if (pg_savepoint(database->transaction, &error) != 0)
+        return keep_error(database, &error);
+    database->savepoints++;
+    return 0;
 }
 
 int database_savepoint_release(struct database *database)
@@ -343,7 +376,12 @@ int database_savepoint_release(struct database *database)
 
     if (check_usable(database) != 0)
         return -1;
-    return pg_savepoint_release(database->transaction, &error) != 0 ? keep_error(database, &error) : 0;
+    if (database->savepoints == 0)
+        return refuse(database, "there is no savepoint");
+    if (pg_savepoint_release(database->transaction, &error) != 0)
+        return keep_error(database, &error);
+    database->savepoints--;
+    return 0;
 }
 
 /* The last error stays to be read, but it is no failure any more. */
@@ -353,11 +391,17 @@ int database_savepoint_rollback(struct database *database)
     bool failed = database->failed;
 
     database->failed = false;
-    if (check_usable(database) != 0 || (failed && database->error.failure != PG_FAILURE_SQL)) {
+    if (check_usable(database) != 0 ||
+        (failed && (database->savepoints == 0 || database->error.failure != PG_FAILURE_SQL))) {
         database->failed = database->failed || failed;
         return -1;
     }
-    return pg_savepoint_rollback(database->transaction, &error) != 0 ? keep_error(database, &error) : 0;
+    if (database->savepoints == 0)
+        return refuse(database, "there is no savepoint");
+    if (pg_savepoint_rollback(database->transaction, &error) != 0)
+        return keep_error(database, &error);
+    database->savepoints--;
+    return 0;
 }
 
 int32_t result_rows(const struct cicada_result *result)

@@ -21,12 +21,14 @@ struct database {
     struct arena *arena;
     struct pg_pool *pool; /* NULL: the Function has none */
     int64_t deadline_ms;
-    bool failed;        /* it can't be committed */
-    bool commit_failed; /* by database_commit() */
-    bool ended;         /* before database_end(), which has nothing left to do */
-    bool called_late;   /* after that */
-    bool reading;       /* inside database_query_each() */
-    bool read_only;
+    bool failed;           /* it can't be committed */
+    bool commit_failed;    /* by database_commit() */
+    bool ended;            /* before database_end(), which has nothing left to do */
+    bool called_late;      /* after that */
+    bool reading;          /* inside database_query_each() */
+    bool read_only;        /* for the handler */
+    bool reads_within;     /* only until the last statement of the runtime's own, by a savepoint */
+    int savepoints;        /* of the handler's, open */
     atomic_bool committed; /* before the handler returned; any thread may read it */
     int runs;              /* of database_execute(), in this transaction */
     const struct pg_setting
@@ -51,6 +53,9 @@ void database_release(struct database *database); /* after database_end() */
 
 /* A new transaction, after database_init() or database_end(); forgets an error. Takes no connection. */
 void database_begin(struct database *database, bool read_only);
+/* In a transaction that writes: it is READ ONLY for the handler, until database_end_with() or database_commit_with(), whose
+ * statement may write. */
+void database_read_within(struct database *database);
 /* Ends the transaction: COMMIT if `commit`, else ROLLBACK. Without a statement so far both do nothing. On failure
  * database->error tells why. Results are gone afterwards. */
 int database_end(struct database *database, bool commit);

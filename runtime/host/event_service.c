@@ -11,6 +11,7 @@
 #include "runtime/base/text.h"
 #include "runtime/host/cloud_event.h"
 #include "runtime/host/crash_watch.h"
+#include "runtime/host/output.h"
 #include "runtime/host/service.h"
 #include "runtime/host/watchdog.h"
 
@@ -38,14 +39,8 @@ struct run {
     struct pg_setting settings[PG_TRANSACTION_SETTINGS_MAX];
     char request_id[REQUEST_ID_MAX + 1];
     char id[24], attempt[16], depth[16];
-    struct field extensions[2];
+    struct field extensions[3];
 };
-
-static void set_log_scope(const struct event_service *service, const struct invocation *invocation)
-{
-    log_scope_set(service->object, invocation->request_id);
-    log_scope_set_trace(invocation->trace.trace_id);
-}
 
 /* ---- an event as a request ---- */
 
@@ -55,8 +50,10 @@ static void describe_event(struct run *run, const struct event *event)
 
     snprintf(run->id, sizeof(run->id), "%" PRId64, event->lease.id);
     snprintf(run->attempt, sizeof(run->attempt), "%d", event->attempt);
+    snprintf(run->depth, sizeof(run->depth), "%d", event->depth);
     run->extensions[0] = (struct field){"cicadaattempt", run->attempt};
-    run->extensions[1] = (struct field){"traceparent", run->invocation.trace.traceparent};
+    run->extensions[1] = (struct field){OUTPUT_DEPTH_ATTRIBUTE, run->depth};
+    run->extensions[2] = (struct field){"traceparent", run->invocation.trace.traceparent};
     *cloud = (struct cloud_event){
         .id = run->id,
         .source = event->source,
@@ -114,9 +111,8 @@ static int make_request(struct run *run, const struct event *event, struct err *
 }
 
 /* What the handler's transaction passes on to events that it sends. */
-static void set_transaction(struct run *run, const struct event *event)
+static void set_transaction(struct run *run)
 {
-    snprintf(run->depth, sizeof(run->depth), "%d", event->depth);
     run->settings[0] = (struct pg_setting){"cicada.depth", run->depth};
     run->settings[1] = (struct pg_setting){"cicada.traceparent", run->invocation.trace.traceparent};
     run->invocation.database.settings = run->settings;
@@ -137,7 +133,7 @@ static void begin(struct event_service *service, struct run *run, int worker, co
     event_settlement_init(&run->settlement, &event->lease);
     invocation->settlement = &run->settlement;
     describe_event(run, event);
-    set_transaction(run, event);
+    set_transaction(run);
 }
 
 /* ---- how it ended ---- */
@@ -220,7 +216,7 @@ static void run_event(void *arg, int worker, const struct event *event, struct e
     struct err err = ERR_INIT;
 
     begin(service, &run, worker, event);
-    set_log_scope(service, &run.invocation);
+    invocation_set_log_scope(&run.invocation, service->object);
     if (make_request(&run, event, &err) == 0) {
         run_invocation(service, &run.invocation);
         read_result(&run.invocation, ret_result);
@@ -237,7 +233,7 @@ static void give_up(void *arg, struct invocation *invocation)
 {
     const struct event_service *service = arg;
 
-    set_log_scope(service, invocation);
+    invocation_set_log_scope(invocation, service->object);
     log_warn("the handler did not return in time");
     database_cancel(&invocation->database);
     log_scope_clear();

@@ -9,6 +9,7 @@
 #include "runtime/base/strbuf.h"
 #include "runtime/base/text.h"
 #include "runtime/host/idempotency_key.h"
+#include "runtime/host/output.h"
 
 #define RETRY_AFTER_S    1
 #define PURGE_TIMEOUT_MS 1000
@@ -237,8 +238,9 @@ int idempotency_commit(struct invocation *invocation)
                             status,
                             headers.buf,
                             body.buf};
-    if (database_end_with(&invocation->database, "SELECT cicada.idempotency_store($1, $2, $3, $4, $5, $6)",
-                          (int)ARRAY_SIZE(params), params) != 0)
+    const struct output_company store = {"cicada.idempotency_store($1, $2, $3, $4, $5, $6)",
+                                         (int)ARRAY_SIZE(params), params};
+    if (output_end_with(invocation, &store) != 0)
         return -1;
     invocation->stored = true;
     return 0;

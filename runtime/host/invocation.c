@@ -10,6 +10,7 @@
 #include "runtime/base/text.h"
 #include "runtime/host/idempotency.h"
 #include "runtime/host/invocation_stream.h"
+#include "runtime/host/output.h"
 
 #define RETRY_AFTER_S          1
 #define DATABASE_MARGIN_MAX_MS 250
@@ -54,7 +55,7 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
     invocation->deadline_ms = deadline_ms;
     invocation->waited_us = 0;
     invocation->event = NULL;
-    invocation->idempotency_key = invocation->fingerprint = NULL;
+    invocation->idempotency_key = invocation->fingerprint = invocation->output = NULL;
     invocation->invoked = invocation->answered = invocation->stored = invocation->not_storable = false;
     invocation->streamed = invocation->settled = invocation->by_database = false;
     invocation->settlement = NULL;
@@ -80,6 +81,12 @@ void invocation_trace(struct invocation *invocation, struct trace_ids *ids, cons
 {
     trace_context_begin(&invocation->trace, ids, parent);
     invocation->context.traceparent = invocation->trace.traceparent;
+}
+
+void invocation_set_log_scope(const struct invocation *invocation, const char *object)
+{
+    log_scope_set(object, invocation->request_id);
+    log_scope_set_trace(invocation->trace.trace_id);
 }
 
 void invocation_release(struct invocation *invocation)
@@ -111,6 +118,22 @@ static void answer_database_error(struct invocation *invocation)
     answer_problem(invocation, status, pg_error_code(error), is_meant_for_callers ? error->message : NULL);
 }
 
+static void answer_not_storable(struct invocation *invocation)
+{
+    bool stored = invocation->idempotency_key != NULL;
+
+    log_error("answer refused: it can't be %s, because the handler commits or streams by itself",
+              stored ? "stored" : "sent to the function's output");
+    if (stored)
+        answer_problem(invocation, 500, "response_not_storable",
+                       "a request with Idempotency-Key can't be answered by a handler that commits or "
+                       "streams by itself");
+    else
+        answer_problem(invocation, 500, "output_not_storable",
+                       "the answer of a handler that commits or streams by itself can't be sent to the "
+                       "function's output");
+}
+
 /* True if what the handler left is an answer to be committed; else the response holds the reason why not. */
 static bool settle(struct invocation *invocation, int handler_result)
 {
@@ -125,10 +148,7 @@ static bool settle(struct invocation *invocation, int handler_result)
         return false;
     }
     if (invocation->not_storable) {
-        log_error("answer refused: it can't be stored, because the handler commits or streams by itself");
-        answer_problem(invocation, 500, "response_not_storable",
-                       "a request with Idempotency-Key can't be answered by a handler that commits or "
-                       "streams by itself");
+        answer_not_storable(invocation);
         return false;
     }
     if (invocation->database
@@ -158,7 +178,8 @@ static bool settle(struct invocation *invocation, int handler_result)
         answer_problem(invocation, 500, "transaction_failed", NULL);
         return false;
     }
-    return invocation->idempotency_key == NULL || idempotency_can_store(invocation);
+    return output_take(invocation) &&
+           (invocation->idempotency_key == NULL || idempotency_can_store(invocation));
 }
 
 bool invocation_enter(struct invocation *invocation, enum invocation_state from, enum invocation_state to)
@@ -177,8 +198,9 @@ bool invocation_begin_end(struct invocation *invocation)
 static int invoke(struct invocation *invocation)
 {
     const struct invocation_target *target = invocation->target;
-    /* The settlement is written, whatever the handler does. */
-    bool read_only = invocation->settlement == NULL && target->ops->reads_only(target->invoker, invocation);
+    bool reads = target->ops->reads_only(target->invoker, invocation);
+    /* What the runtime itself writes at the end: the handler reads all the same. */
+    bool read_only = reads && invocation->settlement == NULL && !output_is_due(invocation);
     struct err err;
 
     err_clear(&err);
@@ -193,6 +215,8 @@ static int invoke(struct invocation *invocation)
         if (outcome != IDEMPOTENCY_NEW)
             return outcome == IDEMPOTENCY_ANSWERED ? CICADA_OK : CICADA_FAIL;
     }
+    if (reads && !read_only)
+        database_read_within(&invocation->database);
     invocation->invoked = true;
     return target->ops->invoke(target->invoker, invocation);
 }
@@ -235,10 +259,12 @@ static bool pause_before_retry(const struct invocation *invocation)
 /* The event is done, in the same transaction. */
 static int commit_settlement(struct invocation *invocation)
 {
+    const struct output_company settle = {EVENT_SETTLE_CALL, EVENT_SETTLE_PARAMS,
+                                          invocation->settlement->params};
+
     if (invocation->settled) /* with the handler's own commit */
         return 0;
-    if (database_end_with(&invocation->database, EVENT_SETTLE_SQL, EVENT_SETTLE_PARAMS,
-                          invocation->settlement->params) != 0)
+    if (output_end_with(invocation, &settle) != 0)
         return -1;
     invocation->settled = true;
     return 0;
@@ -249,7 +275,7 @@ static int commit(struct invocation *invocation)
     if (invocation->settlement != NULL)
         return commit_settlement(invocation);
     if (invocation->idempotency_key == NULL)
-        return database_end(&invocation->database, /* commit= */ true);
+        return output_end_with(invocation, /* company= */ NULL);
     return idempotency_commit(invocation);
 }
 
@@ -279,7 +305,8 @@ static bool attempt(struct invocation *invocation)
         return false;
     if (is_worth_another(invocation)) /* nothing of it was committed */
         return invocation_enter(invocation, INVOCATION_ENDING, INVOCATION_RUNNING);
-    answer_database_error(invocation);
+    if (!output_answer_refusal(invocation))
+        answer_database_error(invocation);
     return false;
 }
 

@@ -69,6 +69,7 @@ struct invocation_target {
     size_t response_max_bytes;
     int64_t idle_timeout_ms;      /* longest silence of an answer that is streamed */
     enum idempotency idempotency; /* not NONE: there is a pool */
+    const char *output_queue;     /* NULL: answers are sent nowhere else; else there is a pool */
     struct pg_pool *pool;         /* NULL: no database */
 };
 
@@ -88,13 +89,15 @@ struct invocation {
         *settlement;                 /* of the event, to be committed with its effects; NULL: none */
     const struct cloud_event *event; /* NULL: none; set before invocation_run() */
     const char *idempotency_key, *fingerprint; /* NULL: none; not known yet */
+    const char *output;                        /* the answer as JSON, to be sent on; NULL: nothing is */
     bool invoked;                              /* this attempt has reached the handler... */
     bool answered;                             /* ...or has the answer without it */
     bool stored;                               /* the answer was committed with its key */
     bool settled;                              /* the settlement was committed */
     bool by_database;                          /* an error of the database is the answer */
-    bool not_storable; /* the handler wanted to commit or to answer before the answer could be stored */
-    bool streamed;     /* the answer has begun before the handler returned */
+    bool
+        not_storable; /* the handler wanted to commit or to answer before the answer could be stored or sent on */
+    bool streamed;              /* the answer has begun before the handler returned */
     const char *stream_failure; /* why no more can be sent; NULL: it can */
     _Atomic int64_t due_ms;     /* the deadline, or the end of the silence that a stream may keep */
     int retries;
@@ -111,6 +114,8 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
                      struct http_request *http, const char *request_id, int64_t start_us, int64_t timeout_ms);
 /* Which trace it belongs to; before it runs. parent: the caller's traceparent, or NULL. */
 void invocation_trace(struct invocation *invocation, struct trace_ids *ids, const char *parent);
+/* Whose lines come in the log from now on, on this thread. object: "namespace/name". */
+void invocation_set_log_scope(const struct invocation *invocation, const char *object);
 /* Rolls back what is left. */
 void invocation_release(struct invocation *invocation);
 

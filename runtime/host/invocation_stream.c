@@ -2,15 +2,16 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "runtime/host/output.h"
 
 /* Written at once; each piece that the peer takes moves the deadline. */
 #define PIECE_MAX_BYTES 65536
 #define CUT_MARGIN_MS   100
 
-/* An answer that is stored with its key is part of the transaction that it would come before. */
-static bool is_stored_later(struct invocation *invocation)
+/* An answer that is stored with its key, or sent on, is part of the transaction that it would come before. */
+static bool is_stored_later(struct invocation *invocation, bool sent_on)
 {
-    if (invocation->idempotency_key != NULL)
+    if (invocation->idempotency_key != NULL || (sent_on && output_is_due(invocation)))
         invocation->not_storable = true;
     return invocation->not_storable;
 }
@@ -32,7 +33,7 @@ int invocation_commit(struct invocation *invocation)
 {
     int rc;
 
-    if (is_stored_later(invocation) || invocation->streamed ||
+    if (is_stored_later(invocation, /* sent_on= */ true) || invocation->streamed ||
         !invocation_enter(invocation, INVOCATION_RUNNING, INVOCATION_ENDING))
         return -1;
     rc = commit(invocation);
@@ -65,6 +66,12 @@ static int end_transaction(struct invocation *invocation)
     return 0;
 }
 
+/* Whether the answer that now begins would be. */
+static bool is_sent_on(const struct invocation *invocation)
+{
+    return invocation->response.status < 400;
+}
+
 /* False: there was a mistake, and the answer has not begun; settle() tells. */
 static bool response_may_begin(const struct cicada_response *response)
 {
@@ -75,7 +82,7 @@ static int begin(struct invocation *invocation)
 {
     struct err err = ERR_INIT;
 
-    if (is_stored_later(invocation) || !response_may_begin(&invocation->response) ||
+    if (is_stored_later(invocation, is_sent_on(invocation)) || !response_may_begin(&invocation->response) ||
         !invocation_enter(invocation, INVOCATION_RUNNING, INVOCATION_ENDING))
         return -1;
     if (end_transaction(invocation) != 0) {
@@ -133,7 +140,7 @@ int invocation_stream(struct invocation *invocation, const void *data, size_t le
     if (invocation->http ==
         NULL) { /* of an event: nobody reads it, and its transaction ends with the handler */
         response_drop_bytes(&invocation->response);
-        return 0;
+        return is_stored_later(invocation, is_sent_on(invocation)) ? -1 : 0;
     }
     if ((!invocation->streamed && begin(invocation) != 0) || invocation->stream_failure != NULL)
         return -1;

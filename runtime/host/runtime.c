@@ -7,13 +7,13 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
-#include "runtime/base/version.h"
 #include "runtime/host/admin.h"
 #include "runtime/host/announcer.h"
 #include "runtime/host/c_function.h"
 #include "runtime/host/drain.h"
 #include "runtime/host/event_service.h"
 #include "runtime/host/lifecycle.h"
+#include "runtime/host/schema_start.h"
 #include "runtime/host/service.h"
 #include "runtime/host/signal_wait.h"
 #include "runtime/host/slow_log.h"
@@ -22,13 +22,11 @@
 #include "runtime/host/sql_start.h"
 #include "runtime/host/termination.h"
 #include "runtime/postgres/postgres.h"
-#include "runtime/schema/schema.h"
 
 #define HEADER_TIMEOUT_MS     10000
 #define KEEP_ALIVE_TIMEOUT_MS 60000 /* longer than a gateway's, so that it is the gateway who closes */
 #define CONNECT_TIMEOUT_MS    5000
 #define TICK_MS               250
-#define SCHEMA_TIMEOUT_MS     8000 /* of one attempt: longer than cicada.sql waits for others */
 #define DRAIN_TICK_MS         10
 #define END_MS                2000 /* for threads that were told to end */
 
@@ -182,6 +180,7 @@ static struct invocation_target target_of(struct runtime *runtime)
         .response_max_bytes = (size_t)runtime->spec.response_max_bytes,
         .idle_timeout_ms = runtime->spec.idle_timeout_ms,
         .idempotency = runtime->spec.idempotency,
+        .output_queue = runtime->spec.output_queue,
         .pool = runtime->pool,
     };
 }
@@ -261,25 +260,23 @@ static bool is_rejected(struct runtime *runtime, struct failure *failure)
     return true;
 }
 
-/* Until the database has what requests with an Idempotency-Key need, installed by us if need be. Without a reason in
- * *failure: a signal came first. */
+/* Until the database has what the function needs there. Without a reason in *failure: a signal came first. */
 static int await_schema(struct runtime *runtime, const sigset_t *signals, struct failure *failure)
 {
     unsigned char digest[PG_SHA256_BYTES];
-    struct schema_view view;
+    enum schema_start_outcome outcome;
     struct pg_error error;
 
-    while (schema_ensure(runtime->pool, CICADA_VERSION, clock_monotonic_ms() + SCHEMA_TIMEOUT_MS, &view,
-                         &error) != 0) {
+    while ((outcome = schema_start_try(&runtime->spec, runtime->pool, failure->message, &error)) ==
+           SCHEMA_START_AWAY) {
         if (is_rejected(runtime, failure))
             return -1;
         lifecycle_delay(&runtime->lifecycle, "DatabaseUnreachable", "schema cicada", error.message);
         if (signal_await(signals, TICK_MS) != 0)
             return -1;
     }
-    if (view.state != SCHEMA_READY) {
+    if (outcome == SCHEMA_START_MISSING) {
         failure->reason = "SchemaMissing";
-        schema_explain(&view, CICADA_VERSION, failure->message, sizeof(failure->message));
         return -1;
     }
     if (pg_sha256("", 0, digest)) /* in memory from now on */
@@ -354,8 +351,7 @@ static int start(struct runtime *runtime, const sigset_t *signals, struct failur
         return fail(failure, "ContainerExited", &err);
     if (start_function(runtime, signals, failure) != 0)
         return -1;
-    if ((runtime->spec.idempotency != IDEMPOTENCY_NONE || runtime->spec.trigger_count > 0) &&
-        await_schema(runtime, signals, failure) != 0)
+    if (schema_start_is_needed(&runtime->spec) && await_schema(runtime, signals, failure) != 0)
         return -1;
     if (start_service(runtime, &err) != 0 || start_events(runtime, &err) != 0)
         return fail(failure, "ContainerExited", &err);

@@ -12,6 +12,7 @@
 #include "runtime/host/admission.h"
 #include "runtime/host/crash_watch.h"
 #include "runtime/host/idempotency.h"
+#include "runtime/host/output.h"
 #include "runtime/host/path_template.h"
 #include "runtime/host/watchdog.h"
 
@@ -78,12 +79,6 @@ void service_free(struct service *service)
     free(service->lanes);
     free(service->object);
     free(service);
-}
-
-static void set_log_scope(const struct service *service, const struct invocation *invocation)
-{
-    log_scope_set(service->object, invocation->request_id);
-    log_scope_set_trace(invocation->trace.trace_id);
 }
 
 /* An answer of the runtime's own, in place of the handler's. */
@@ -163,6 +158,18 @@ static bool read_event(struct invocation *invocation)
     return true;
 }
 
+/* False: the response says what is wrong with the event. */
+static bool begin_output(struct invocation *invocation)
+{
+    struct err err;
+
+    err_clear(&err);
+    if (output_begin(invocation, &err) == 0)
+        return true;
+    set_problem(invocation, 400, "invalid_event", err.msg);
+    return false;
+}
+
 static struct lane *lane_of(const struct service *service, const struct invocation *invocation)
 {
     return &service->lanes[invocation->lane];
@@ -202,7 +209,7 @@ static bool run(struct service *service, struct invocation *invocation)
     int64_t begin_us = is_late ? clock_monotonic_us() : invocation->start_us;
     bool answered;
 
-    if (!read_event(invocation) || !idempotency_read_key(invocation)) {
+    if (!read_event(invocation) || !begin_output(invocation) || !idempotency_read_key(invocation)) {
         admission_leave(service->admission);
         return true;
     }
@@ -265,7 +272,7 @@ static void answer_late(void *arg, struct invocation *invocation)
     struct cicada_response response;
     struct err err = ERR_INIT;
 
-    set_log_scope(service, invocation);
+    invocation_set_log_scope(invocation, service->object);
     if (atomic_load(&invocation->state) == INVOCATION_CUT) {
         cut(invocation);
         return;
@@ -296,7 +303,7 @@ void service_handle(void *arg, struct http_request *http)
     invocation.lane = http_request_lane(http);
     invocation_trace(&invocation, &lane_of(service, &invocation)->trace_ids,
                      trace_context_parent(http_request_headers(http), http_request_header_count(http)));
-    set_log_scope(service, &invocation);
+    invocation_set_log_scope(&invocation, service->object);
     if (!read_request(service, &invocation, http) || !admit(service, &invocation) ||
         run(service, &invocation)) {
         if (!invocation.streamed && response_send(&invocation.response, http, &err) != 0)

@@ -11,6 +11,10 @@
 #include "runtime/base/text.h"
 #include "runtime/host/path_template.h"
 
+#define QUEUE_NAME_RULE                                                                                      \
+    "must be 1 to %d letters, digits, '.', '_' and '-', a letter or digit at both ends, and not begin with " \
+    "cicada."
+
 /* An empty variable counts as none: that is how manifests and shells leave one out. */
 static bool is_set(const char *text)
 {
@@ -265,7 +269,7 @@ static bool is_queue_name(const char *name)
     size_t len = name != NULL ? strlen(name) : 0;
 
     return len > 0 && len <= SPEC_NAME_MAX_BYTES && isalnum((unsigned char)name[0]) &&
-           isalnum((unsigned char)name[len - 1]) &&
+           isalnum((unsigned char)name[len - 1]) && !str_starts_with(name, "cicada.") &&
            strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") == len;
 }
 
@@ -303,10 +307,7 @@ static int read_trigger(const cJSON *item, struct spec_trigger *trigger, struct 
     if (queue == NULL) /* what is made of a table's changes, or by a clock: the operator's business */
         return read_delivery(item, trigger, err);
     if (!is_queue_name(json_string(queue, "name")))
-        return err_set(
-            err, ERR_INVALID,
-            "queue.name: must be 1 to %d letters, digits, '.', '_' and '-', a letter or digit at both ends",
-            SPEC_NAME_MAX_BYTES);
+        return err_set(err, ERR_INVALID, "queue.name: " QUEUE_NAME_RULE, SPEC_NAME_MAX_BYTES);
     trigger->queue = xstrdup(json_string(queue, "name"));
     return read_delivery(item, trigger, err);
 }
@@ -347,9 +348,27 @@ static int read_triggers(const cJSON *root, struct function_spec *spec, struct e
     return 0;
 }
 
+static int read_output(const cJSON *root, struct function_spec *spec, struct err *err)
+{
+    const cJSON *output = NULL;
+
+    if (read_object(root, "output", &output, err) != 0)
+        return -1;
+    if (output == NULL)
+        return 0;
+    if (!is_queue_name(json_string(output, "queue")))
+        return err_set(err, ERR_INVALID, "output.queue: " QUEUE_NAME_RULE, SPEC_NAME_MAX_BYTES);
+    spec->output_queue = xstrdup(json_string(output, "queue"));
+    return 0;
+}
+
 /* What one part needs of another. */
 static int check_parts(const struct function_spec *spec, struct err *err)
 {
+    if (spec->output_queue != NULL && !spec->has_database)
+        return err_set(err, ERR_INVALID, "output: needs database");
+    if (spec->output_queue != NULL && spec->sql != NULL && spec->sql_result == SQL_RESULT_NONE)
+        return err_set(err, ERR_INVALID, "output: needs a result, and result: None has none");
     if (spec->trigger_count > 0 && !spec->has_database)
         return err_set(err, ERR_INVALID, "triggers: need database");
     if (spec->idempotency != IDEMPOTENCY_NONE && !spec->has_database)
@@ -392,7 +411,7 @@ int spec_parse(const char *json, size_t len, struct function_spec *ret_spec, str
     if (read_handler(root, &spec, err) != 0 || read_database(root, &spec, err) != 0 ||
         read_sql(root, &spec, err) != 0 || read_numbers(root, &spec, err) != 0 ||
         read_http(root, &spec, err) != 0 || read_triggers(root, &spec, err) != 0 ||
-        check_parts(&spec, err) != 0) {
+        read_output(root, &spec, err) != 0 || check_parts(&spec, err) != 0) {
         spec_release(&spec);
         return -1;
     }
@@ -417,5 +436,6 @@ void spec_release(struct function_spec *spec)
     }
     free(steal_ptr(&spec->triggers));
     spec->trigger_count = 0;
+    free(steal_ptr(&spec->output_queue));
     free(steal_ptr(&spec->path_template));
 }

@@ -70,6 +70,7 @@ struct function_spec {
     struct spec_trigger *triggers; /* NULL: none */
     size_t trigger_count;
     int event_concurrency;
+    char *output_queue; /* where answers go as events; NULL: nowhere */
 };
 
 /* Where text comes from: the value itself, or a file with it. Both may be NULL. */

@@ -7,6 +7,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/host/accept.h"
+#include "runtime/host/output.h"
 #include "runtime/host/sql_bind.h"
 #include "runtime/sql/sql_encode.h"
 
@@ -272,7 +273,7 @@ static int invoke(void *arg, struct invocation *invocation)
 
     call.function = function;
     call.invocation = invocation;
-    call.csv = wants_csv(function, &invocation->request);
+    call.csv = !output_is_due(invocation) && wants_csv(function, &invocation->request);
     if (sql_bind_begin(&call.bind, &function->text, function->types, function->spec, &invocation->request,
                        invocation->event, &invocation->arena, &call.refusal) != 0)
         return answer_refusal(&call);

@@ -86,6 +86,14 @@ static bool is_valid(const char *parent, const char **ret_at)
     return len == PARENT_BYTES || (!is_version_00 && at[PARENT_BYTES] == '-');
 }
 
+/* Of what is_valid() has found. */
+static const char *flags_of(const char *at)
+{
+    bool sampled = (hex_digit_value(at[FLAGS_AT + 1]) & SAMPLED) != 0;
+
+    return sampled ? "-01" : "-00";
+}
+
 /* 16 digits, no NUL. */
 static void write_hex(char *out, uint64_t value)
 {
@@ -97,14 +105,13 @@ static void write_hex(char *out, uint64_t value)
 void trace_context_begin(struct trace_context *context, struct trace_ids *ids, const char *parent)
 {
     char *out = context->traceparent;
-    const char *at;
-    bool sampled = false;
+    const char *at, *flags = "-00";
 
     memcpy(out, "00-", TRACE_ID_AT);
     context->continued = parent != NULL && is_valid(parent, &at);
     if (context->continued) {
         memcpy(out + TRACE_ID_AT, at + TRACE_ID_AT, 32);
-        sampled = (hex_digit_value(at[FLAGS_AT + 1]) & SAMPLED) != 0;
+        flags = flags_of(at);
     } else {
         write_hex(out + TRACE_ID_AT, trace_ids_next(ids));
         write_hex(out + TRACE_ID_AT + 16, trace_ids_next(ids));
@@ -112,7 +119,19 @@ void trace_context_begin(struct trace_context *context, struct trace_ids *ids, c
     context->span_id = trace_ids_next(ids);
     out[SPAN_ID_AT - 1] = '-';
     write_hex(out + SPAN_ID_AT, context->span_id);
-    memcpy(out + FLAGS_AT - 1, sampled ? "-01" : "-00", 4);
+    memcpy(out + FLAGS_AT - 1, flags, 4);
     memcpy(context->trace_id, out + TRACE_ID_AT, 32);
     context->trace_id[32] = '\0';
+}
+
+bool trace_context_read(const char *parent, char ret_traceparent[TRACEPARENT_SIZE])
+{
+    const char *at;
+
+    if (!is_valid(parent, &at))
+        return false;
+    memcpy(ret_traceparent, "00", 2);
+    memcpy(ret_traceparent + 2, at + 2, FLAGS_AT - 3);
+    memcpy(ret_traceparent + FLAGS_AT - 1, flags_of(at), 4);
+    return true;
 }

@@ -39,5 +39,7 @@ uint64_t trace_ids_next(struct trace_ids *ids);
 const char *trace_context_parent(const struct http_header *headers, size_t count);
 /* parent NULL: there is none. */
 void trace_context_begin(struct trace_context *context, struct trace_ids *ids, const char *parent);
+/* What is passed on of one as it stands. False: it is not valid. */
+bool trace_context_read(const char *parent, char ret_traceparent[TRACEPARENT_SIZE]);
 
 #endif

@@ -242,6 +242,7 @@ static void set_sql_error(struct pg_transaction *tx, const struct pg_batch *batc
 {
     pg_error_set_result(error, PG_FAILURE_SQL, batch->error);
     error->stale = is_stale(batch);
+    error->at_commit = batch->error_role == PG_BATCH_COMMIT;
     if (strcmp(error->sqlstate, "57014") != 0)
         return;
     /* Cancelled by us, or by the server on our behalf? Or by a limit that the function set? */

@@ -15,6 +15,8 @@ void pg_savepoint_add_unsent(const struct pg_transaction *tx, struct pg_batch *b
     for (int i = 0; i < tx->unsent_count; i++) {
         write_command(&tx->unsent[i], sql, sizeof(sql));
         pg_batch_command(batch, PG_BATCH_CONTROL, sql, 0, NULL);
+        if (tx->unsent[i].read_only)
+            pg_batch_command(batch, PG_BATCH_CONTROL, "SET TRANSACTION READ ONLY", 0, NULL);
     }
 }
 
@@ -35,7 +37,8 @@ static bool last_unsent_is(const struct pg_transaction *tx, bool release, int nu
     return last->release == release && last->number == number;
 }
 
-static int leave_unsent(struct pg_transaction *tx, bool release, int number, struct pg_error *error)
+static int leave_unsent(struct pg_transaction *tx, const struct pg_savepoint_command *command,
+                        struct pg_error *error)
 {
     if (tx->unsent_count == PG_SAVEPOINT_COMMANDS_MAX && tx->used) {
         CLEANUP_PG_BATCH struct pg_batch batch;
@@ -45,20 +48,31 @@ static int leave_unsent(struct pg_transaction *tx, bool release, int number, str
             return -1;
         tx->unsent_count = 0;
     }
-    tx->unsent[tx->unsent_count++] = (struct pg_savepoint_command){release, number};
+    tx->unsent[tx->unsent_count++] = *command;
+    return 0;
+}
+
+static int begin_savepoint(struct pg_transaction *tx, bool read_only, struct pg_error *error)
+{
+    const struct pg_savepoint_command command = {.number = tx->savepoints + 1, .read_only = read_only};
+    if (pg_transaction_check(tx, error) < 0)
+        return -1;
+    if (tx->savepoints == PG_SAVEPOINTS_MAX)
+        return pg_transaction_fail_with(tx, error, PG_FAILURE_REFUSED, "too many nested savepoints");
+    if (leave_unsent(tx, &command, error) < 0)
+        return -1;
+    tx->savepoints++;
     return 0;
 }
 
 int pg_savepoint(struct pg_transaction *tx, struct pg_error *error)
 {
-    if (pg_transaction_check(tx, error) < 0)
-        return -1;
-    if (tx->savepoints == PG_SAVEPOINTS_MAX)
-        return pg_transaction_fail_with(tx, error, PG_FAILURE_REFUSED, "too many nested savepoints");
-    if (leave_unsent(tx, /* release= */ false, tx->savepoints + 1, error) < 0)
-        return -1;
-    tx->savepoints++;
-    return 0;
+    return begin_savepoint(tx, /* read_only= */ false, error);
+}
+
+int pg_savepoint_read_only(struct pg_transaction *tx, struct pg_error *error)
+{
+    return begin_savepoint(tx, /* read_only= */ true, error);
 }
 
 static int refuse_without(struct pg_transaction *tx, struct pg_error *error)
@@ -77,7 +91,7 @@ int pg_savepoint_release(struct pg_transaction *tx, struct pg_error *error)
         tx->unsent_count--;
         return 0;
     }
-    return leave_unsent(tx, /* release= */ true, number, error);
+    return leave_unsent(tx, &(struct pg_savepoint_command){.release = true, .number = number}, error);
 }
 
 int pg_savepoint_rollback(struct pg_transaction *tx, struct pg_error *error)
@@ -98,7 +112,7 @@ int pg_savepoint_rollback(struct pg_transaction *tx, struct pg_error *error)
     char sql[48];
     (void)snprintf(sql, sizeof(sql), "ROLLBACK TO SAVEPOINT c%d", number);
     pg_batch_command(&batch, PG_BATCH_CONTROL, sql, 0, NULL);
-    write_command(&(struct pg_savepoint_command){true, number}, sql, sizeof(sql));
+    write_command(&(struct pg_savepoint_command){.release = true, .number = number}, sql, sizeof(sql));
     pg_batch_command(&batch, PG_BATCH_CONTROL, sql, 0, NULL);
     if (run_control(tx, &batch, error) < 0)
         return -1;

@@ -26,6 +26,7 @@
 struct pg_savepoint_command {
     bool release;
     int number;
+    bool read_only; /* what comes inside it */
 };
 /* Before the first statement there is nothing but savepoints to be set. */
 #define PG_SAVEPOINT_COMMANDS_MAX PG_SAVEPOINTS_MAX

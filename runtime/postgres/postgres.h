@@ -72,6 +72,7 @@ struct pg_error {
     int position;        /* where in the statement, in characters from 1; 0: not said */
     int parameter;       /* n of the $n whose value was refused; 0: none, or not said */
     bool stale;          /* a prepared statement was out of date, after DDL or DISCARD by others */
+    bool at_commit;      /* raised by COMMIT itself, not by the statement that came with it */
 };
 
 /* None. Without clearing the room for texts. */
@@ -80,7 +81,7 @@ static inline void pg_error_clear(struct pg_error *error)
     error->failure = PG_FAILURE_NONE;
     error->sqlstate[0] = error->message[0] = error->constraint[0] = '\0';
     error->position = error->parameter = 0;
-    error->stale = false;
+    error->stale = error->at_commit = false;
 }
 
 int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_pool, struct err *err)
@@ -180,6 +181,9 @@ void pg_transaction_limit_result(struct pg_transaction *tx, size_t max_bytes);
  * transaction is as it was when the savepoint was set. Setting and releasing take no round trip of their own. */
 #define PG_SAVEPOINTS_MAX 16
 int pg_savepoint(struct pg_transaction *tx, struct pg_error *error) __attribute__((warn_unused_result));
+/* The transaction is READ ONLY until this one is released or rolled back: the server restores what was before. */
+int pg_savepoint_read_only(struct pg_transaction *tx, struct pg_error *error)
+    __attribute__((warn_unused_result));
 int pg_savepoint_release(struct pg_transaction *tx, struct pg_error *error)
     __attribute__((warn_unused_result));
 int pg_savepoint_rollback(struct pg_transaction *tx, struct pg_error *error)

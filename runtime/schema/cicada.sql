@@ -175,7 +175,7 @@ SELECT pg_catalog.setval('cicada.event_slot', 1);
 CREATE TABLE cicada.queue (
     id         integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name       text COLLATE "C" NOT NULL UNIQUE CHECK (name ~ '^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$'),
-    wake       regclass, -- a sequence; its value: until when its consumer sleeps, in milliseconds since 1970
+    wake       regclass, -- a sequence; its value: until when its consumer sleeps, in milliseconds since 1970; -1: closed
     ordered    boolean NOT NULL DEFAULT false,
     namespace  text,     -- of the consumer; NULL: nobody consumes it
     function   text,
@@ -272,30 +272,61 @@ $body$;
 
 -- ---- Writing events: the API for everybody ----
 
--- Declares a queue, and does nothing if it is there. Its id.
-CREATE FUNCTION cicada.create_queue(queue text) RETURNS integer
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- The queue of a table's or a schedule's trigger. Names like this one are for these alone.
+CREATE FUNCTION cicada.trigger_queue(namespace text, function text, trigger text) RETURNS text
+    LANGUAGE sql IMMUTABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+    SELECT 'cicada.' || left(encode(sha256(convert_to(namespace || '/' || function || '/' || trigger, 'UTF8')), 'hex'), 32)
+$body$;
+
+-- Makes a queue, and does nothing if it is there. Its id.
+CREATE FUNCTION cicada.queue_make(queue text) RETURNS integer
+    LANGUAGE plpgsql
 AS $body$
 DECLARE
     queue_id integer;
 BEGIN
-    SELECT q.id INTO queue_id FROM cicada.queue q WHERE q.name = create_queue.queue;
+    SELECT q.id INTO queue_id FROM cicada.queue q WHERE q.name = queue_make.queue;
     IF FOUND THEN
         RETURN queue_id;
     END IF;
-    IF coalesce(create_queue.queue, '') !~ '^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$' THEN
-        RAISE EXCEPTION 'queue name % is not valid', coalesce(quote_literal(create_queue.queue), 'NULL')
+    IF coalesce(queue_make.queue, '') !~ '^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$' THEN
+        RAISE EXCEPTION 'queue name % is not valid', coalesce(quote_literal(queue_make.queue), 'NULL')
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'It has 1 to 63 letters, digits, ".", "_" and "-", and begins and ends with a letter or digit.';
     END IF;
-    INSERT INTO cicada.queue (name) VALUES (create_queue.queue) ON CONFLICT (name) DO NOTHING RETURNING id INTO queue_id;
+    INSERT INTO cicada.queue (name) VALUES (queue_make.queue) ON CONFLICT (name) DO NOTHING RETURNING id INTO queue_id;
     IF queue_id IS NULL THEN
-        SELECT q.id INTO STRICT queue_id FROM cicada.queue q WHERE q.name = create_queue.queue;
+        SELECT q.id INTO STRICT queue_id FROM cicada.queue q WHERE q.name = queue_make.queue;
         RETURN queue_id;
     END IF;
-    EXECUTE format('CREATE SEQUENCE cicada.queue_wake_%s MINVALUE 0', queue_id);
+    EXECUTE format('CREATE SEQUENCE cicada.queue_wake_%s MINVALUE -1', queue_id);
+    PERFORM setval(format('cicada.queue_wake_%s', queue_id), 0);
     UPDATE cicada.queue q SET wake = format('cicada.queue_wake_%s', queue_id)::regclass WHERE q.id = queue_id;
     RETURN queue_id;
+END
+$body$;
+
+-- Names that begin with "cicada." are those of trigger_queue(), which nobody declares or sends to.
+CREATE FUNCTION cicada.refuse_trigger_queue(queue text) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+AS $body$
+BEGIN
+    IF starts_with(refuse_trigger_queue.queue, 'cicada.') THEN
+        RAISE EXCEPTION 'queue name % is reserved', quote_literal(refuse_trigger_queue.queue)
+            USING ERRCODE = 'invalid_parameter_value',
+                  HINT = 'Queues of table and schedule triggers have names like this. They come and go with their triggers.';
+    END IF;
+END
+$body$;
+
+-- Declares a queue, and does nothing if it is there. Its id.
+CREATE FUNCTION cicada.create_queue(queue text) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+BEGIN
+    PERFORM cicada.refuse_trigger_queue(queue);
+    RETURN cicada.queue_make(queue);
 END
 $body$;
 
@@ -523,8 +554,9 @@ DECLARE
     e cicada.event_0;
     first_id bigint;
 BEGIN
-    SELECT * INTO q FROM cicada.queue r WHERE r.name = enqueue.queue;
+    SELECT * INTO q FROM cicada.queue r WHERE r.name = enqueue.queue AND NOT starts_with(r.name, 'cicada.');
     IF NOT FOUND THEN
+        PERFORM cicada.refuse_trigger_queue(enqueue.queue);
         q := cicada.queue_find(enqueue.queue); -- raises
     END IF;
     e := cicada.event_new(q.id, options);
@@ -549,10 +581,13 @@ CREATE FUNCTION cicada.enqueue_many(queue text, payloads jsonb[], options jsonb 
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $body$
 DECLARE
-    q cicada.queue := cicada.queue_find(enqueue_many.queue);
-    e cicada.event_0 := cicada.event_new(q.id, options);
+    q cicada.queue;
+    e cicada.event_0;
     payload jsonb;
 BEGIN
+    PERFORM cicada.refuse_trigger_queue(enqueue_many.queue);
+    q := cicada.queue_find(enqueue_many.queue);
+    e := cicada.event_new(q.id, options);
     IF options ->> 'dedupKey' IS NOT NULL THEN
         RAISE EXCEPTION 'dedupKey is for one event: use cicada.enqueue()' USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -589,6 +624,7 @@ $body$;
 
 -- Registers the consumer of a queue, and declares the queue if it is not there. held_by: who has it instead (namespace,
 -- function and trigger), or NULL: it is ours. The first one keeps it until queue_release(). Also for a changed `ordered`.
+-- A queue with a name of trigger_queue() is that trigger's.
 CREATE FUNCTION cicada.queue_consume(queue text, namespace text, function text, trigger text, ordered boolean,
                                      OUT queue_id integer, OUT held_by text)
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -600,7 +636,11 @@ BEGIN
     IF queue_consume.namespace || queue_consume.function || queue_consume.trigger || ordered::text IS NULL THEN
         RAISE EXCEPTION 'a consumer has namespace, function, trigger and ordered' USING ERRCODE = 'null_value_not_allowed';
     END IF;
-    queue_id := cicada.create_queue(queue_consume.queue);
+    IF queue_consume.queue IS DISTINCT FROM
+        cicada.trigger_queue(queue_consume.namespace, queue_consume.function, queue_consume.trigger) THEN
+        PERFORM cicada.refuse_trigger_queue(queue_consume.queue);
+    END IF;
+    queue_id := cicada.queue_make(queue_consume.queue);
     PERFORM pg_advisory_xact_lock(7310294, queue_id); -- no claim is at work
     SELECT * INTO q FROM cicada.queue r WHERE r.id = queue_id FOR UPDATE;
     IF q.namespace IS NOT NULL AND (q.namespace <> queue_consume.namespace OR q.function <> queue_consume.function
@@ -627,11 +667,42 @@ BEGIN
 END
 $body$;
 
--- Ends a registration. The queue stays, with its events. False: it was not this consumer's.
+-- Removes a queue and all it holds; its id may stay in an open transaction's events, which event_maintain() removes. False: it
+-- is not there.
+CREATE FUNCTION cicada.queue_drop(queue text) RETURNS boolean
+    LANGUAGE plpgsql
+AS $body$
+DECLARE
+    q cicada.queue;
+BEGIN
+    PERFORM cicada.need_read_committed();
+    PERFORM pg_advisory_xact_lock(7310294, 0); -- event_maintain() moves nothing
+    PERFORM pg_advisory_xact_lock(7310294, r.id) FROM cicada.queue r WHERE r.name = queue_drop.queue; -- no claim is at work
+    DELETE FROM cicada.queue r WHERE r.name = queue_drop.queue RETURNING * INTO q;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    FOR slot IN 0 .. 4 LOOP
+        EXECUTE format('DELETE FROM cicada.event_%s e WHERE e.queue = $1', slot) USING q.id;
+    END LOOP;
+    DELETE FROM cicada.dead_letter d WHERE d.queue = q.id;
+    DELETE FROM cicada.dedup d WHERE d.queue = q.id;
+    EXECUTE format('DROP SEQUENCE %s', q.wake);
+    RETURN true;
+END
+$body$;
+
+-- Ends a registration. The queue stays, with its events; but that of a table's or a schedule's trigger goes, with all it holds.
+-- False: it was not this consumer's.
 CREATE FUNCTION cicada.queue_release(queue text, namespace text, function text, trigger text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $body$
 BEGIN
+    IF starts_with(queue_release.queue, 'cicada.') THEN
+        RETURN queue_release.queue =
+            cicada.trigger_queue(queue_release.namespace, queue_release.function, queue_release.trigger)
+            AND cicada.queue_drop(queue_release.queue);
+    END IF;
     UPDATE cicada.queue q SET namespace = NULL, function = NULL, trigger = NULL, since = NULL
     WHERE q.name = queue_release.queue AND (q.namespace, q.function, q.trigger) =
         (queue_release.namespace, queue_release.function, queue_release.trigger);
@@ -1131,7 +1202,8 @@ $body$;
 
 -- ---- Upkeep ----
 
--- Moves up to `most` events of a slot to event_0; how many. with_leased: also those that somebody works on.
+-- Moves up to `most` events of a slot to event_0; how many. with_leased: also those that somebody works on. Those of a queue
+-- that is gone are removed: they were sent by a transaction that was open when it went.
 CREATE FUNCTION cicada.slot_drain(slot integer, most integer, with_leased boolean) RETURNS integer
     LANGUAGE plpgsql
 AS $body$
@@ -1141,7 +1213,8 @@ BEGIN
     EXECUTE format('WITH gone AS (DELETE FROM cicada.event_%1$s WHERE ctid = ANY (ARRAY('
                    ' SELECT e.ctid FROM cicada.event_%1$s e WHERE $2 OR e.lane <> 127 OR e.due_at < now()'
                    ' LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING *)'
-                   ' INSERT INTO cicada.event_0 SELECT * FROM gone', slot)
+                   ' INSERT INTO cicada.event_0 SELECT g.* FROM gone g WHERE g.queue IN (SELECT q.id FROM cicada.queue q)',
+                   slot)
     USING most, with_leased;
     GET DIAGNOSTICS moved = ROW_COUNT;
     RETURN moved;
@@ -1238,11 +1311,11 @@ $body$;
 
 -- ---- Looking after queues: the API for everybody ----
 
--- What each queue holds. Nothing is counted beyond 10,000 (capped: there may be more). due: could be claimed now; blocked:
+-- What each queue, or each of these, holds. Nothing is counted beyond 10,000 (capped: there may be more). due: could be claimed now; blocked:
 -- waits for an earlier event of its key; dead: dead letters.
-CREATE FUNCTION cicada.queue_stats()
+CREATE FUNCTION cicada.queue_stats(queues text[] DEFAULT NULL)
     RETURNS TABLE (queue text, queue_id integer, consumer text, due bigint, delayed bigint, leased bigint, blocked bigint,
-                   dead bigint, capped boolean, oldest_due interval)
+                   dead bigint, capped boolean, oldest_due interval, oldest_due_s double precision)
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
     SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
     SET plan_cache_mode = force_generic_plan SET jit = off
@@ -1255,7 +1328,7 @@ DECLARE
     lanes smallint[];
     oldest timestamptz;
 BEGIN
-    FOR q IN SELECT * FROM cicada.queue r ORDER BY r.name LOOP
+    FOR q IN SELECT * FROM cicada.queue r WHERE queues IS NULL OR r.name = ANY (queues) ORDER BY r.name LOOP
         queue := q.name;
         queue_id := q.id;
         consumer := q.namespace || '/' || q.function || ', trigger ' || q.trigger;
@@ -1284,6 +1357,7 @@ BEGIN
         dead := (SELECT count(*) FROM (SELECT FROM cicada.dead_letter d WHERE d.queue = q.id LIMIT most) x);
         capped := greatest(due, delayed, leased, blocked, dead) >= most;
         oldest_due := now_at - oldest;
+        oldest_due_s := extract(epoch FROM oldest_due);
         RETURN NEXT;
     END LOOP;
 END
@@ -1384,6 +1458,109 @@ BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA cicada TO %I', role_name);
     EXECUTE format('GRANT EXECUTE ON FUNCTION cicada.enqueue(text, jsonb, jsonb) TO %I', role_name);
     EXECUTE format('GRANT EXECUTE ON FUNCTION cicada.enqueue_many(text, jsonb[], jsonb) TO %I', role_name);
+END
+$body$;
+
+        $step$],
+
+        ARRAY['0.1.0', $step$
+
+-- ---- Schedules ----
+
+-- Up to when each schedule's ticks have been sent.
+CREATE TABLE cicada.schedule (
+    namespace  text COLLATE "C",
+    function   text COLLATE "C",
+    trigger    text COLLATE "C",
+    expression text NOT NULL, -- cron and time zone
+    last_tick  timestamptz NOT NULL,
+    PRIMARY KEY (namespace, function, trigger)
+);
+
+-- Up to when this schedule's ticks have been sent: up to now, if it is new or its expression is another. It has a queue then.
+CREATE FUNCTION cicada.schedule_look(namespace text, function text, trigger text, expression text,
+                                     OUT last_tick timestamptz, OUT now_at timestamptz)
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    queue_name CONSTANT text := cicada.trigger_queue(namespace, function, trigger);
+BEGIN
+    PERFORM cicada.need_read_committed();
+    IF queue_name || schedule_look.expression IS NULL THEN
+        RAISE EXCEPTION 'a schedule has namespace, function, trigger and expression' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    IF NOT EXISTS (SELECT FROM cicada.queue q WHERE q.name = queue_name AND q.namespace IS NOT NULL) THEN
+        PERFORM cicada.queue_consume(queue_name, schedule_look.namespace, schedule_look.function, schedule_look.trigger, false);
+    END IF;
+    now_at := now();
+    SELECT s.last_tick INTO schedule_look.last_tick FROM cicada.schedule s
+    WHERE (s.namespace, s.function, s.trigger, s.expression) =
+        (schedule_look.namespace, schedule_look.function, schedule_look.trigger, schedule_look.expression);
+    IF NOT FOUND THEN
+        INSERT INTO cicada.schedule AS s
+        VALUES (schedule_look.namespace, schedule_look.function, schedule_look.trigger, schedule_look.expression, now_at)
+        ON CONFLICT ON CONSTRAINT schedule_pkey
+        DO UPDATE SET expression = excluded.expression,
+                      last_tick = CASE s.expression WHEN excluded.expression THEN s.last_tick ELSE excluded.last_tick END
+        RETURNING s.last_tick INTO schedule_look.last_tick;
+    END IF;
+END
+$body$;
+
+-- Sends an event for each of the ticks (at most 1,000) and remembers that all up to new_last_tick have been. skipped: how many
+-- before the first of them were left out. False, and nothing is done: somebody else was first, or the schedule is another.
+CREATE FUNCTION cicada.schedule_tick(namespace text, function text, trigger text, expression text, ticks timestamptz[],
+                                     new_last_tick timestamptz, skipped bigint) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    q cicada.queue;
+    e cicada.event_0;
+    tick timestamptz;
+    left_out bigint := coalesce(skipped, 0);
+BEGIN
+    PERFORM cicada.need_read_committed();
+    IF cardinality(ticks) > 1000 THEN
+        RAISE EXCEPTION '% ticks, and 1000 are allowed at once', cardinality(ticks) USING ERRCODE = 'program_limit_exceeded';
+    END IF;
+    UPDATE cicada.schedule s SET last_tick = new_last_tick
+    WHERE (s.namespace, s.function, s.trigger, s.expression) =
+        (schedule_tick.namespace, schedule_tick.function, schedule_tick.trigger, schedule_tick.expression)
+        AND s.last_tick < new_last_tick;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    q := cicada.queue_find(cicada.trigger_queue(namespace, function, trigger));
+    e := cicada.event_new(q.id, NULL);
+    e.type := 'cicada.dev.tick';
+    e.source := '/cicada/schedule/' || namespace || '/' || function || '/' || trigger;
+    FOREACH tick IN ARRAY coalesce(ticks, '{}') LOOP
+        e.id := nextval('cicada.event_id');
+        e.time := tick;
+        e.payload := format('{"tick": "%s", "skipped": %s}', to_char(tick AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                            left_out);
+        PERFORM cicada.event_put(e);
+        left_out := 0;
+    END LOOP;
+    IF cardinality(ticks) > 0 THEN
+        PERFORM cicada.queue_notify(q, e.due_at);
+    END IF;
+    RETURN true;
+END
+$body$;
+
+-- Removes a schedule, its queue, and what is in it. False: neither was there.
+CREATE FUNCTION cicada.schedule_remove(namespace text, function text, trigger text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    removed boolean;
+BEGIN
+    DELETE FROM cicada.schedule s
+    WHERE (s.namespace, s.function, s.trigger) =
+        (schedule_remove.namespace, schedule_remove.function, schedule_remove.trigger);
+    removed := FOUND;
+    RETURN cicada.queue_drop(cicada.trigger_queue(namespace, function, trigger)) OR removed;
 END
 $body$;
 

@@ -16,7 +16,7 @@
 #include "runtime/postgres/postgres.h"
 
 /* The version that this program needs, which is the one that its cicada.sql makes. */
-#define SCHEMA_VERSION 2
+#define SCHEMA_VERSION 3
 
 #define SCHEMA_RELEASE_SIZE 32
 #define SCHEMA_ROLE_SIZE    256 /* 63 bytes, quoted */

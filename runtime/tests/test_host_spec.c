@@ -150,6 +150,17 @@ static void test_errors_name_the_field(void **state)
         {DB("\"triggers\":[" D("\"maxAttempts\":0") "]"), "triggers[0]: delivery.maxAttempts: must be"},
         {DB("\"triggers\":[" D("\"batchSize\":1001") "]"), "triggers[0]: delivery.batchSize: must be"},
         {DB("\"triggers\":[" D("\"ordered\":1") "]"), "triggers[0]: delivery.ordered: must be true"},
+        {DB("\"triggers\":[" Q("a", "cicada.q") "]"), "triggers[0]: queue.name: must be"},
+        {DB("\"output\":[]"), "output: must be an object"},
+        {DB("\"output\":{}"), "output.queue: must be 1 to 63 letters"},
+        {DB("\"output\":{\"queue\":7}"), "output.queue: must be"},
+        {DB("\"output\":{\"queue\":\"\"}"), "output.queue: must be"},
+        {DB("\"output\":{\"queue\":\"a b\"}"), "output.queue: must be"},
+        {DB("\"output\":{\"queue\":\"q.\"}"), "output.queue: must be"},
+        {DB("\"output\":{\"queue\":\"cicada.q\"}"), "output.queue: must be"},
+        {"{\"handler\":\"x.so:f\",\"output\":{\"queue\":\"q\"}}", "output: needs database"},
+        {"{\"sql\":\"SELECT 1\",\"result\":\"None\",\"database\":{},\"output\":{\"queue\":\"q\"}}",
+         "output: needs a result"},
     };
 
     (void)state;

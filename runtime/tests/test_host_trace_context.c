@@ -50,6 +50,9 @@ static void continues_what_is_valid(void **state)
         snprintf(own, sizeof(own), "%016llx", (unsigned long long)context.span_id);
         assert_memory_equal(context.traceparent + 36, own, 16);
         assert_string_equal(context.traceparent + 52, cases[i].flags);
+        assert_true(trace_context_read(cases[i].parent, context.traceparent));
+        assert_memory_equal(context.traceparent, "00-" TRACE "-" SPAN "-", 53);
+        assert_string_equal(context.traceparent + 52, cases[i].flags);
     }
 }
 
@@ -100,6 +103,7 @@ static void replaces_what_is_not(void **state)
         again = begun(context.traceparent); /* what we start is valid */
         assert_true(again.continued);
         assert_string_equal(again.trace_id, context.trace_id);
+        assert_false(parents[i] != NULL && trace_context_read(parents[i], again.traceparent));
     }
 }
 

@@ -62,6 +62,41 @@ static void expect_items(const char *expected)
     pgtest_exec("TRUNCATE test_sp.item");
 }
 
+/* For what is inside; what was before it comes back by either end of it. */
+static void test_read_only_within(void **state)
+{
+    struct pg_pool *pool = pgtest_pool(NULL, 1);
+    struct pg_error error;
+
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        struct pg_transaction *tx = pg_transaction_new(pool, false, pgtest_deadline(5000));
+
+        if (i > 0)
+            insert(tx, 1);
+        assert_int_equal(pg_savepoint_read_only(tx, &error), 0);
+        set(tx); /* the handler's own */
+        error = pgtest_query_fails(tx, "INSERT INTO test_sp.item VALUES (5)", PG_FAILURE_SQL);
+        assert_string_equal(error.sqlstate, "25006");
+        undo(tx);
+        set(tx);
+        error =
+            pgtest_query_fails(tx, "SELECT set_config('transaction_read_only', 'off', true)", PG_FAILURE_SQL);
+        assert_string_equal(error.sqlstate, "25001");
+        undo(tx);
+        undo(tx);
+        insert(tx, 2);
+        assert_int_equal(pg_savepoint_read_only(tx, &error), 0);
+        (void)pgtest_query(tx, "SELECT 1");
+        keep(tx);
+        insert(tx, 3);
+        assert_int_equal(pg_transaction_commit(tx, &error), 0);
+        pg_transaction_free(tx);
+        expect_items(i > 0 ? "1 2 3" : "2 3");
+    }
+    pg_pool_free(pool);
+}
+
 static void test_error_is_taken_back(void **state)
 {
     struct pg_pool *pool = pgtest_pool(NULL, 1);
@@ -398,6 +433,7 @@ static void test_results_together_are_limited(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_read_only_within),
         cmocka_unit_test(test_error_is_taken_back),
         cmocka_unit_test(test_first_statement_fails),
         cmocka_unit_test(test_nested),

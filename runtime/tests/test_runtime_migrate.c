@@ -124,7 +124,7 @@ static void test_start_installs_what_is_missing(void **state)
     struct fixture *fixture = *state;
 
     expect_works(fixture->owner_url);
-    test_database_expect(fixture->owner_url, "SELECT version FROM cicada.schema_state()", "2");
+    test_database_expect(fixture->owner_url, "SELECT version FROM cicada.schema_state()", "3");
 }
 
 static void test_eight_starts_at_once(void **state)
@@ -139,7 +139,7 @@ static void test_eight_starts_at_once(void **state)
         assert_int_equal(runtime_process_stop(&processes[i]), 0);
         runtime_process_release(&processes[i]);
     }
-    test_database_expect(fixture->owner_url, "SELECT count(*) FROM cicada.schema_version", "2");
+    test_database_expect(fixture->owner_url, "SELECT count(*) FROM cicada.schema_version", "3");
 }
 
 static void test_role_that_may_not_is_told_what_to_run(void **state)
@@ -150,7 +150,7 @@ static void test_role_that_may_not_is_told_what_to_run(void **state)
                         "schema cicada is not in the database: run cicada-runtime --migrate"
                         " --grant-to='" GUEST "' with the DATABASE_URL of the database's owner");
     expect_migration(fixture->owner_url, "--grant-to='" GUEST "'", 0,
-                     "schema cicada was installed: version 2\nrole " GUEST " may use it\n");
+                     "schema cicada was installed: version 3\nrole " GUEST " may use it\n");
     expect_works(fixture->guest_url); /* with no right but that, to a schema of another role */
 }
 
@@ -158,7 +158,7 @@ static void test_role_that_was_not_let_in(void **state)
 {
     struct fixture *fixture = *state;
 
-    expect_migration(fixture->owner_url, "", 0, "schema cicada was installed: version 2\n");
+    expect_migration(fixture->owner_url, "", 0, "schema cicada was installed: version 3\n");
     expect_failed_start(fixture->guest_url, "SchemaMissing",
                         "run SELECT cicada.grant_to('" GUEST "') as the schema's owner");
     test_database_exec(fixture->owner_url, "SELECT cicada.grant_to('" GUEST "')");
@@ -170,10 +170,10 @@ static void test_runtime_below_min_runtime(void **state)
     struct fixture *fixture = *state;
 
     expect_migration(fixture->owner_url, "", 0, "installed");
-    test_database_exec(fixture->owner_url, "INSERT INTO cicada.schema_version VALUES (3, '99.0')");
+    test_database_exec(fixture->owner_url, "INSERT INTO cicada.schema_version VALUES (4, '99.0')");
     expect_failed_start(fixture->owner_url, "SchemaMissing", "needs runtime 99.0 or newer");
     test_database_exec(fixture->owner_url,
-                       "UPDATE cicada.schema_version SET min_runtime = '0.1.0' WHERE version = 3");
+                       "UPDATE cicada.schema_version SET min_runtime = '0.1.0' WHERE version = 4");
     expect_works(fixture->owner_url);
 }
 
@@ -202,8 +202,8 @@ static void test_migrate_says_what_it_did(void **state)
 
     expect_migration(fixture->guest_url, "", 1,
                      "cicada-runtime: permission denied for database " DATABASE ", SQLSTATE 42501\n");
-    expect_migration(fixture->owner_url, "", 0, "schema cicada was installed: version 2\n");
-    expect_migration(fixture->owner_url, "", 0, "schema cicada is at version 2: nothing to do\n");
+    expect_migration(fixture->owner_url, "", 0, "schema cicada was installed: version 3\n");
+    expect_migration(fixture->owner_url, "", 0, "schema cicada is at version 3: nothing to do\n");
     expect_migration(fixture->super_url, "", 1, "schema cicada belongs to role " OWNER);
     expect_migration(fixture->owner_url, "--grant-to=nobody_here", 1, "SQLSTATE 42704");
     expect_migration(NULL, "", 2, "neither DATABASE_URL nor DATABASE_URL_FILE is set");

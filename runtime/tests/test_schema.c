@@ -103,12 +103,12 @@ static void test_owner_installs_once(void **state)
 
     expect_state(fixture->owner, SCHEMA_ABSENT, "cicada-runtime --migrate");
     expect_migration(fixture->owner, 0, SCHEMA_VERSION);
-    expect_state(fixture->owner, SCHEMA_READY, "has version 2");
+    expect_state(fixture->owner, SCHEMA_READY, "has version 3");
     expect_migration(fixture->owner, SCHEMA_VERSION, SCHEMA_VERSION);
     test_database_expect(fixture->owner_url,
                          "SELECT string_agg(version || ' ' || min_runtime || ' ' || installed_by, ', ')"
                          " FROM cicada.schema_version",
-                         "1 0.1.0 " OWNER ", 2 0.1.0 " OWNER);
+                         "1 0.1.0 " OWNER ", 2 0.1.0 " OWNER ", 3 0.1.0 " OWNER);
 }
 
 static void test_role_without_rights_is_told_the_command(void **state)
@@ -205,7 +205,7 @@ static void test_api_functions_have_a_fixed_search_path(void **state)
         "SELECT count(*) FILTER (WHERE prosecdef) || ' ' || count(*) FILTER (WHERE prosecdef AND"
         " proconfig @> ARRAY['search_path=pg_catalog, pg_temp'] IS NOT TRUE)"
         " FROM pg_proc WHERE pronamespace = 'cicada'::regnamespace",
-        "23 0");
+        "27 0");
 }
 
 static void *migrate_thread(void *arg)
@@ -235,7 +235,7 @@ static void test_eight_at_once(void **state)
         installed += (intptr_t)from == 0;
     }
     assert_int_equal(installed, 1);
-    test_database_expect(fixture->owner_url, "SELECT count(*) FROM cicada.schema_version", "2");
+    test_database_expect(fixture->owner_url, "SELECT count(*) FROM cicada.schema_version", "3");
 }
 
 /* cicada.sql with one more step at the end, as a later release might have it. */
@@ -264,17 +264,53 @@ static void test_upgrade_keeps_data_and_those_let_in(void **state)
     test_database_exec(fixture->guest_url, "SELECT cicada.idempotency_store('n/f', 'k', '', 200, '', '')");
     test_database_exec(fixture->owner_url, sql);
     test_database_expect(fixture->owner_url,
-                         "SELECT string_agg(version::text, ',') FROM cicada.schema_version", "1,2,3");
+                         "SELECT string_agg(version::text, ',') FROM cicada.schema_version", "1,2,3,4");
     test_database_expect(fixture->guest_url, "SELECT cicada.later()", "0");
     test_database_expect(fixture->owner_url, "SELECT key FROM cicada.idempotency", "k");
     test_database_exec(fixture->owner_url, sql); /* again: nothing to do */
-    expect_migration(fixture->owner, 3, 3);      /* an older release leaves it alone */
-    test_database_expect(fixture->owner_url, "SELECT count(*) FROM cicada.schema_version", "3");
+    expect_migration(fixture->owner, 4, 4);      /* an older release leaves it alone */
+    test_database_expect(fixture->owner_url, "SELECT count(*) FROM cicada.schema_version", "4");
     expect_state(fixture->guest, SCHEMA_TOO_NEW,
-                 "schema cicada has version 3, which needs runtime 9.5 or newer: this is 0.1.0");
+                 "schema cicada has version 4, which needs runtime 9.5 or newer: this is 0.1.0");
     test_database_exec(fixture->owner_url,
-                       "UPDATE cicada.schema_version SET min_runtime = '0.1.0' WHERE version = 3");
+                       "UPDATE cicada.schema_version SET min_runtime = '0.1.0' WHERE version = 4");
     expect_state(fixture->guest, SCHEMA_READY, ""); /* a runtime refuses only below min_runtime */
+}
+
+/* cicada.sql as it was before its last step. */
+static char *release_before(void)
+{
+    static const char end[] = "$step$]\n    ];";
+    const char *at = strstr(schema_sql, end);
+    const char *cut = schema_sql;
+
+    assert_non_null(at);
+    for (const char *next = cut; next != NULL && next < at; next = strstr(next + 1, "$step$],\n"))
+        cut = next;
+    assert_ptr_not_equal(cut, schema_sql);
+    return xasprintf("%.*s%s", (int)(cut - schema_sql), schema_sql, at);
+}
+
+static void test_upgrade_from_the_release_before(void **state)
+{
+    struct fixture *fixture = *state;
+    CLEANUP_FREE char *sql = release_before();
+    struct pg_error error;
+
+    test_database_exec(fixture->owner_url, sql);
+    test_database_expect(fixture->owner_url, "SELECT version FROM cicada.schema_state()", "2");
+    assert_int_equal(schema_grant(fixture->owner, GUEST, pgtest_deadline(WAIT_MS), &error), 0);
+    test_database_exec(fixture->guest_url,
+                       "SELECT cicada.create_queue('q'); SELECT cicada.enqueue('q', '1')");
+    expect_migration(fixture->owner, 2, SCHEMA_VERSION);
+    test_database_expect(fixture->guest_url,
+                         "SELECT now_at = now() FROM cicada.schedule_look('n','f','t','e')", "t");
+    test_database_expect(fixture->owner_url, "SELECT count(*) FROM cicada.event", "1");
+    test_database_expect(
+        fixture->super_url,
+        "SELECT count(*) FROM pg_proc p WHERE pronamespace = 'cicada'::regnamespace AND prosecdef AND"
+        " NOT has_function_privilege('" GUEST "', p.oid, 'EXECUTE')",
+        "0");
 }
 
 static void test_who_may_only_send_events(void **state)
@@ -313,7 +349,7 @@ static void test_older_schema_is_upgraded_by_its_owner_only(void **state)
     assert_int_equal(view.state, SCHEMA_OLDER);
     schema_explain(&view, "0.1.0", message, sizeof(message));
     assert_string_equal(message,
-                        "schema cicada has version 0 and 2 is needed: run cicada-runtime --migrate with the"
+                        "schema cicada has version 0 and 3 is needed: run cicada-runtime --migrate with the"
                         " DATABASE_URL of its owner (schema cicada belongs to role " OWNER
                         ": run this as that role)");
     test_database_exec(fixture->owner_url, "DROP FUNCTION cicada.schema_state()");
@@ -450,6 +486,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_api_functions_have_a_fixed_search_path, setup, teardown),
         cmocka_unit_test_setup_teardown(test_eight_at_once, setup, teardown),
         cmocka_unit_test_setup_teardown(test_upgrade_keeps_data_and_those_let_in, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_upgrade_from_the_release_before, setup, teardown),
         cmocka_unit_test_setup_teardown(test_who_may_only_send_events, setup, teardown),
         cmocka_unit_test_setup_teardown(test_older_schema_is_upgraded_by_its_owner_only, setup, teardown),
         cmocka_unit_test_setup_teardown(test_schema_of_another_role_is_refused, setup, teardown),

@@ -571,7 +571,8 @@ static inline int cicada_savepoint_rollback(struct cicada_context *ctx)
 /* Commits now and gives the connection back: before slow work outside of the database. Later calls of the database are
  * refused; results that are there stay. From here on no failure of the handler takes the commit back: its answer is sent as it
  * is. CICADA_FAIL: not committed (or the answer to COMMIT was lost); return: the answer tells, whatever the handler returns.
- * Not for requests with an Idempotency-Key that the Function honours, whose answer is part of the transaction: these get 500. */
+ * Not where the answer is part of the transaction, which then gets 500: requests with an Idempotency-Key that the Function
+ * honours, and what its `output` sends on. */
 static inline int cicada_commit(struct cicada_context *ctx)
 {
     return cicada_calls_of(ctx)->commit(ctx);
@@ -675,7 +676,8 @@ static inline void cicada_response_body_take(struct cicada_response *res, void *
  * It returns when the piece is on its way, and waits for a slow peer; `timeoutSeconds` no longer applies. CICADA_FAIL: the
  * peer is gone, or did not read or was not written to for the Function's `idleTimeoutSeconds`; return then. If the handler fails
  * after the first piece, the connection is cut, so that the answer is visibly incomplete. `limits.responseBytes` does not
- * hold for all pieces together. HEAD gets no piece. Not for requests with an Idempotency-Key that the Function honours. */
+ * hold for all pieces together. HEAD gets no piece. Not for requests with an Idempotency-Key that the Function honours, nor for
+ * an answer that its `output` sends on. */
 static inline int cicada_stream_write(struct cicada_response *res, const void *data, size_t len)
 {
     return cicada_calls_of(res)->stream_write(res, data, len);

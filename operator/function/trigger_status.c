@@ -1,0 +1,69 @@
+#include "operator/function/trigger_status.h"
+
+#include <string.h>
+
+#include "runtime/base/mem.h"
+
+static int64_t rounded_age_s(double age_s)
+{
+    int64_t age = (int64_t)age_s;
+    int64_t step = age < 60 ? 10 : age < 3600 ? 60 : 3600;
+    return age / step * step;
+}
+
+static const struct backlog_trigger *figures_of(const struct backlog_function *backlog, const char *name)
+{
+    for (size_t i = 0; backlog && i < backlog->trigger_count; i++) {
+        if (strcmp(backlog->triggers[i].name, name) == 0) {
+            return &backlog->triggers[i];
+        }
+    }
+    return NULL;
+}
+
+static const struct trigger_status *shown_of(const struct function_status *before, const char *name)
+{
+    for (size_t i = 0; i < before->trigger_count; i++) {
+        if (strcmp(before->triggers[i].name, name) == 0) {
+            return &before->triggers[i];
+        }
+    }
+    return NULL;
+}
+
+static void fill(const struct backlog_trigger *figures, const struct trigger_status *shown,
+                 struct trigger_status *trigger)
+{
+    if (figures && figures->known) {
+        trigger->known = true;
+        trigger->backlog = figures->due + figures->delayed + figures->leased + figures->blocked;
+        trigger->oldest_age_s = rounded_age_s(figures->oldest_s);
+        trigger->dead_letters = figures->dead;
+    } else if (shown) {
+        trigger->known = shown->known;
+        trigger->backlog = shown->backlog;
+        trigger->oldest_age_s = shown->oldest_age_s;
+        trigger->dead_letters = shown->dead_letters;
+    }
+    trigger->next_run_s = figures && figures->next_run_s ? figures->next_run_s
+                          : shown                        ? shown->next_run_s
+                                                         : 0;
+}
+
+void trigger_status_fill(const struct function_spec *spec, const struct backlog_function *backlog,
+                         const struct function_status *before, struct function_status *status)
+{
+    if (spec->trigger_count == 0) {
+        return;
+    }
+    status->triggers = xcalloc(spec->trigger_count, sizeof *status->triggers);
+    status->trigger_count = spec->trigger_count;
+    for (size_t i = 0; i < spec->trigger_count; i++) {
+        const char *name = spec->triggers[i].name;
+        status->triggers[i].name = xstrdup(name);
+        fill(figures_of(backlog, name), shown_of(before, name), &status->triggers[i]);
+        if (spec->triggers[i].source != TRIGGER_SCHEDULE) {
+            status->triggers[i].next_run_s = 0;
+        }
+    }
+}
