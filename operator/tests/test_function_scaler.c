@@ -335,8 +335,9 @@ static void test_events_wake_a_sleeping_function(void **state)
     expect_no_scale(&fixture);
     struct fake_answer answer = {.match = PATCH_SCALE, .body = "{}", .times = -1};
     fake_apiserver_answer(fixture.base.server, &answer);
-    backlog_says(&fixture.backlog,
-                 (struct backlog_load){.any_triggers = true, .known = true, .due = 9, .wanted = 3, .busy = true});
+    backlog_says(
+        &fixture.backlog,
+        (struct backlog_load){.any_triggers = true, .known = true, .due = 9, .wanted = 3, .busy = true});
     function_scaler_wake(fixture.scaler, "shop", "create-order");
     function_scaler_wake(fixture.scaler, "shop", "create-order");
     function_scaler_wake(fixture.scaler, "shop", "gone");
@@ -352,8 +353,9 @@ static void test_events_do_not_wake_what_is_pinned(void **state)
     (void)state;
     struct fixture fixture;
     start(&fixture, "{replicas: 0, " QUEUE "}", ASLEEP, IDLE);
-    backlog_says(&fixture.backlog,
-                 (struct backlog_load){.any_triggers = true, .known = true, .due = 9, .wanted = 3, .busy = true});
+    backlog_says(
+        &fixture.backlog,
+        (struct backlog_load){.any_triggers = true, .known = true, .due = 9, .wanted = 3, .busy = true});
     function_scaler_wake(fixture.scaler, "shop", "create-order");
     expect_no_scale(&fixture);
     finish(&fixture);
