@@ -66,7 +66,8 @@ static size_t share_of(const struct consumer *consumer, const struct event *even
 
     if (event->alone)
         return 1;
-    return (size_t)(consumer->settings.triggers[event->trigger].batch_size > 1 || most < share ? most : share);
+    return (size_t)(consumer->settings.triggers[event->trigger].batch_size > 1 || most < share ? most
+                                                                                               : share);
 }
 
 static void take(struct load *load, struct held *held)

@@ -35,8 +35,8 @@ struct consumer;
 struct consumer_trigger {
     const char *name;
     const char *queue; /* NULL: that of a table or schedule trigger, which the database names */
-    bool ordered; /* per key */
-    int batch_size; /* of up to so many, to CONSUMER_RUN_MAX, a run is made; 1: of one, or of a group */
+    bool ordered;      /* per key */
+    int batch_size;    /* of up to so many, to CONSUMER_RUN_MAX, a run is made; 1: of one, or of a group */
     struct delivery delivery;
 };
 
@@ -48,8 +48,8 @@ struct consumer_settings {
     size_t trigger_count; /* 1 to CONSUMER_TRIGGERS_MAX */
     int concurrency;
     int64_t lease_ms;
-    bool lease_fixed;   /* a lease is not extended while its event is at work, and none is claimed ahead */
-    int group_most; /* events that take no time are handed over in groups of up to so many; 1: one by one */
+    bool lease_fixed; /* a lease is not extended while its event is at work, and none is claimed ahead */
+    int group_most;   /* events that take no time are handed over in groups of up to so many; 1: one by one */
     size_t stack_bytes; /* of a worker */
     /* Runs events of one trigger on a worker (0 to concurrency - 1), each of which is settled in a transaction that has its effects, and
      * tells how that ended. */

@@ -60,7 +60,8 @@ static int count_room(struct consumer *consumer, size_t trigger, int others, boo
     int most;
 
     pthread_mutex_lock(&consumer->mutex);
-    most = (count_free_loads(consumer, ret_idle) + others - 1) / others * consumer_load(consumer, (int)trigger);
+    most =
+        (count_free_loads(consumer, ret_idle) + others - 1) / others * consumer_load(consumer, (int)trigger);
     pthread_mutex_unlock(&consumer->mutex);
     return most < CONSUMER_CLAIM_MAX ? most : CONSUMER_CLAIM_MAX;
 }

@@ -11,12 +11,12 @@
 #include "runtime/events/consumer_internal.h"
 #include "runtime/events/event_store.h"
 
-#define MAINTAIN_MS      1000
-#define POLL_MS          1000 /* the truth, whatever was notified */
-#define LOOKS_AWAKE      3    /* claims that find nothing before it sleeps... */
-#define LOOK_PAUSE_MS    5    /* ...so far apart */
-#define PURGE_MS         60000
-#define PURGE_ROWS       1000 /* deduplication keys of one purge */
+#define MAINTAIN_MS   1000
+#define POLL_MS       1000 /* the truth, whatever was notified */
+#define LOOKS_AWAKE   3    /* claims that find nothing before it sleeps... */
+#define LOOK_PAUSE_MS 5    /* ...so far apart */
+#define PURGE_MS      60000
+#define PURGE_ROWS    1000 /* deduplication keys of one purge */
 
 /* ---- the hand, for this thread ---- */
 
@@ -158,7 +158,8 @@ static void lose(struct consumer *consumer, int64_t id)
     for (struct held *held = consumer->hand.first; held != NULL; held = held->next) {
         if (held->job.event->lease.id != id || held->orphan)
             continue;
-        log_warn("trigger %s: the lease of event %" PRId64 " is lost", name_of(consumer, held->job.event), id);
+        log_warn("trigger %s: the lease of event %" PRId64 " is lost", name_of(consumer, held->job.event),
+                 id);
         held->orphan = true;
         if (held->state == HELD_IN_LINE) {
             consumer->counts.lost++;

@@ -256,8 +256,8 @@ int event_store_retry(struct pg_session *session, const struct event_lease *leas
     char delay[NUMBER_SIZE + 16];
 
     print_lease(&key, lease);
-    const char *const params[] = {
-        key.slot, key.id, key.epoch, interval_text(delay, delay_ms), spend ? "t" : "f", text};
+    const char *const params[] = {key.slot,          key.id, key.epoch, interval_text(delay, delay_ms),
+                                  spend ? "t" : "f", text};
     return end_lease(session, "SELECT cicada.event_retry($1, $2, $3, $4, $5, $6)", (int)ARRAY_SIZE(params),
                      params, error);
 }

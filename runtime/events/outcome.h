@@ -17,11 +17,11 @@ struct event_result {
     bool settled; /* committed, with the settlement */
     bool
         lost; /* the lease was, or nobody knows whether it was committed: the event is not ours to decide upon */
-    bool untouched;         /* it was not begun */
-    bool by_database;       /* an error of the database is the answer */
-    bool unreachable;       /* and it was that no connection could be had, in time or at all, or that it broke */
-    char sqlstate[6];       /* "": none */
-    int status;             /* of the answer */
+    bool untouched;   /* it was not begun */
+    bool by_database; /* an error of the database is the answer */
+    bool unreachable; /* and it was that no connection could be had, in time or at all, or that it broke */
+    char sqlstate[6]; /* "": none */
+    int status;       /* of the answer */
     int64_t retry_after_ms; /* that the answer asks for; -1: it does not */
     char error[512];        /* for people */
 };
@@ -41,7 +41,7 @@ struct delivery {
 
 enum event_verdict {
     EVENT_DONE,
-    EVENT_FORGET, /* somebody else has it, or will */
+    EVENT_FORGET,    /* somebody else has it, or will */
     EVENT_GIVE_BACK, /* the attempt does not count */
     EVENT_RETRY,
     EVENT_BURY,

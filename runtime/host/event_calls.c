@@ -84,7 +84,8 @@ int event_call_fail(struct cicada_context *ctx, int32_t status, const char *text
     if (invocation == NULL || !valid)
         return CICADA_FAIL;
     if (invocation->batch != NULL)
-        return event_batch_fail(invocation->batch, ctx->database, status, text) == 0 ? CICADA_OK : CICADA_FAIL;
+        return event_batch_fail(invocation->batch, ctx->database, status, text) == 0 ? CICADA_OK
+                                                                                     : CICADA_FAIL;
     if (invocation->event == NULL || ctx->database->ended || invocation->event_failed)
         return invocation->event_failed ? CICADA_OK : CICADA_FAIL;
     invocation->event_failed = true;

@@ -518,7 +518,8 @@ static inline size_t cicada_event_count(const struct cicada_context *ctx)
     return cicada_calls_of(ctx)->event_count(ctx);
 }
 /* The current event's data, of a batch or not. */
-static inline const char *cicada_event_data(const struct cicada_context *ctx, size_t *ret_len) /* never NULL */
+static inline const char *cicada_event_data(const struct cicada_context *ctx,
+                                            size_t *ret_len) /* never NULL */
 {
     return cicada_calls_of(ctx)->event_data(ctx, ret_len);
 }

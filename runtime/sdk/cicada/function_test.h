@@ -245,8 +245,8 @@ CT_FN void cicada_test_event(struct cicada_test *test, const char *id, const cha
 CT_FN void cicada_test_batch(struct cicada_test *test, const char *id, const char *source, const char *type,
                              const char *data)
 {
-    static const char *const between[] = {"{\"specversion\":\"1.0\",\"id\":\"", "\",\"source\":\"", "\",\"type\":\"",
-                                          "\",\"data\":"};
+    static const char *const between[] = {"{\"specversion\":\"1.0\",\"id\":\"", "\",\"source\":\"",
+                                          "\",\"type\":\"", "\",\"data\":"};
     const char *const texts[] = {id, source, type, data};
     struct ct_text *body = &test->request.body;
 
