@@ -26,10 +26,9 @@
 #define NONE        "  result: None\n"
 #define NOTE_SQL    "INSERT INTO public.note (what) VALUES (:what)"
 #define DONE_SQL    "SELECT count(*) FROM public.note"
-"INSERT INTO public.note (what) VALUES ((:_event)->>'type' || ' ' || ((:_event)->>'subject'))"
 
-    static const char tables[] =
-        "CREATE TABLE public.note (what text, at timestamptz NOT NULL DEFAULT clock_timestamp())";
+static const char tables[] =
+    "CREATE TABLE public.note (what text, at timestamptz NOT NULL DEFAULT clock_timestamp())";
 
 struct scene {
     struct local local;
