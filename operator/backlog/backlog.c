@@ -147,6 +147,7 @@ static void want(struct backlog *backlog, struct function_spec *spec, const char
     }
     if (!same)
         begin_anew_locked(watched);
+    server_count_locked(watched);
     pthread_mutex_unlock(&backlog->mu);
 }
 
@@ -167,6 +168,7 @@ void backlog_forget(struct backlog *backlog, const char *namespace, const char *
     struct watched *watched = find_locked(backlog, namespace, name);
     if (watched != NULL) {
         move_locked(watched, NULL);
+        server_count_locked(watched);
         HASH_DEL(backlog->functions, watched);
         watched_unref_locked(watched);
     }
@@ -216,6 +218,12 @@ static struct backlog_load load_locked(const struct watched *watched, int64_t no
         load.held += replicas_for(figures->due + figures->leased, spec, &spec->triggers[i]);
         if (figures->oldest_s > load.oldest_s)
             load.oldest_s = figures->oldest_s;
+    }
+    if (watched->server != NULL) {
+        const struct connection_user user = server_user(spec);
+        int most = connection_budget_event_replicas(&watched->server->budget, &user);
+        load.wanted = load.wanted < most ? load.wanted : most;
+        load.held = load.held < most ? load.held : most;
     }
     /* What came and was done between two looks is heard of: an idle consumer wants to be notified, and we are, too. */
     load.busy =
@@ -320,6 +328,8 @@ void watched_describe_locked(const struct watched *watched, int64_t now_ms, stru
             .next_run_s = watched->next_run_s[i],
         };
     }
+    if (watched->server != NULL)
+        ret->connections = watched->server->budget;
     describe_progress_locked(watched, now_ms, ret);
     if (watched->removing && ret->progress != BACKLOG_REMOVED)
         ret->cleanup_sql = cleanup_sql(spec);
@@ -343,14 +353,6 @@ void backlog_function_release(struct backlog_function *function)
     free(function->message);
     free(function->cleanup_sql);
     *function = (struct backlog_function){0};
-}
-
-int64_t backlog_shown_age_s(double age_s)
-{
-    int64_t age = age_s > 0 && age_s < INT32_MAX ? (int64_t)age_s : 0;
-    int64_t step = age < 60 ? 10 : age < 3600 ? 60 : 3600;
-
-    return age / step * step;
 }
 
 /* ---- life ---- */

@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "operator/backlog/connection_budget.h"
 #include "runtime/base/metrics.h"
 
 struct backlog;
@@ -78,15 +79,22 @@ struct backlog_function {
     int64_t unreachable_ms; /* how long the database has been so; 0: it is not */
     struct backlog_trigger triggers[BACKLOG_TRIGGERS_MAX]; /* as in the spec */
     size_t trigger_count;
-    bool known;                 /* those of all triggers are */
-    int64_t due, in_progress;   /* sums */
-    int wanted;                 /* replicas that the backlog asks for; see autoscaler/README.md */
-    struct function_spec *spec; /* a reference, which the names are borrowed from */
+    bool known;                           /* those of all triggers are */
+    int64_t due, in_progress;             /* sums */
+    struct connection_budget connections; /* of its server. Zeroes: not known */
+    int wanted;                           /* replicas that the backlog asks for; see autoscaler/README.md */
+    struct function_spec *spec;           /* a reference, which the names are borrowed from */
 };
 
 /* An age as people see it: to 10 seconds, from a minute on to the minute, from an hour on to the hour. So an event that nobody takes is no
  * reason to tell something new each time that somebody looks. */
-int64_t backlog_shown_age_s(double age_s);
+static inline int64_t backlog_shown_age_s(double age_s)
+{
+    int64_t age = age_s > 0 && age_s < INT32_MAX ? (int64_t)age_s : 0;
+    int64_t step = age < 60 ? 10 : age < 3600 ? 60 : 3600;
+
+    return age / step * step;
+}
 
 /* False: it is not set. Else the caller releases *ret. */
 bool backlog_read(struct backlog *backlog, const char *namespace, const char *name,

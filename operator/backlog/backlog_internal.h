@@ -35,6 +35,14 @@
 
 struct database_watch;
 
+/* Guarded by backlog->mu. */
+struct database_server {
+    UT_hash_handle hh;
+    int watches;
+    struct connection_budget budget; /* ours: a connection of each watch that has reached it */
+    char key[];
+};
+
 /* What a trigger's queue holds. */
 struct figures {
     int64_t due, delayed, leased, blocked, dead;
@@ -53,7 +61,9 @@ struct watched {
     struct work *work;            /* of that watch's thread; NULL: not taken yet */
     char *owner_url;              /* NULL: the same */
     bool removing, awake;
-    uint64_t revision; /* raised with each change of what the watch has to do */
+    struct database_server *server; /* among whose users it counts; NULL: of none */
+    int64_t connections;            /* that it counts for there */
+    uint64_t revision;              /* raised with each change of what the watch has to do */
     /* Told. */
     uint64_t settled; /* the revision for which all is done */
     const char *
@@ -78,6 +88,7 @@ struct backlog {
     pthread_mutex_t mu;
     struct watched *functions;
     struct database_watch *watches;
+    struct database_server *servers;
     int threads;
     pthread_cond_t thread_ended;
 };
@@ -138,6 +149,8 @@ struct database_watch {
     bool changed;          /* members, or what they want */
     int64_t away_since_ms; /* monotonic; 0: it is reachable, or not tried yet */
     char away_reason[128];
+    struct database_server *server; /* NULL: a pooler, or the URL can't be read */
+    bool reached;                   /* the server, once */
     bool schema_missing;
     char schema_message[BACKLOG_MESSAGE_MAX];
     /* The thread's own. */
@@ -160,6 +173,14 @@ struct database_watch {
 /* backlog.c */
 void watched_unref_locked(struct watched *watched);
 void watched_describe_locked(const struct watched *watched, int64_t now_ms, struct backlog_function *ret);
+
+/* database_server.c */
+struct database_server *server_get_locked(struct backlog *backlog, const char *url);
+void server_put_locked(struct backlog *backlog, struct database_server *server); /* NULL is fine */
+struct connection_user server_user(const struct function_spec *spec);
+void server_count_locked(struct watched *watched); /* after any change of it */
+void server_reached_locked(struct database_watch *watch, int max_connections);
+void server_leave_locked(struct database_watch *watch);
 
 /* database_watch.c. A watch begins with its first member; without members its thread ends, and the watch with it. */
 struct database_watch *watch_get_locked(struct backlog *backlog, const char *url, bool pooler);

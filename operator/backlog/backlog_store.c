@@ -158,6 +158,16 @@ int store_version(struct pg_session *session, int *ret_version, char *ret_min_ru
     return 0;
 }
 
+int store_max_connections(struct pg_session *session, int *ret_number, struct pg_error *error)
+{
+    CLEANUP_RESULT struct pg_result *result = NULL;
+
+    if (call(session, "SELECT pg_catalog.current_setting('max_connections')", 0, NULL, &result, error) != 0)
+        return -1;
+    *ret_number = (int)value_count(result, 0, 0);
+    return 0;
+}
+
 /* ---- queues ---- */
 
 int store_queue_name(struct pg_session *session, const struct store_trigger *who,

@@ -34,6 +34,8 @@ int store_notify(struct pg_session *session, const char *channel, struct pg_erro
 int store_version(struct pg_session *session, int *ret_version, char *ret_min_runtime, size_t size,
                   struct pg_error *error) MUST_CHECK;
 
+int store_max_connections(struct pg_session *session, int *ret_number, struct pg_error *error) MUST_CHECK;
+
 /* ---- queues ---- */
 
 /* Names and numbers as the literal of an array, which both calls below take. */

@@ -75,6 +75,7 @@ static struct database_watch *watch_new(struct backlog *backlog, const char *url
     watch->backlog = backlog;
     watch->url = xstrdup(url);
     watch->pooler = pooler;
+    watch->server = pooler ? NULL : server_get_locked(backlog, url);
     watch->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     random_hex(id, (sizeof(id) - 1) / 2);
     snprintf(watch->channel, sizeof(watch->channel), "cicada_watch_%s", id);
@@ -139,6 +140,22 @@ static void note_here(struct database_watch *watch)
     pthread_mutex_unlock(&watch->backlog->mu);
 }
 
+static void learn_server(struct database_watch *watch)
+{
+    struct pg_error error = {0};
+    int max_connections;
+
+    if (watch->pooler)
+        return;
+    if (store_max_connections(watch->session, &max_connections, &error) != 0) {
+        watch_count_error(watch, "server", &error);
+        return;
+    }
+    pthread_mutex_lock(&watch->backlog->mu);
+    server_reached_locked(watch, max_connections);
+    pthread_mutex_unlock(&watch->backlog->mu);
+}
+
 static void disconnect(struct database_watch *watch, const char *reason)
 {
     pg_session_close(steal_ptr(&watch->session));
@@ -188,6 +205,7 @@ static bool connect_database(struct database_watch *watch)
         return false;
     }
     note_here(watch);
+    learn_server(watch);
     return true;
 }
 

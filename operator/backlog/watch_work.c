@@ -105,7 +105,9 @@ static void unlink_locked(struct database_watch *watch)
         watched->watch = NULL;
         watched->work = NULL;
         watched->next = NULL;
+        server_count_locked(watched);
     }
+    server_leave_locked(watch);
     watch->members = NULL;
     HASH_DEL(watch->backlog->watches, watch);
 }
@@ -219,9 +221,13 @@ static uint64_t hash_text(uint64_t hash, const char *text)
 static uint64_t hash_state(const struct backlog_function *function)
 {
     bool away = function->unreachable_ms >= BACKLOG_UNREACHABLE_MS;
+    bool exceeded = connection_budget_is_exceeded(&function->connections);
+    bool counted = function->connections.max_connections > 0;
     uint64_t hash = hash_fnv1a(HASH_FNV1A_START, &function->progress, sizeof(function->progress));
 
     hash = hash_fnv1a(hash, &away, sizeof(away));
+    hash = hash_fnv1a(hash, &exceeded, sizeof(exceeded));
+    hash = hash_fnv1a(hash, &counted, sizeof(counted));
     hash = hash_text(hash, function->reason);
     hash = hash_text(hash, function->message);
     for (size_t i = 0; i < function->trigger_count; i++)

@@ -286,6 +286,8 @@ void function_conditions_fill(const struct function_world *world, const struct f
         run_checks(routed_checks, ARRAY_SIZE(routed_checks), world, facts, &conditions[CONDITION_ROUTED]);
         trigger_plan_condition(world, &conditions[CONDITION_TRIGGERS_READY]);
         trigger_status_fill(function->spec, world->triggers.backlog, &function->status, status);
+        trigger_status_budget(function->spec, world->triggers.backlog, &function->status,
+                              &conditions[CONDITION_CONNECTION_BUDGET]);
         status->url = function_names_url(function->spec, world->settings);
     } else {
         set_invalid(world, status);

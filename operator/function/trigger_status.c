@@ -60,3 +60,31 @@ void trigger_status_fill(const struct function_spec *spec, const struct backlog_
         }
     }
 }
+
+void trigger_status_budget(const struct function_spec *spec, const struct backlog_function *backlog,
+                           const struct function_status *before, struct condition *condition)
+{
+    const struct connection_budget *budget = backlog ? &backlog->connections : NULL;
+    if (spec->trigger_count == 0 || spec->database_pooler_transaction) {
+        return;
+    }
+    if (!budget || budget->max_connections == 0) {
+        if (before->conditions[CONDITION_CONNECTION_BUDGET].status != CONDITION_ABSENT) {
+            condition_copy(condition, &before->conditions[CONDITION_CONNECTION_BUDGET]);
+        }
+    } else if (connection_budget_is_exceeded(budget)) {
+        condition_set(
+            condition, CONDITION_FALSE, "OverBudget",
+            "%d Function%s with triggers may use up to %lld connections of this database server, and the "
+            "operator "
+            "uses %lld; that is more than %d %% of its max_connections (%d). Lower scaling.maxReplicas or "
+            "database.poolSize, or raise max_connections",
+            budget->function_count, budget->function_count == 1 ? "" : "s", (long long)budget->needed,
+            (long long)budget->ours, CONNECTION_BUDGET_PERCENT, budget->max_connections);
+    } else {
+        /* Without figures: each change of one Function would change the status of all others. */
+        condition_set(
+            condition, CONDITION_TRUE, "WithinBudget",
+            "the database server has connections enough for all replicas of its Functions with triggers");
+    }
+}

@@ -12,4 +12,8 @@
 void trigger_status_fill(const struct function_spec *spec, const struct backlog_function *backlog,
                          const struct function_status *before, struct function_status *status);
 
+/* Whether the database server has connections enough. As it was before while that is not known, absent without triggers. */
+void trigger_status_budget(const struct function_spec *spec, const struct backlog_function *backlog,
+                           const struct function_status *before, struct condition *condition);
+
 #endif

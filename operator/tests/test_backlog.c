@@ -83,6 +83,37 @@ static void test_one_consumer_of_a_queue(void **state)
     backlog_wait_count(world->backlog, "refund", 1, 0); /* the queue and what is in it stay */
 }
 
+/* Until so many Functions use the server, of which each may have 10 replicas, 3 more for a while, and 5 connections in each. */
+static void wait_connections(struct backlog_world *world, const char *name, int functions)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + BACKLOG_WAIT_MS;
+    struct connection_budget budget = {0};
+
+    while (budget.function_count != functions && clock_monotonic_ms() < deadline_ms) {
+        struct backlog_function function;
+        assert_true(backlog_read(world->backlog, "shop", name, &function));
+        budget = function.connections;
+        backlog_function_release(&function);
+        pgtest_sleep_ms(10);
+    }
+    assert_int_equal(budget.function_count, functions);
+    assert_int_equal(budget.needed, functions * 13 * 5);
+    assert_int_equal(budget.ours, 1);
+    assert_in_range(budget.max_connections, 1, 100000);
+}
+
+static void test_connections_of_a_server_are_added_up(void **state)
+{
+    struct backlog_world *world = *state;
+
+    backlog_want(world, world->backlog, "charge", PAYMENTS, NULL);
+    wait_connections(world, "charge", 1);
+    backlog_want(world, world->backlog, "refund", PAYMENTS, NULL);
+    wait_connections(world, "charge", 2);
+    backlog_forget(world->backlog, "shop", "refund");
+    wait_connections(world, "charge", 1);
+}
+
 static int64_t next_run(struct backlog_world *world, const char *name)
 {
     int64_t deadline_ms = clock_monotonic_ms() + BACKLOG_WAIT_MS, next_run_s = 0;
@@ -214,6 +245,7 @@ int main(void)
         TEST(test_event_wakes_who_sleeps),
         TEST(test_who_is_awake_is_not_woken),
         TEST(test_one_consumer_of_a_queue),
+        TEST(test_connections_of_a_server_are_added_up),
         TEST(test_a_tick_is_one_event),
         TEST(test_an_unknown_zone_is_said),
         TEST(test_what_is_no_longer_wanted_goes),

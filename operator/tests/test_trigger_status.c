@@ -2,7 +2,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "operator/function/connection_budget.h"
+#include "operator/backlog/connection_budget.h"
 #include "operator/function/trigger_status.h"
 #include "operator/tests/support_function.h"
 #include "runtime/base/json.h"
@@ -145,59 +145,69 @@ static void strange_figures_are_no_trouble(void **state)
 static struct connection_budget budget_of(int max_connections, int64_t ours,
                                           const struct connection_user *users, size_t count)
 {
-    struct connection_budget budget;
-    connection_budget_sum("db:5432", max_connections, ours, users, count, &budget);
+    struct connection_budget budget = {.max_connections = max_connections, .ours = ours};
+    for (size_t i = 0; i < count; i++) {
+        budget.needed += connection_budget_of(&users[i]);
+        budget.function_count++;
+    }
     return budget;
 }
 
-static void adds_up_per_server(void **state)
+static void adds_up(void **state)
 {
     (void)state;
-    const struct connection_user users[] = {
-        {.server = "db:5432", .max_replicas = 10, .surge = 3, .pool_size = 4},
-        {.server = "other:5432", .max_replicas = 1000, .surge = 250, .pool_size = 100},
-        {.server = "db:5432", .max_replicas = 1, .surge = 1, .pool_size = 1},
-    };
-    struct connection_budget budget = budget_of(100, 2, users, ARRAY_SIZE(users));
-    assert_int_equal(budget.needed, 13 * 5 + 2 * 2 + 2);
-    assert_int_equal(budget.function_count, 2);
-    assert_int_equal(connection_budget_of(&users[1]), 126250);
+    const struct connection_user user = {.max_replicas = 10, .surge = 3, .pool_size = 4},
+                                 large = {.max_replicas = 1000, .surge = 250, .pool_size = 100};
+    assert_int_equal(connection_budget_of(&user), 13 * 5);
+    assert_int_equal(connection_budget_of(&large), 126250);
     assert_int_equal(connection_user_surge(1), 1);
+    assert_int_equal(connection_user_surge(10), 3);
     assert_int_equal(connection_user_surge(1000), 250);
+}
+
+static void expect_budget(const struct connection_budget *budget, const struct function_status *before,
+                          enum condition_status status, const char *reason)
+{
+    CLEANUP_SPEC struct function_spec *spec = support_spec(both);
+    struct backlog_function backlog = figures;
+    struct condition condition = {.status = CONDITION_ABSENT};
+    backlog.connections = *budget;
+    trigger_status_budget(spec, &backlog, before, &condition);
+    assert_int_equal(condition.status, status);
+    assert_string_equal(condition.reason, reason);
+    if (status == CONDITION_FALSE) {
+        assert_string_equal(
+            condition.message,
+            "1 Function with triggers may use up to 76 connections of this database server, and the operator "
+            "uses "
+            "5; that is more than 80 % of its max_connections (100). Lower scaling.maxReplicas or "
+            "database.poolSize, or raise max_connections");
+    }
+    free(condition.message);
 }
 
 static void tells_when_there_are_too_few(void **state)
 {
     (void)state;
-    const struct connection_user user = {.server = "db:5432", .max_replicas = 15, .surge = 4, .pool_size = 3};
-    struct condition condition = {.status = CONDITION_ABSENT};
-    struct connection_budget budget = budget_of(0, 4, &user, 1);
-    connection_budget_condition(&budget, &condition);
-    assert_int_equal(condition.status, CONDITION_ABSENT);
-
-    budget = budget_of(100, 4, &user, 1); /* 80 of 100 */
-    connection_budget_condition(&budget, &condition);
-    assert_int_equal(condition.status, CONDITION_TRUE);
-    assert_string_equal(condition.reason, "WithinBudget");
-
-    budget = budget_of(100, 5, &user, 1);
-    connection_budget_condition(&budget, &condition);
-    assert_int_equal(condition.status, CONDITION_FALSE);
-    assert_string_equal(condition.reason, "OverBudget");
-    assert_string_equal(
-        condition.message,
-        "1 Function of this database server may use up to 81 connections, with 5 of the operator; that is "
-        "more than 80 % of its max_connections (100). Lower scaling.maxReplicas or "
-        "database.poolSize, or raise max_connections");
-    free(condition.message);
+    const struct connection_user user = {.max_replicas = 15, .surge = 4, .pool_size = 3};
+    struct function_status none = {.replicas = 0}, before = {.replicas = 0};
+    struct connection_budget unknown = budget_of(0, 4, &user, 1), all = budget_of(100, 4, &user, 1),
+                             more = budget_of(100, 5, &user, 1);
+    expect_budget(&unknown, &none, CONDITION_ABSENT, "");
+    expect_budget(&all, &none, CONDITION_TRUE, "WithinBudget"); /* 80 of 100 */
+    expect_budget(&more, &none, CONDITION_FALSE, "OverBudget");
+    condition_set(&before.conditions[CONDITION_CONNECTION_BUDGET], CONDITION_TRUE, "WithinBudget",
+                  "as before");
+    expect_budget(&unknown, &before, CONDITION_TRUE, "WithinBudget");
+    function_status_release(&before);
 }
 
 static void events_get_their_part(void **state)
 {
     (void)state;
     const struct connection_user users[] = {
-        {.server = "db:5432", .max_replicas = 10, .surge = 3, .pool_size = 4},  /* 65 */
-        {.server = "db:5432", .max_replicas = 40, .surge = 10, .pool_size = 9}, /* 500 */
+        {.max_replicas = 10, .surge = 3, .pool_size = 4},  /* 65 */
+        {.max_replicas = 40, .surge = 10, .pool_size = 9}, /* 500 */
     };
     struct connection_budget unknown = budget_of(0, 0, users, 2), fine = budget_of(1000, 0, users, 2),
                              half = budget_of(354, 1, users, 2), tiny = budget_of(10, 20, users, 2);
@@ -218,12 +228,11 @@ static void parts_are_no_more_than_the_whole(void **state)
         struct connection_user users[8];
         for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
             int max = 1 + (int)(rand_r(&seed) % 1000);
-            users[i] = (struct connection_user){.server = "db:5432",
-                                                .max_replicas = max,
+            users[i] = (struct connection_user){.max_replicas = max,
                                                 .surge = connection_user_surge(max),
                                                 .pool_size = 1 + (int)(rand_r(&seed) % 100)};
         }
-        int max_connections = (int)(rand_r(&seed) % 5000);
+        int max_connections = 1 + (int)(rand_r(&seed) % 5000);
         struct connection_budget budget = budget_of(max_connections, 1, users, ARRAY_SIZE(users));
         int64_t used = budget.ours;
         for (size_t i = 0; i < ARRAY_SIZE(users); i++) {
@@ -231,8 +240,7 @@ static void parts_are_no_more_than_the_whole(void **state)
             assert_in_range(replicas, 1, users[i].max_replicas);
             used += replicas > 1 ? ((int64_t)replicas + users[i].surge) * (users[i].pool_size + 1) : 0;
         }
-        assert_true(max_connections == 0 ||
-                    used * 100 <= (int64_t)max_connections * CONNECTION_BUDGET_PERCENT + 100 * budget.ours);
+        assert_true(used * 100 <= (int64_t)max_connections * CONNECTION_BUDGET_PERCENT + 100 * budget.ours);
     }
 }
 
@@ -244,7 +252,7 @@ int main(void)
         cmocka_unit_test(keeps_what_was_known),
         cmocka_unit_test(rounds_ages),
         cmocka_unit_test(strange_figures_are_no_trouble),
-        cmocka_unit_test(adds_up_per_server),
+        cmocka_unit_test(adds_up),
         cmocka_unit_test(tells_when_there_are_too_few),
         cmocka_unit_test(events_get_their_part),
         cmocka_unit_test(parts_are_no_more_than_the_whole),
