@@ -84,10 +84,12 @@ static void test_a_full_queue_delays_nobody(void **state)
 {
     struct backlog_world *world = *state;
     const char *count = getenv("CICADA_TEST_EVENTS");
-    CLEANUP_FREE char *fill = xasprintf(
-        "SELECT cicada.create_queue('full'); SELECT count(*) FROM generate_series(1, %s / 10000),"
-        " cicada.enqueue_many('full', (SELECT array_agg('{}'::jsonb) FROM generate_series(1, 10000)))",
-        count != NULL ? count : "20000");
+    CLEANUP_FREE char *fill =
+        xasprintf("SELECT cicada.create_queue('full'); SELECT count(*) FROM (SELECT "
+                  "cicada.enqueue_many('full', p.payloads)"
+                  " FROM generate_series(1, %s / 10000),"
+                  " (SELECT array_agg('{}'::jsonb) AS payloads FROM generate_series(1, 10000)) p) e",
+                  count != NULL ? count : "20000");
 
     want_sleeping(world);
     test_database_exec(cluster.url, fill);
