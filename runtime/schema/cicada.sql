@@ -1686,7 +1686,7 @@ BEGIN
     -- INSERT, all else are expressions, as long as nothing is outdated and the row is not large.
     EXECUTE replace($capture$
 CREATE FUNCTION cicada.table_capture() RETURNS trigger
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
 AS $body$
 DECLARE
     wake_until bigint := pg_sequence_last_value(to_regclass(TG_ARGV[0]));
