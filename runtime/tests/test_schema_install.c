@@ -92,7 +92,7 @@ static void test_what_is_wrong_is_said(void **state)
          "column new.nothing does not exist"},
         {"'orders', '{INSERT}', NULL, 'NEW.id', false)", "ZC011", "must be type boolean"},
         {"'orders', '{INSERT}', NULL, 'NEW.id = (SELECT 1)', false)", "ZC011", "subquery"},
-        {"'orders', '{INSERT}', NULL, 'NEW.id > 1, true', false)", "ZC011", "syntax error"},
+        {"'orders', '{INSERT}', NULL, 'NEW.id > 1, true', false)", "ZC011", "must be type boolean"},
         {"'orders', '{INSERT}', NULL, 'nowhere(NEW.id)', false)", "ZC011", "nowhere(integer) does not exist"},
         {"'orders', '{INSERT}', NULL, '1 / 0 = 1', NULL)", "22004", NULL},
     };
