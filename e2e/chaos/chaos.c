@@ -2,9 +2,11 @@
 #include <cicada/function.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Events of this share send another one, in the same transaction. */
 #define SENDS_EVERY 10
+#define LINGER_S    5 /* in the middle of a transaction */
 
 static int note(struct cicada_context *ctx, struct cicada_json event)
 {
@@ -47,3 +49,18 @@ static int poison(struct cicada_request *req, struct cicada_context *ctx, struct
     return CICADA_OK;
 }
 CICADA_FUNCTION(poison);
+
+/* Lingers over a locked row at its first attempt. */
+static int linger(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+{
+    int64_t account = 0;
+
+    (void)cicada_json_get_int64(cicada_request_json(req), "account", &account);
+    if (cicada_execute(ctx, "UPDATE chaos.account SET balance = balance + 1 WHERE id = $1",
+                       CICADA_PARAMS(cicada_int64(account))) != CICADA_OK)
+        return CICADA_FAIL;
+    if (cicada_event_attempt(ctx) == 1)
+        (void)sleep(LINGER_S);
+    return effect(req, ctx, res);
+}
+CICADA_FUNCTION(linger);

@@ -16,15 +16,16 @@ class Failure(Exception):
 class Database:
     """Lives as long as the pipe to .ci/with-postgres is open: it ends with this process, however that ends."""
 
-    def __init__(self, folder: pathlib.Path):
+    def __init__(self, folder: pathlib.Path, listen: str | None = None):
+        """listen: an address besides the Unix socket, with a password."""
         folder.chmod(0o755)  # the server runs as another user
         self.popen = subprocess.Popen([ROOT / '.ci/with-postgres', 'sh', '-c', 'echo "$TEST_DATABASE_SOCKET_DIR"; echo "$TEST_DATABASE_URL"; exec cat'],
-                                      env={**os.environ, 'TMPDIR': str(folder)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                      env={**os.environ, 'TMPDIR': str(folder), **({'PG_LISTEN': listen} if listen else {})}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                       start_new_session=True)
-        self.folder, url = (self.popen.stdout.readline().strip() for _ in range(2))
-        if not url:
+        self.folder, self.tcp_url = (self.popen.stdout.readline().strip() for _ in range(2))
+        if not self.tcp_url:
             raise Failure('PostgreSQL did not start')
-        self.port = int(re.search(r':(\d+)/', url).group(1))
+        self.port = int(re.search(r':(\d+)/', self.tcp_url).group(1))
         # What is committed without waiting for the disk is lost when the server is killed: claims, and there shall be many of them.
         self.ask("ALTER SYSTEM SET wal_writer_delay = '2s'")
         self.ask('SELECT pg_reload_conf()')

@@ -35,8 +35,9 @@ def send_signal(pid: int, number: int) -> None:
 class Replica:
     """starts: how often it was started; crashes: how often it ended unasked. Only its own thread starts it, and with that it ends."""
 
-    def __init__(self, name: str, function: str, spec: dict, url: str, folder: pathlib.Path):
-        self.name, self.function, self.log = name, function, (folder / f'{name}.log').open('wb')
+    def __init__(self, name: str, function: str, spec: dict, url: str, folder: pathlib.Path, within: tuple[str, ...] = ()):
+        """within: a command that runs another somewhere else."""
+        self.within, self.name, self.function, self.log = within, name, function, (folder / f'{name}.log').open('wb')
         self.env = {**os.environ, 'CICADA_SPEC': json.dumps(spec), 'CICADA_FUNCTION_DIR': str(folder), 'CICADA_FUNCTION_NAME': function,
                     'CICADA_LISTEN': '127.0.0.1:0', 'CICADA_ADMIN_LISTEN': '127.0.0.1:0', 'CICADA_TERMINATION_LOG': str(folder / f'{name}.end'),
                     'DATABASE_URL': url}
@@ -49,7 +50,7 @@ class Replica:
     def _look_after(self) -> None:
         while not self.stopping:
             self.starts, self.asked = self.starts + 1, False
-            self.popen = subprocess.Popen(['setpriv', '--pdeathsig', 'KILL', RUNTIME], env=self.env, stdin=subprocess.DEVNULL, stdout=self.log,
+            self.popen = subprocess.Popen([*self.within, 'setpriv', '--pdeathsig', 'KILL', RUNTIME], env=self.env, stdin=subprocess.DEVNULL, stdout=self.log,
                                           stderr=subprocess.STDOUT)
             self.popen.wait()
             if not self.asked:
@@ -96,3 +97,8 @@ class Replica:
         self.drain()
         self.thread.join()
         self.log.close()
+
+
+def build_handlers(folder: pathlib.Path) -> None:
+    subprocess.run(['cc', '-std=c11', '-D_GNU_SOURCE', '-O2', '-g', '-Wall', '-Wextra', '-Werror', '-fPIC', '-shared', '-fvisibility=hidden', '-Wl,-z,defs',
+                    f'-I{ROOT / "runtime/sdk"}', '-o', folder / 'chaos.so', ROOT / 'e2e/chaos/chaos.c'], check=True)

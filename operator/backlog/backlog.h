@@ -77,9 +77,10 @@ struct backlog_function {
     int64_t unreachable_ms; /* how long the database has been so; 0: it is not */
     struct backlog_trigger triggers[BACKLOG_TRIGGERS_MAX]; /* as in the spec */
     size_t trigger_count;
-    bool known;               /* those of all triggers are */
-    int64_t due, in_progress; /* sums */
-    int wanted;               /* replicas that the backlog asks for; see autoscaler/README.md */
+    bool known;                 /* those of all triggers are */
+    int64_t due, in_progress;   /* sums */
+    int wanted;                 /* replicas that the backlog asks for; see autoscaler/README.md */
+    struct function_spec *spec; /* a reference, which the names are borrowed from */
 };
 
 /* False: it is not set. Else the caller releases *ret. */
@@ -92,7 +93,10 @@ struct backlog_load {
     bool any_triggers, known;
     int64_t due, in_progress;
     double oldest_s;
-    int wanted;
+    int wanted;  /* replicas for what is due */
+    int held;    /* replicas for what is due and what is at work */
+    bool busy;   /* something is due or at work, or was a moment ago */
+    bool behind; /* what is due has been so for more than a moment: consumers do not keep up */
 };
 struct backlog_load backlog_load(struct backlog *backlog, const char *namespace, const char *name);
 

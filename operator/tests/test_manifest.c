@@ -9,6 +9,7 @@
 #include "operator/local/manifest.h"
 #include "operator/local/manifest_paths.h"
 #include "operator/local/manifest_validate.h"
+#include "operator/tests/support_function.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 #include "runtime/base/yaml.h"
@@ -311,6 +312,36 @@ static void a_file_that_can_not_be_read_is_a_problem(void **state)
     manifest_file_free(file);
 }
 
+/* ---- pages ---- */
+
+/* Every block of a page that is a manifest is a valid one. How many they are. */
+static int check_page(const char *path)
+{
+    CLEANUP_FREE char *page = support_read(path);
+    int count = 0;
+    for (char *at = page; (at = strstr(at, "\n```yaml")) != NULL;) {
+        char *text = strchr(at + 1, '\n') + 1, *end = strstr(text, "```");
+        if (!end) {
+            fail_msg("%s: a block has no end", path);
+            break;
+        }
+        *end = '\0';
+        if (str_starts_with(text, "apiVersion: cicada.dev/")) {
+            expect_problems(text, "");
+            count++;
+        }
+        at = end + 1;
+    }
+    return count;
+}
+
+static void manifests_of_pages_are_valid(void **state)
+{
+    (void)state;
+    assert_int_equal(check_page("docs/events/README.md"), 5);
+    assert_int_equal(check_page("crds/README.md"), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -322,6 +353,7 @@ int main(void)
         cmocka_unit_test(limits_objects_and_problems),
         cmocka_unit_test(expands_folders),
         cmocka_unit_test(reads_standard_input),
+        cmocka_unit_test(manifests_of_pages_are_valid),
         cmocka_unit_test(a_file_that_can_not_be_read_is_a_problem),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

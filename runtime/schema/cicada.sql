@@ -1583,6 +1583,22 @@ BEGIN
 END
 $body$;
 
+-- What is here of a Function's triggers: source is 'queue', 'table' or 'schedule'.
+CREATE FUNCTION cicada.triggers_of(namespace text, function text) RETURNS TABLE (trigger text, source text, queue text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+    SELECT s.trigger, 'schedule', cicada.trigger_queue(s.namespace, s.function, s.trigger) FROM cicada.schedule s
+    WHERE (s.namespace, s.function) = (triggers_of.namespace, triggers_of.function)
+    UNION ALL
+    SELECT q.trigger, CASE q.name WHEN cicada.trigger_queue(q.namespace, q.function, q.trigger) THEN 'table' ELSE 'queue' END,
+           q.name
+    FROM cicada.queue q
+    WHERE (q.namespace, q.function) = (triggers_of.namespace, triggers_of.function)
+        AND NOT EXISTS (SELECT FROM cicada.schedule s
+                        WHERE (s.namespace, s.function, s.trigger) = (q.namespace, q.function, q.trigger)
+                            AND q.name = cicada.trigger_queue(q.namespace, q.function, q.trigger))
+$body$;
+
 -- Removes a schedule, its queue, and what is in it. False: neither was there.
 CREATE FUNCTION cicada.schedule_remove(namespace text, function text, trigger text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp

@@ -51,7 +51,7 @@ def go_program(source: pathlib.Path) -> pathlib.Path:
 
 def node_folder(source: pathlib.Path) -> pathlib.Path:
     """A copy of the folder with the packages of its lock file installed, from the registry that npm is set to."""
-    target = OUT / 'node'
+    target = OUT / 'node' / source.name
     target.mkdir(parents=True, exist_ok=True)
     for path in [*source.glob('*.js'), source / 'package.json']:
         shutil.copy2(path, target / path.name)

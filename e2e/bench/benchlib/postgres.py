@@ -44,6 +44,11 @@ class Postgres:
         return f'postgresql://postgres@{self.socket_dir.replace("/", "%2F")}:{self.port}/postgres'
 
     @property
+    def node_url(self) -> str:
+        """The same for node's pg, which reads folders of sockets otherwise."""
+        return f'postgresql://postgres@/postgres?host={self.socket_dir}&port={self.port}'
+
+    @property
     def scram_url(self) -> str:
         return f'postgresql://bench:{PASSWORD}@127.0.0.1:{self.port}/postgres?sslmode=disable'
 

@@ -21,11 +21,12 @@ def connection(database: postgres.Postgres) -> list[str]:
     return ['-h', database.socket_dir, '-p', str(database.port), '-U', 'postgres', 'postgres']
 
 
-def latencies_us(database: postgres.Postgres, script: pathlib.Path, rate: int, connections: int, seconds: int) -> list[float]:
-    """Of each transaction at that rate, from when it was due."""
+def latencies_us(database: postgres.Postgres, script: pathlib.Path, rate: int, connections: int, seconds: int,
+                 pooled: list[str] | None = None) -> list[float]:
+    """Of each transaction at that rate, from when it was due. pooled: through a pooler, which takes no prepared statements."""
     with tempfile.TemporaryDirectory(dir=build.OUT) as folder:
-        build.run('pgbench', '-n', '-M', 'prepared', '-R', rate, '-c', connections, '-j', 2, '-T', seconds, '-f', script, '-l',
-                  '--log-prefix', f'{folder}/log', *connection(database))
+        build.run('pgbench', '-n', '-M', 'extended' if pooled else 'prepared', '-R', rate, '-c', connections, '-j', 2, '-T', seconds, '-f', script, '-l',
+                  '--log-prefix', f'{folder}/log', *(pooled or connection(database)))
         lines = [line.split() for path in pathlib.Path(folder).iterdir() for line in path.read_text().splitlines()]
     return sorted(float(fields[2]) for fields in lines if fields[2].isdigit())
 

@@ -1,0 +1,334 @@
+#include "operator/backlog/backlog_store.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "operator/function/function_spec.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/text.h"
+
+/* A session that is silent for longer is given up: so soon is a listener that is dead found, since there is a call each second. */
+#define CALL_TIMEOUT_MS  10000
+#define ARRAY_MAX_BYTES  (1u << 20)
+#define TIME_TEXT_SIZE   RFC3339_SIZE
+#define TABLE_LOCK_LIMIT "SET LOCAL lock_timeout = '500ms'"
+
+/* ---- one call ---- */
+
+static void free_result(struct pg_result **result)
+{
+    pg_result_free(*result);
+}
+#define CLEANUP_RESULT CLEANUP(free_result)
+
+/* first NULL: nothing is done before. */
+static int call_after(struct pg_session *session, const struct pg_command *first, const char *sql,
+                      int param_count, const char *const *params, struct pg_result **ret_result,
+                      struct pg_error *error)
+{
+    struct pg_command commands[2];
+    size_t count = 0;
+
+    if (first != NULL)
+        commands[count++] = *first;
+    commands[count++] = (struct pg_command){.sql = sql, .param_count = param_count, .params = params};
+    return pg_session_run(session, commands, count, clock_monotonic_ms() + CALL_TIMEOUT_MS, ret_result,
+                          error);
+}
+
+static int call(struct pg_session *session, const char *sql, int param_count, const char *const *params,
+                struct pg_result **ret_result, struct pg_error *error)
+{
+    return call_after(session, NULL, sql, param_count, params, ret_result, error);
+}
+
+static int64_t value_int64(const struct pg_result *result, int row, int column)
+{
+    int64_t value = 0;
+
+    (void)parse_int64(pg_result_value(result, row, column, NULL), INT64_MIN, INT64_MAX, &value);
+    return value;
+}
+
+static bool value_bool(const struct pg_result *result, int row, int column)
+{
+    return pg_result_value(result, row, column, NULL)[0] == 't';
+}
+
+static const char *value_text(const struct pg_result *result, int row, int column)
+{
+    return pg_result_is_null(result, row, column) ? "" : pg_result_value(result, row, column, NULL);
+}
+
+/* One that is told whose trigger it is about, and answers yes or no. */
+static int call_for(struct pg_session *session, const struct pg_command *first, const char *sql,
+                    const struct store_trigger *who, bool *ret_answer, struct pg_error *error)
+{
+    const char *const params[] = {who->namespace, who->function, who->trigger};
+    CLEANUP_RESULT struct pg_result *result = NULL;
+
+    if (call_after(session, first, sql, (int)ARRAY_SIZE(params), params, &result, error) != 0)
+        return -1;
+    if (ret_answer != NULL)
+        *ret_answer = value_bool(result, 0, 0);
+    return 0;
+}
+
+/* ---- arrays ---- */
+
+void store_array_add(struct strbuf *array, const char *text)
+{
+    strbuf_append_str(array, array->len == 0 ? "{\"" : ",\"");
+    for (; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\')
+            strbuf_append_char(array, '\\');
+        strbuf_append_char(array, *text);
+    }
+    strbuf_append_char(array, '"');
+}
+
+void store_array_add_number(struct strbuf *array, int number)
+{
+    strbuf_appendf(array, "%c%d", array->len == 0 ? '{' : ',', number);
+}
+
+const char *store_array_end(struct strbuf *array)
+{
+    strbuf_append_str(array, array->len == 0 ? "{}" : "}");
+    return array->buf;
+}
+
+/* ---- the session and the schema ---- */
+
+int store_listen(struct pg_session *session, const char *channel, struct pg_error *error)
+{
+    static const struct pg_command wake = {.sql = "LISTEN cicada_wake"};
+    CLEANUP_FREE char *listen = xasprintf("LISTEN %s", channel);
+
+    return call_after(session, &wake, listen, 0, NULL, NULL, error);
+}
+
+int store_notify(struct pg_session *session, const char *channel, struct pg_error *error)
+{
+    CLEANUP_FREE char *notify = xasprintf("NOTIFY %s, '" STORE_PING "'", channel);
+
+    return call(session, notify, 0, NULL, NULL, error);
+}
+
+int store_version(struct pg_session *session, int *ret_version, char *ret_min_runtime, size_t size,
+                  struct pg_error *error)
+{
+    CLEANUP_RESULT struct pg_result *there = NULL;
+    CLEANUP_RESULT struct pg_result *state = NULL;
+
+    *ret_version = 0;
+    ret_min_runtime[0] = '\0';
+    /* Whether it is there comes first: a server logs an error that is none to anybody. */
+    if (call(session,
+             "SELECT pg_catalog.to_regnamespace('cicada') IS NOT NULL"
+             " AND pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace('cicada'), 'USAGE')",
+             0, NULL, &there, error) != 0)
+        return -1;
+    if (!value_bool(there, 0, 0))
+        return 0;
+    if (call(session, "SELECT version, min_runtime FROM cicada.schema_state()", 0, NULL, &state, error) != 0)
+        return error->failure == PG_FAILURE_SQL ? 0 : -1;
+    *ret_version = (int)value_int64(state, 0, 0);
+    snprintf(ret_min_runtime, size, "%s", value_text(state, 0, 1));
+    return 0;
+}
+
+/* ---- queues ---- */
+
+int store_queue_name(struct pg_session *session, const struct store_trigger *who,
+                     char ret_queue[STORE_QUEUE_SIZE], struct pg_error *error)
+{
+    const char *const params[] = {who->namespace, who->function, who->trigger};
+    CLEANUP_RESULT struct pg_result *result = NULL;
+
+    if (call(session, "SELECT cicada.trigger_queue($1, $2, $3)", (int)ARRAY_SIZE(params), params, &result,
+             error) != 0)
+        return -1;
+    snprintf(ret_queue, STORE_QUEUE_SIZE, "%s", value_text(result, 0, 0));
+    return 0;
+}
+
+int store_consume(struct pg_session *session, const char *queue, const struct store_trigger *who,
+                  bool ordered, char ret_holder[STORE_HOLDER_SIZE], struct pg_error *error)
+{
+    const char *const params[] = {queue, who->namespace, who->function, who->trigger, ordered ? "t" : "f"};
+    CLEANUP_RESULT struct pg_result *result = NULL;
+
+    if (call(session, "SELECT held_by FROM cicada.queue_consume($1, $2, $3, $4, $5)", (int)ARRAY_SIZE(params),
+             params, &result, error) != 0)
+        return -1;
+    snprintf(ret_holder, STORE_HOLDER_SIZE, "%s", value_text(result, 0, 0));
+    return 0;
+}
+
+int store_release(struct pg_session *session, const char *queue, const struct store_trigger *who,
+                  struct pg_error *error)
+{
+    const char *const params[] = {queue, who->namespace, who->function, who->trigger};
+
+    return call(session, "SELECT cicada.queue_release($1, $2, $3, $4)", (int)ARRAY_SIZE(params), params, NULL,
+                error);
+}
+
+int store_stats(struct pg_session *session, const char *queues, const char *sleep_ids, store_stats_fn *each,
+                void *arg, struct pg_error *error)
+{
+    const struct pg_command sleep = {
+        .sql = "SELECT cicada.queue_sleep($1)", .param_count = 1, .params = &sleep_ids};
+    CLEANUP_RESULT struct pg_result *result = NULL;
+
+    /* Sequences say who sleeps, and those are seen by all at once: the counts may be taken in the same transaction. */
+    if (call_after(
+            session, sleep_ids != NULL ? &sleep : NULL,
+            "SELECT queue, consumer, queue_id, due, delayed, leased, blocked, dead, capped, oldest_due_s"
+            " FROM cicada.queue_stats($1)",
+            1, &queues, &result, error) != 0)
+        return -1;
+    for (int row = 0; row < pg_result_rows(result); row++) {
+        const struct store_stats stats = {
+            .queue = value_text(result, row, 0),
+            .consumer = value_text(result, row, 1),
+            .queue_id = (int)value_int64(result, row, 2),
+            .due = value_int64(result, row, 3),
+            .delayed = value_int64(result, row, 4),
+            .leased = value_int64(result, row, 5),
+            .blocked = value_int64(result, row, 6),
+            .dead = value_int64(result, row, 7),
+            .capped = value_bool(result, row, 8),
+            .oldest_s = strtod(value_text(result, row, 9), NULL),
+        };
+        each(arg, &stats);
+    }
+    return 0;
+}
+
+int store_maintain(struct pg_session *session, struct pg_error *error)
+{
+    return call(session, "SELECT cicada.event_maintain()", 0, NULL, NULL, error);
+}
+
+int store_purge(struct pg_session *session, int most, struct pg_error *error)
+{
+    CLEANUP_FREE char *number = xasprintf("%d", most);
+    const char *const params[] = {number};
+
+    return call(session, "SELECT cicada.dedup_purge($1)", 1, params, NULL, error);
+}
+
+int store_triggers_of(struct pg_session *session, const char *namespace, const char *function,
+                      store_trigger_fn *each, void *arg, struct pg_error *error)
+{
+    const char *const params[] = {namespace, function};
+    CLEANUP_RESULT struct pg_result *result = NULL;
+
+    if (call(session, "SELECT trigger, source, queue FROM cicada.triggers_of($1, $2)",
+             (int)ARRAY_SIZE(params), params, &result, error) != 0)
+        return -1;
+    for (int row = 0; row < pg_result_rows(result); row++)
+        each(arg, value_text(result, row, 0), value_text(result, row, 1), value_text(result, row, 2));
+    return 0;
+}
+
+/* ---- tables ---- */
+
+static const struct pg_command table_lock_limit = {.sql = TABLE_LOCK_LIMIT};
+
+/* NULL: there are none, which means all. */
+static const char *text_array(struct strbuf *array, char *const *texts, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        store_array_add(array, texts[i]);
+    return count > 0 ? store_array_end(array) : NULL;
+}
+
+int store_table_install(struct pg_session *session, const struct store_trigger *who,
+                        const struct function_trigger *wanted, bool *ret_changed, struct pg_error *error)
+{
+    CLEANUP_STRBUF struct strbuf operations;
+    CLEANUP_STRBUF struct strbuf columns;
+    CLEANUP_RESULT struct pg_result *result = NULL;
+
+    strbuf_init(&operations, ARRAY_MAX_BYTES);
+    strbuf_init(&columns, ARRAY_MAX_BYTES);
+    const char *const params[] = {
+        who->namespace,
+        who->function,
+        who->trigger,
+        wanted->table,
+        text_array(&operations, wanted->operations, wanted->operation_count),
+        text_array(&columns, wanted->columns, wanted->column_count),
+        wanted->when,
+        wanted->ordered ? "t" : "f",
+    };
+    if (call_after(session, &table_lock_limit, "SELECT cicada.table_install($1, $2, $3, $4, $5, $6, $7, $8)",
+                   (int)ARRAY_SIZE(params), params, &result, error) != 0)
+        return -1;
+    *ret_changed = value_bool(result, 0, 0);
+    return 0;
+}
+
+int store_table_unregister(struct pg_session *session, const struct store_trigger *who,
+                           struct pg_error *error)
+{
+    return call_for(session, NULL, "SELECT cicada.table_unregister($1, $2, $3)", who, NULL, error);
+}
+
+int store_table_drop(struct pg_session *session, const struct store_trigger *who, bool *ret_gone,
+                     struct pg_error *error)
+{
+    return call_for(session, &table_lock_limit, "SELECT cicada.table_drop($1, $2, $3)", who, ret_gone, error);
+}
+
+/* ---- schedules ---- */
+
+int store_schedule_look(struct pg_session *session, const struct store_trigger *who, const char *expression,
+                        int64_t *ret_last_tick_us, int64_t *ret_now_us, struct pg_error *error)
+{
+    const char *const params[] = {who->namespace, who->function, who->trigger, expression};
+    CLEANUP_RESULT struct pg_result *result = NULL;
+
+    if (call(session,
+             "SELECT (extract(epoch FROM last_tick) * 1000000)::bigint,"
+             " (extract(epoch FROM now_at) * 1000000)::bigint FROM cicada.schedule_look($1, $2, $3, $4)",
+             (int)ARRAY_SIZE(params), params, &result, error) != 0)
+        return -1;
+    *ret_last_tick_us = value_int64(result, 0, 0);
+    *ret_now_us = value_int64(result, 0, 1);
+    return 0;
+}
+
+int store_schedule_tick(struct pg_session *session, const struct store_trigger *who, const char *expression,
+                        const struct store_ticks *ticks, bool *ret_ours, struct pg_error *error)
+{
+    char time[TIME_TEXT_SIZE], last_tick[TIME_TEXT_SIZE], skipped[24];
+    CLEANUP_STRBUF struct strbuf times;
+    CLEANUP_RESULT struct pg_result *result = NULL;
+
+    strbuf_init(&times, ARRAY_MAX_BYTES);
+    for (size_t i = 0; i < ticks->due_count; i++) {
+        format_rfc3339(ticks->due_s[i] * 1000, time);
+        store_array_add(&times, time);
+    }
+    format_rfc3339(ticks->last_tick_s * 1000, last_tick);
+    snprintf(skipped, sizeof(skipped), "%" PRId64, ticks->skipped);
+    const char *const params[] = {who->namespace,          who->function, who->trigger, expression,
+                                  store_array_end(&times), last_tick,     skipped};
+    if (call(session, "SELECT cicada.schedule_tick($1, $2, $3, $4, $5, $6, $7)", (int)ARRAY_SIZE(params),
+             params, &result, error) != 0)
+        return -1;
+    *ret_ours = value_bool(result, 0, 0);
+    return 0;
+}
+
+int store_schedule_remove(struct pg_session *session, const struct store_trigger *who, struct pg_error *error)
+{
+    return call_for(session, NULL, "SELECT cicada.schedule_remove($1, $2, $3)", who, NULL, error);
+}

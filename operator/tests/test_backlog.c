@@ -1,0 +1,224 @@
+/* What waits in databases, on a real server: waking, figures, conflicts, ticks, what is removed. */
+#include <stdio.h>
+#include <string.h>
+
+#include "operator/tests/support_backlog.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+#include "runtime/tests/support_database.h"
+#include "runtime/tests/support_postgres.h"
+#include "runtime/tests/support_test.h"
+
+#define PAYMENTS "[{name: payments, queue: {name: payments}}]"
+#define NIGHTLY  "[{name: nightly, schedule: {cron: '* * * * *', timeZone: Europe/Berlin, missed: RunAll}}]"
+#define AT_ZONE  "[{name: nightly, schedule: {cron: '0 3 * * *', timeZone: Mars/Olympus}}]"
+#define ENQUEUE  "SELECT cicada.enqueue('payments', '{}') > 0"
+#define CONSUMERS                                                                                            \
+    "SELECT coalesce(string_agg(name || '=' || function, ',' ORDER BY name), '') FROM cicada.queue WHERE "   \
+    "function IS NOT NULL"
+
+static void sleeps(struct backlog_world *world, const char *name)
+{
+    backlog_wait_progress(world->backlog, name, BACKLOG_READY, NULL, NULL);
+    backlog_set_awake(world->backlog, "shop", name, false);
+    backlog_wait_known(world->backlog, name);
+}
+
+static void test_event_wakes_who_sleeps(void **state)
+{
+    struct backlog_world *world = *state;
+
+    backlog_want(world, world->backlog, "charge", PAYMENTS, NULL);
+    sleeps(world, "charge");
+    assert_false(backlog_was_due(world, "charge"));
+    /* The hint is out: a writer will notify. */
+    backlog_wait_sql(
+        world, "SELECT pg_sequence_last_value(wake) > extract(epoch FROM now()) * 1000 FROM cicada.queue",
+        "t");
+    int64_t start_ms = clock_monotonic_ms();
+    session_expect(world->events->a, ENQUEUE, "t");
+    backlog_wait_due(world, "charge");
+    print_message("woken after %lld ms\n", (long long)(world->told_ms[0] - start_ms));
+    backlog_forget_due(world);
+    backlog_wait_due(world, "charge"); /* again, as long as it is so */
+    backlog_set_awake(world->backlog, "shop", "charge", true);
+    backlog_wait_count(world->backlog, "charge", 1, 0);
+    struct backlog_load load = backlog_load(world->backlog, "shop", "charge");
+    assert_true(load.any_triggers && load.known);
+    assert_int_equal(load.wanted, 1);
+}
+
+static void test_who_is_awake_is_not_woken(void **state)
+{
+    struct backlog_world *world = *state;
+
+    backlog_want(world, world->backlog, "charge", PAYMENTS, NULL);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
+    session_exec(world->events->a, "SELECT cicada.enqueue('payments', '{}') FROM generate_series(1, 9)");
+    backlog_wait_count(world->backlog, "charge", 9, 0);
+    assert_int_equal(backlog_load(world->backlog, "shop", "charge").wanted, 3); /* at four at once */
+    assert_false(backlog_was_due(world, "charge"));
+    assert_true(world->changes > 0);
+    backlog_forget(world->backlog, "shop", "charge");
+    struct backlog_function function;
+    assert_false(backlog_read(world->backlog, "shop", "charge", &function));
+    assert_false(backlog_load(world->backlog, "shop", "charge").any_triggers);
+}
+
+static void test_one_consumer_of_a_queue(void **state)
+{
+    struct backlog_world *world = *state;
+
+    backlog_want(world, world->backlog, "charge", PAYMENTS, NULL);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
+    backlog_want(world, world->backlog, "refund", PAYMENTS, NULL);
+    backlog_wait_progress(world->backlog, "refund", BACKLOG_PROBLEM, "QueueConflict",
+                          "trigger payments: queue payments is consumed by shop/charge, trigger payments");
+    session_expect(world->events->a, ENQUEUE, "t");
+    backlog_wait_count(world->backlog, "charge", 1, 0);
+    backlog_wait_count(world->backlog, "refund", 0, 0);
+    backlog_unwant(world, "charge", PAYMENTS);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_REMOVED, NULL, NULL);
+    backlog_wait_progress(world->backlog, "refund", BACKLOG_READY, NULL, NULL);
+    backlog_wait_count(world->backlog, "refund", 1, 0); /* the queue and what is in it stay */
+}
+
+static int64_t next_run(struct backlog_world *world, const char *name)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + BACKLOG_WAIT_MS, next_run_s = 0;
+
+    while (next_run_s == 0 && clock_monotonic_ms() < deadline_ms) {
+        struct backlog_function function;
+        assert_true(backlog_read(world->backlog, "shop", name, &function));
+        next_run_s = function.triggers[0].next_run_s;
+        backlog_function_release(&function);
+        pgtest_sleep_ms(10);
+    }
+    return next_run_s;
+}
+
+/* As an operator that was away for ten minutes: whoever ticks, and how many do it, each tick is one event. */
+static void test_a_tick_is_one_event(void **state)
+{
+    struct backlog_world *world = *state;
+    struct metrics *metrics = metrics_new();
+    const struct backlog_settings settings = {.allow_local_hosts = true};
+    struct backlog *other;
+
+    backlog_want(world, world->backlog, "report", NIGHTLY, NULL);
+    backlog_wait_progress(world->backlog, "report", BACKLOG_READY, NULL, NULL);
+    backlog_forget(world->backlog, "shop", "report");
+    session_exec(
+        world->events->owner,
+        "UPDATE cicada.schedule SET last_tick = date_trunc('minute', now()) - interval '10 minutes'");
+    other = backlog_new(&settings, metrics);
+    backlog_want(world, world->backlog, "report", NIGHTLY, NULL);
+    backlog_want(world, other, "report", NIGHTLY, NULL);
+    backlog_wait_sql(world, "SELECT last_tick >= date_trunc('minute', now()) FROM cicada.schedule", "t");
+    backlog_wait_progress(other, "report", BACKLOG_READY, NULL, NULL);
+    backlog_wait_known(other, "report");
+    backlog_free(other);
+    metrics_free(metrics);
+    /* Ten, or eleven where a minute has passed since. */
+    backlog_wait_sql(world,
+                     "SELECT count(*) = count(DISTINCT time) AND count(*) IN (10, 11) FROM cicada.event"
+                     " WHERE type = 'cicada.dev.tick'",
+                     "t");
+    int64_t next_run_s = next_run(world, "report");
+    assert_in_range(next_run_s, clock_wall_ms() / 1000 - 60, clock_wall_ms() / 1000 + 60);
+    assert_int_equal(next_run_s % 60, 0);
+    backlog_unwant(world, "report", NIGHTLY);
+    backlog_wait_progress(world->backlog, "report", BACKLOG_REMOVED, NULL, NULL);
+    session_expect(world->events->owner, "SELECT count(*) FROM cicada.schedule", "0");
+    session_expect(world->events->owner, CONSUMERS, "");
+}
+
+static void test_an_unknown_zone_is_said(void **state)
+{
+    struct backlog_world *world = *state;
+
+    backlog_want(world, world->backlog, "report", AT_ZONE, NULL);
+    backlog_wait_progress(world->backlog, "report", BACKLOG_PROBLEM, "InvalidSpec", "trigger nightly: ");
+    backlog_want(world, world->backlog, "report", NIGHTLY, NULL);
+    backlog_wait_progress(world->backlog, "report", BACKLOG_READY, NULL, NULL);
+}
+
+static void test_what_is_no_longer_wanted_goes(void **state)
+{
+    struct backlog_world *world = *state;
+
+    backlog_want(world, world->backlog, "charge",
+                 "[{name: payments, queue: {name: payments}}, {name: more, queue: {name: more}},"
+                 " {name: nightly, schedule: {cron: '0 3 * * *'}}]",
+                 NULL);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
+    session_expect(world->events->owner, "SELECT count(*) FROM cicada.queue WHERE function = 'charge'", "3");
+    backlog_want(world, world->backlog, "charge", "[{name: payments, queue: {name: other}}]", NULL);
+    backlog_wait_sql(world, CONSUMERS, "other=charge");
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
+    session_expect(world->events->owner, "SELECT count(*) FROM cicada.schedule", "0");
+    backlog_want(world, world->backlog, "charge", "[]", NULL);
+    backlog_wait_sql(world, CONSUMERS, "");
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
+}
+
+static void test_the_schema_is_installed_where_the_role_may(void **state)
+{
+    struct backlog_world *world = *state;
+
+    session_exec(world->events->owner, "DROP SCHEMA cicada CASCADE");
+    backlog_want(world, world->backlog, "charge", PAYMENTS, NULL);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_PROBLEM, "SchemaMissing",
+                          "cicada-runtime --migrate");
+    backlog_want(world, world->backlog, "refund", PAYMENTS, world->events->owner_url);
+    backlog_wait_progress(world->backlog, "refund", BACKLOG_READY, NULL, NULL);
+    session_exec(world->events->owner, "SELECT cicada.grant_to('" EVENTS_GUEST "')");
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_PROBLEM, "QueueConflict",
+                          NULL); /* it is looked at again */
+}
+
+static void test_a_database_that_is_away_is_not_known(void **state)
+{
+    struct backlog_world *world = *state;
+    struct metrics *metrics = metrics_new();
+    const struct backlog_settings strict = {.allow_local_hosts = false};
+    struct backlog *other = backlog_new(&strict, metrics);
+    CLEANUP_FREE char *away = test_database_url("secret_role", 1, "shop");
+
+    backlog_want(world, world->backlog, "charge", PAYMENTS, away);
+    backlog_want(world, other, "charge", PAYMENTS, world->events->guest_url);
+    backlog_want(world, other, "refund", PAYMENTS, "postgresql://x/?options=-c");
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_PROBLEM, "DatabaseUnreachable",
+                          "the database: no connection: refused");
+    backlog_wait_progress(other, "charge", BACKLOG_PROBLEM, "DatabaseUnreachable",
+                          "the database: no connection: refused");
+    backlog_wait_progress(other, "refund", BACKLOG_PROBLEM, "DatabaseUnreachable", "the database: ");
+    struct backlog_load load = backlog_load(world->backlog, "shop", "charge");
+    assert_true(load.any_triggers && !load.known);
+    backlog_unwant(world, "charge", PAYMENTS);
+    struct backlog_function function;
+    assert_true(backlog_read(world->backlog, "shop", "charge", &function));
+    assert_true(function.unreachable_ms > 0);
+    assert_string_equal(function.cleanup_sql,
+                        "SELECT cicada.queue_release('payments', 'shop', 'charge', 'payments');\n");
+    backlog_function_release(&function);
+    backlog_free(other);
+    metrics_free(metrics);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, backlog_setup, backlog_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_event_wakes_who_sleeps),
+        TEST(test_who_is_awake_is_not_woken),
+        TEST(test_one_consumer_of_a_queue),
+        TEST(test_a_tick_is_one_event),
+        TEST(test_an_unknown_zone_is_said),
+        TEST(test_what_is_no_longer_wanted_goes),
+        TEST(test_the_schema_is_installed_where_the_role_may),
+        TEST(test_a_database_that_is_away_is_not_known),
+    };
+    return cmocka_run_group_tests(tests, backlog_group_setup, backlog_group_teardown);
+}
