@@ -1,5 +1,6 @@
 /* Events through the real runtime and a real PostgreSQL: leases and connections that are lost, and other sources than a queue of people's. */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
@@ -64,10 +65,23 @@ static void start_sleeping(struct scene *scene)
     CLEANUP_FREE char *sql = xasprintf("SELECT count(*) FROM pg_stat_activity WHERE datname = '%s' AND %s",
                                        scene->events->database, SLEEPS);
 
-    scene_start(scene, SCENE_HANDLER, "",
+    scene_start(scene, SCENE_HANDLER ",\"drainSeconds\":20", "",
                 "{\"name\":\"work\",\"queue\":{\"name\":\"q\"},\"delivery\":{\"maxAttempts\":1}}");
     scene_send(scene, "{\"text\":\"a\",\"sql\":\"SELECT pg_sleep(1.5)\"}");
     pgtest_wait_int(sql, 1);
+}
+
+/* What is at work settles without it. */
+static void test_control_connection_is_lost_while_draining(void **state)
+{
+    struct scene *scene = *state;
+
+    start_sleeping(scene);
+    assert_int_equal(kill(scene->process.pid, SIGTERM), 0);
+    scene_becomes_logged(scene, "draining");
+    drop_sessions(scene, "state = 'idle'");
+    scene_becomes(scene, SCENE_STATS, "0 0");
+    session_expect(scene->events->owner, SCENE_NOTES, "1");
 }
 
 static void test_lost_connection_spends_no_attempt(void **state)
@@ -111,6 +125,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_lost_lease),
         TEST(test_lost_lease_in_repeatable_read),
+        TEST(test_control_connection_is_lost_while_draining),
         TEST(test_lost_connection_spends_no_attempt),
         TEST(test_all_headers_arrive),
         TEST(test_ticks_of_a_schedule),
