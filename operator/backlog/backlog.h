@@ -88,13 +88,7 @@ struct backlog_function {
 
 /* An age as people see it: to 10 seconds, from a minute on to the minute, from an hour on to the hour. So an event that nobody takes is no
  * reason to tell something new each time that somebody looks. */
-static inline int64_t backlog_shown_age_s(double age_s)
-{
-    int64_t age = age_s > 0 && age_s < INT32_MAX ? (int64_t)age_s : 0;
-    int64_t step = age < 60 ? 10 : age < 3600 ? 60 : 3600;
-
-    return age / step * step;
-}
+int64_t backlog_shown_age_s(double age_s);
 
 /* False: it is not set. Else the caller releases *ret. */
 bool backlog_read(struct backlog *backlog, const char *namespace, const char *name,
