@@ -10,6 +10,7 @@ HERE = pathlib.Path('e2e/bench/events')
 RUNTIME = pathlib.Path('build/release/bin/cicada-runtime').resolve()
 CONNECTIONS = int(os.environ.get('BENCH_CONNECTIONS', '10'))  # of each contestant, in all
 BATCH = 100
+GRAPHILE_BATCH = 500  # as on its page on performance
 WINDOW_SECONDS = max(load.SECONDS, 2)
 
 
