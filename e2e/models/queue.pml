@@ -4,7 +4,7 @@
  *
  *   what may happen    EVENTS CONSUMERS ATTEMPTS CRASHES RESTARTS CUTS FAILURES RETURNS (numbers), POISON, GROUP
  *   what is checked    no_twice, no_stale, no_lost; with POISON no_neighbour and no_loop
- *   what is taken out  SETTLED_APART NO_EPOCH KEPT_LEASES NO_ALONE ALONE_BESIDE LATE_COUNT KEPT_ATTEMPT ENDLESS
+ *   what is taken out  SETTLED_APART NO_EPOCH KEPT_LEASES NO_ALONE ALONE_BESIDE LATE_COUNT KEPT_ATTEMPT ENDLESS; with GROUP LOST_LEFT NO_SAVEPOINT
  */
 #ifndef EVENTS
 #define EVENTS 2 /* 1 or 2 */
@@ -33,10 +33,11 @@
 
 /* An event's row. READY: due, or will be. LEASED: until some time. DONE: its row is gone. DEAD: it is a dead letter. */
 mtype:event = { READY, LEASED, DONE, DEAD };
-/* What a consumer has of an event. TAKEN: claimed, not begun. AT_WORK: its handler runs in a transaction. SETTLED: the transaction's last statement is
+/* What a consumer has of an event. TAKEN: claimed, not begun. AT_WORK: its handler runs in a transaction. KEPT: it has ended well and its savepoint was
+ * released; the transaction may take another event (only GROUP). SETTLED: the transaction's last statement is
  * done and holds the row; COMMIT is on its way. BROKEN: the transaction is lost, the handler does not know yet. APART: the handler's writes are
  * committed, the settlement is to come (only SETTLED_APART). */
-mtype:hand = { NOTHING, TAKEN, AT_WORK, SETTLED, BROKEN, APART };
+mtype:hand = { NOTHING, TAKEN, AT_WORK, KEPT, SETTLED, BROKEN, APART };
 
 mtype:event event[EVENTS] = READY;
 byte epoch[EVENTS];   /* of the lease; in the row */
@@ -47,6 +48,10 @@ bit soft[EVENTS];     /* its claim is committed and not flushed */
 mtype:hand hand[EVENTS * CONSUMERS] = NOTHING;
 byte mine[EVENTS * CONSUMERS]; /* the epoch that was claimed with it */
 
+#ifdef GROUP
+bit left[EVENTS * CONSUMERS]; /* the transaction that is open has writes of a handler whose event it does not settle */
+#endif
+
 byte effects[EVENTS]; /* history: how often the handler's writes were committed */
 byte holder[EVENTS];  /* history: 1 + the consumer that has the lease as the row knows it, 0: nobody */
 byte deaths;          /* history: processes that the poison ended */
@@ -56,6 +61,7 @@ byte crashes = CRASHES, restarts = RESTARTS, cuts = CUTS, failures = FAILURES, r
 
 #define HAND(k, e)  hand[EVENTS * (k) + (e)]
 #define MINE(k, e)  mine[EVENTS * (k) + (e)]
+#define LEFT(k, e)  left[EVENTS * (k) + (e)]
 #define OTHER(e)    (EVENTS - 1 - (e)) /* of two */
 #define IS_OVER(e)  (event[e] == DONE || event[e] == DEAD)
 #if EVENTS == 2
@@ -95,6 +101,13 @@ byte crashes = CRASHES, restarts = RESTARTS, cuts = CUTS, failures = FAILURES, r
 #define MAY_EXPIRE(e) true
 #endif
 
+/* Events of a group are run one after another, in one transaction, until it is settled. */
+#ifdef GROUP
+#define MAY_BEGIN(k, e) (HAND(k, OTHER(e)) != AT_WORK && HAND(k, OTHER(e)) != SETTLED)
+#else
+#define MAY_BEGIN(k, e) true
+#endif
+
 inline let_go(k, e)
 {
     HAND(k, e) = NOTHING;
@@ -132,11 +145,16 @@ inline settle(k, e)
         fi
 }
 
+inline take_effect(e)
+{
+    effects[e]++;
+    assert(effects[e] == 1) /* no_twice */
+}
+
 inline end_well(e)
 {
     event[e] = DONE;
-    effects[e]++;
-    assert(effects[e] == 1); /* no_twice */
+    take_effect(e);
     locked[e] = 0
 }
 
@@ -149,21 +167,101 @@ inline flush()
 #endif
 }
 
+#ifdef GROUP
+/* Several events in one transaction, each behind a savepoint, one after the other. A handler that fails takes back its own writes only. */
+inline keep(k, e)
+{
+    HAND(k, e) == AT_WORK && !IS_POISON(e) -> HAND(k, e) = KEPT
+}
+
+#define READY_TO_SETTLE(k, e) (HAND(k, e) != KEPT || !locked[e])
+#define MAY_SETTLE(k, e)      (HAND(k, e) != KEPT || MATCHES(k, e))
+
+inline settle_kept(k, e)
+{
+    if
+    :: HAND(k, e) == KEPT && MATCHES(k, e) -> locked[e] = 1; HAND(k, e) = SETTLED
+#ifdef LOST_LEFT
+    :: HAND(k, e) == KEPT && !MATCHES(k, e) -> LEFT(k, e) = 1; let_go(k, e)
+#endif
+    :: else
+    fi
+}
+
+/* The transaction is rolled back: each of them is run again, but for a lost one that was in it by itself. */
+inline run_again(k, e)
+{
+    if
+    :: HAND(k, e) == KEPT && HAND(k, OTHER(e)) == KEPT -> HAND(k, e) = TAKEN; HAND(k, OTHER(e)) = TAKEN
+    :: HAND(k, e) == KEPT && HAND(k, OTHER(e)) != KEPT -> let_go(k, e)
+    :: else
+    fi
+}
+
+inline settle_group(k, e)
+{
+    /* event_settle_many(): the last statement; one event that does not match makes all of it fail. */
+    HAND(k, e) == KEPT && HAND(k, OTHER(e)) != AT_WORK && READY_TO_SETTLE(k, 0) && READY_TO_SETTLE(k, 1) ->
+        if
+#ifdef LOST_LEFT
+        :: settle_kept(k, 0); settle_kept(k, 1)
+#else
+        :: MAY_SETTLE(k, 0) && MAY_SETTLE(k, 1) -> settle_kept(k, 0); settle_kept(k, 1)
+        :: else -> run_again(k, e); LEFT(k, 0) = 0; LEFT(k, 1) = 0
+#endif
+        fi
+}
+
+inline end_of_group(k, e)
+{
+    if
+    :: HAND(k, e) == SETTLED -> end_well(e); let_go(k, e)
+    :: else
+    fi;
+    if
+    :: LEFT(k, e) -> take_effect(e); LEFT(k, e) = 0
+    :: else
+    fi
+}
+#endif
+
 inline commit(k, e)
 {
 #ifdef GROUP
-    /* Several events in one transaction, each behind a savepoint: all that are settled are committed together. */
-    HAND(k, e) == SETTLED && HAND(k, OTHER(e)) != AT_WORK ->
-        end_well(e);
-        let_go(k, e);
-        if
-        :: HAND(k, OTHER(e)) == SETTLED -> end_well(OTHER(e)); let_go(k, OTHER(e))
-        :: else
-        fi;
+    HAND(k, e) == SETTLED -> end_of_group(k, e); end_of_group(k, OTHER(e));
 #else
     HAND(k, e) == SETTLED -> end_well(e); let_go(k, e);
 #endif
     flush()
+}
+
+/* The connection is lost, before COMMIT came or after it did. The answer is not seen: the lease decides. */
+inline break_off(k, e)
+{
+    if
+    :: HAND(k, e) == SETTLED -> locked[e] = 0; HAND(k, e) = BROKEN
+#ifdef GROUP
+    :: HAND(k, e) == KEPT -> HAND(k, e) = BROKEN
+#endif
+    :: else
+    fi;
+#ifdef GROUP
+    LEFT(k, e) = 0
+#endif
+}
+
+inline break_late(k, e)
+{
+    if
+    :: HAND(k, e) == SETTLED -> end_well(e); HAND(k, e) = BROKEN
+    :: else
+    fi;
+#ifdef GROUP
+    if
+    :: LEFT(k, e) -> take_effect(e); LEFT(k, e) = 0
+    :: else
+    fi
+#endif
 }
 
 inline fail(k, e)
@@ -183,6 +281,9 @@ inline fail(k, e)
                flush()
         :: else
         fi;
+#ifdef NO_SAVEPOINT
+        LEFT(k, e) = (HAND(k, OTHER(e)) == KEPT);
+#endif
         let_go(k, e)
 }
 
@@ -213,6 +314,9 @@ inline release(k, e)
     :: HAND(k, e) == SETTLED -> locked[e] = 0
     :: else
     fi;
+#ifdef GROUP
+    LEFT(k, e) = 0;
+#endif
     let_go(k, e)
 }
 
@@ -228,8 +332,13 @@ inline work(k, e)
 {
     if
     :: claim(k, e)
-    :: HAND(k, e) == TAKEN -> HAND(k, e) = AT_WORK
+    :: HAND(k, e) == TAKEN && MAY_BEGIN(k, e) -> HAND(k, e) = AT_WORK
+#ifdef GROUP
+    :: keep(k, e)
+    :: settle_group(k, e)
+#else
     :: settle(k, e)
+#endif
     :: commit(k, e)
     :: fail(k, e)
     :: give_back(k, e)
@@ -239,8 +348,14 @@ inline work(k, e)
     :: HAND(k, e) == APART && !MATCHES(k, e) -> let_go(k, e)
 #endif
     :: IS_POISON(e) && HAND(k, e) == AT_WORK -> deaths++; assert(deaths <= ATTEMPTS + RESTARTS); /* no_loop */ die(k)
-    :: cuts > 0 && HAND(k, e) == SETTLED -> cuts--; locked[e] = 0; HAND(k, e) = BROKEN   /* before COMMIT came */
-    :: cuts > 0 && HAND(k, e) == SETTLED -> cuts--; end_well(e); HAND(k, e) = BROKEN     /* after it did */
+#ifdef GROUP
+    :: cuts > 0 && HAND(k, e) == KEPT -> cuts--; break_off(k, 0); break_off(k, 1)
+    :: cuts > 0 && HAND(k, e) == SETTLED -> cuts--; break_off(k, 0); break_off(k, 1)
+    :: cuts > 0 && HAND(k, e) == SETTLED -> cuts--; break_late(k, 0); break_late(k, 1)
+#else
+    :: cuts > 0 && HAND(k, e) == SETTLED -> cuts--; break_off(k, e)
+    :: cuts > 0 && HAND(k, e) == SETTLED -> cuts--; break_late(k, e)
+#endif
     fi
 }
 
@@ -285,7 +400,7 @@ inline undo(e)
 inline lose(k, e)
 {
     if
-    :: HAND(k, e) == AT_WORK || HAND(k, e) == SETTLED -> HAND(k, e) = BROKEN
+    :: HAND(k, e) == AT_WORK || HAND(k, e) == KEPT || HAND(k, e) == SETTLED -> HAND(k, e) = BROKEN
 #ifndef KEPT_LEASES
     :: HAND(k, e) == TAKEN -> let_go(k, e)
 #endif

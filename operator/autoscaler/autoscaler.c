@@ -12,6 +12,7 @@
 #define UP_RATE_MAX          1000.0
 #define DOWN_RATE_MAX        2
 #define TARGET_MIN           0.01
+#define EVENTS_TIME_MS       2000 /* that replicas have, from when they serve, to show that they keep up */
 #define SPAN_FIRST_MS        1000 /* of a sample without one before it */
 #define SPAN_MAX_MS          PANIC_WINDOW_MIN_MS
 #define SAMPLES_START        64
@@ -124,11 +125,38 @@ static int most_wanted_since(const struct autoscaler_history *history, int64_t s
     return most;
 }
 
+static int most_for_events_since(const struct autoscaler_history *history, int64_t since_ms)
+{
+    int most = 0;
+    for (size_t i = history->count; i > 0 && sample_at(history, i - 1)->at_ms >= since_ms; i--) {
+        most = max_int(most, sample_at(history, i - 1)->for_events);
+    }
+    return most;
+}
+
 /* ---- what a moment asks for ---- */
 
 static double target_of(const struct autoscaler_settings *settings)
 {
     return fmax(settings->concurrency * (settings->target_utilization / 100.0), TARGET_MIN);
+}
+
+/* More than there is only where that was given its time and does not keep up: what one replica eats at once starts no pods, and pods
+ * that start already are waited for. What is at work keeps those that are there. */
+static int replicas_for_events(const struct autoscaler_history *history, const struct autoscaler_state *state,
+                               const struct autoscaler_load *load)
+{
+    const struct autoscaler_events *events = &load->events;
+    if (!events->any) {
+        return 0;
+    }
+    if (!events->known) {
+        return state->replicas;
+    }
+    bool had_time = history->all_ready_ms != 0 && load->at_ms - history->all_ready_ms >= EVENTS_TIME_MS;
+    int held = min_int(events->held, state->replicas);
+    int more = events->behind && had_time ? events->wanted : 0;
+    return max_int(events->busy ? 1 : 0, max_int(held, more));
 }
 
 /* Requests of this moment, if some wait. While pods serve, one moment is luck: what the last reading averaged must bear it out. */
@@ -200,6 +228,7 @@ static void judge(struct autoscaler_history *history, const struct autoscaler_se
         history->reason = history->found ? AUTOSCALER_FOUND : AUTOSCALER_PANIC;
     }
     sample->wanted = wanted;
+    sample->for_events = replicas_for_events(history, state, load);
 }
 
 /* ---- in ---- */
@@ -231,6 +260,14 @@ void autoscaler_observe(struct autoscaler_history *history, const struct autosca
         forget_samples(history);
         history->slept = true;
         return;
+    }
+    if (state->ready < max_int(1, state->replicas)) {
+        history->all_ready_ms = 0;
+    } else if (history->all_ready_ms == 0) {
+        history->all_ready_ms = load->at_ms;
+    }
+    if (load->events.any && (load->events.busy || !load->events.known)) {
+        history->events_ms = load->at_ms;
     }
     drop_old(history, load->at_ms - max_int64(settings->window_ms, settings->scale_down_delay_ms));
     if (!load->any) {
@@ -269,8 +306,11 @@ static bool may_sleep_now(const struct autoscaler_history *history,
                           const struct autoscaler_load *load)
 {
     int64_t quiet_needed_ms = max_int64(settings->idle_ms, settings->scale_down_delay_ms);
-    return settings->min_replicas == 0 && state->may_sleep && load->complete && load->in_flight == 0 &&
-           load->waiting == 0 && load->quiet_ms >= quiet_needed_ms &&
+    bool events =
+        load->events.any && (!load->events.known || load->events.busy ||
+                             (history->events_ms != 0 && load->at_ms - history->events_ms < quiet_needed_ms));
+    return settings->min_replicas == 0 && state->may_sleep && !events && load->complete &&
+           load->in_flight == 0 && load->waiting == 0 && load->quiet_ms >= quiet_needed_ms &&
            load->at_ms - history->changed_ms >= settings->idle_ms;
 }
 
@@ -279,7 +319,9 @@ static void decide_by_load(const struct autoscaler_history *history,
                            const struct autoscaler_load *load, struct autoscaler_decision *decision)
 {
     int most = most_wanted_since(history, load->at_ms - settings->scale_down_delay_ms);
-    int wanted = limit_rate_down(state, most);
+    int for_events = most_for_events_since(
+        history, load->at_ms - max_int64(settings->window_ms, settings->scale_down_delay_ms));
+    int wanted = limit_rate_down(state, max_int(most, for_events));
     int bounded = clamp_awake(settings, wanted), present = clamp_awake(settings, state->replicas);
     decision->replicas = bounded;
     if (!load->complete && bounded < present) {
@@ -291,8 +333,10 @@ static void decide_by_load(const struct autoscaler_history *history,
         decision->reason = AUTOSCALER_PROOF;
     } else if (bounded > wanted && settings->min_replicas > 0) {
         decision->reason = AUTOSCALER_MIN;
-    } else if (wanted > most) {
+    } else if (wanted > max_int(most, for_events)) {
         decision->reason = AUTOSCALER_RATE;
+    } else if (for_events > most) {
+        decision->reason = load->events.any && !load->events.known ? AUTOSCALER_UNSEEN : AUTOSCALER_EVENTS;
     } else if (most > last_sample(history)->wanted) {
         decision->reason = AUTOSCALER_DELAY;
     } else {
@@ -310,6 +354,10 @@ struct autoscaler_decision autoscaler_decide(const struct autoscaler_history *hi
         /* From zero to one is the gateways' step. */
         decision.replicas = settings->min_replicas;
         decision.reason = decision.replicas > 0 ? AUTOSCALER_MIN : AUTOSCALER_ASLEEP;
+        if (decision.replicas == 0 && load->events.any && load->events.known && load->events.wanted > 0) {
+            decision.replicas = clamp_awake(settings, 1);
+            decision.reason = AUTOSCALER_EVENTS;
+        }
         return decision;
     }
     decision.stable = history->stable;
@@ -318,8 +366,9 @@ struct autoscaler_decision autoscaler_decide(const struct autoscaler_history *hi
     if (may_sleep_now(history, settings, state, load)) {
         decision.reason = AUTOSCALER_IDLE;
     } else if (history->count == 0 || !load->any) {
-        decision.replicas = clamp_awake(settings, state->replicas);
-        decision.reason = AUTOSCALER_NO_DATA;
+        int for_events = replicas_for_events(history, state, load);
+        decision.replicas = clamp_awake(settings, max_int(state->replicas, for_events));
+        decision.reason = for_events > state->replicas ? AUTOSCALER_EVENTS : AUTOSCALER_NO_DATA;
     } else {
         decide_by_load(history, settings, state, load, &decision);
     }

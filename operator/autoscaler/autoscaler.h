@@ -22,13 +22,24 @@ struct autoscaler_settings {
     int64_t idle_ms, window_ms, scale_down_delay_ms;
 };
 
-/* What the gateways say at one moment. */
+/* What waits in the Function's database. */
+struct autoscaler_events {
+    bool any;    /* it has triggers */
+    bool known;  /* the database was read */
+    bool busy;   /* something is due or at work */
+    bool behind; /* what is due has been so for more than a moment: those that are there do not keep up */
+    int wanted;  /* replicas for what is due */
+    int held;    /* replicas for what is due and what is at work */
+};
+
+/* What the gateways say at one moment, and the database. */
 struct autoscaler_load {
     int64_t at_ms;              /* monotonic */
     double mean;                /* requests in flight and waiting, since the reading before */
     int64_t in_flight, waiting; /* at this moment */
     int64_t quiet_ms;   /* since the last request began or ended, as the gateway that saw the latest says */
     bool any, complete; /* some gateway, every gateway was read */
+    struct autoscaler_events events;
 };
 
 /* What a decision is about, beside the load. */
@@ -55,6 +66,8 @@ enum autoscaler_reason {
     AUTOSCALER_NO_DATA,    /* none can */
     AUTOSCALER_IDLE,       /* quiet for long enough: none */
     AUTOSCALER_ASLEEP,     /* waking is the gateways' step */
+    AUTOSCALER_EVENTS,     /* what is due or at work, or was within the window */
+    AUTOSCALER_UNSEEN,     /* its database can't be read: not fewer, for that time and a window */
 };
 
 struct autoscaler_decision {
@@ -70,6 +83,7 @@ struct autoscaler_sample {
     double mean;     /* load over the span_ms before at_ms */
     int32_t span_ms; /* what it counts for */
     int wanted;      /* replicas that this moment asked for, before delay and limits */
+    int for_events;  /* the same for events */
 };
 
 /* Zero it to begin. */
@@ -87,6 +101,8 @@ struct autoscaler_history {
     bool found;                    /* it is none: nothing was above, the scale was met so */
     double stable, burst;          /* means as of the last sample */
     double complete_mean;          /* load of the last reading of all gateways */
+    int64_t all_ready_ms;          /* since when all replicas serve; 0: they do not */
+    int64_t events_ms;             /* when events were last seen to be due or at work; 0: never */
     enum autoscaler_reason reason; /* of the last sample's number */
 };
 

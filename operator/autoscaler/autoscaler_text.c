@@ -30,6 +30,10 @@ const char *autoscaler_reason_text(enum autoscaler_reason reason)
         return "idle";
     case AUTOSCALER_ASLEEP:
         return "asleep";
+    case AUTOSCALER_EVENTS:
+        return "as the events ask";
+    case AUTOSCALER_UNSEEN:
+        return "its database cannot be read, so not fewer";
     }
     return "";
 }

@@ -210,13 +210,17 @@ static bool write_decision(struct scaler *scaler, struct memory *memory, const s
 static void visit(void *visitor, const struct scaler_target *target)
 {
     struct scaler *scaler = visitor;
-    if (target->state.replicas == 0 && target->settings.min_replicas == 0) {
-        return; /* asleep, which most are: nothing to decide, and what was before is forgotten */
+    bool asleep = target->state.replicas == 0 && target->settings.min_replicas == 0;
+    if (asleep && !target->has_triggers) {
+        return; /* which most are: nothing to decide, and what was before is forgotten */
+    }
+    struct autoscaler_load load =
+        scaler->platform.load(scaler->platform.arg, target->namespace, target->name);
+    if (asleep && load.events.wanted == 0) {
+        return;
     }
     struct memory *memory = remember(scaler, target);
     memory->pass = scaler->pass;
-    struct autoscaler_load load =
-        scaler->platform.load(scaler->platform.arg, target->namespace, target->name);
     forget_told(scaler, memory, &target->state);
     autoscaler_observe(&memory->history, &target->settings, &target->state, &load);
     struct autoscaler_decision decision =
@@ -225,6 +229,11 @@ static void visit(void *visitor, const struct scaler_target *target)
     if (decision.replicas != target->state.replicas && write_decision(scaler, memory, target, &decision)) {
         autoscaler_wrote(&memory->history, decision.replicas, load.at_ms);
     }
+}
+
+void scaler_look(struct scaler *scaler, const struct scaler_target *target)
+{
+    visit(scaler, target);
 }
 
 void scaler_pass(struct scaler *scaler)

@@ -18,6 +18,7 @@ struct scaler_target {
     const char *namespace, *name;
     struct autoscaler_settings settings;
     struct autoscaler_state state;
+    bool has_triggers;  /* events may wait for it, also while it sleeps */
     const void *object; /* the platform's own */
 };
 
@@ -42,6 +43,8 @@ struct scaler *scaler_new(const struct scaler_platform *platform,
                           struct metrics *metrics); /* metrics: borrowed */
 void scaler_free(struct scaler *scaler);            /* NULL is fine */
 void scaler_pass(struct scaler *scaler);
+/* At one of them, between passes: by the figures that the last one read. */
+void scaler_look(struct scaler *scaler, const struct scaler_target *target);
 /* Why the Function has that many replicas, if the last change was to that number: autoscaler_decision_text(), for the caller to free;
  * else NULL. Any thread; it is known before others can see the change. */
 char *scaler_told(struct scaler *scaler, const char *id, int replicas);

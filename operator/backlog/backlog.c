@@ -13,6 +13,7 @@
 #define STOP_MS         2000
 #define CLEANUP_SQL_MAX 16384
 #define REPLICAS_MAX    1000000 /* more than any Function may have */
+#define HEARD_MS        2000    /* two looks of the autoscaler */
 #define BEHIND_S        2.0
 
 /* ---- the table ---- */
@@ -216,6 +217,9 @@ static struct backlog_load load_locked(const struct watched *watched, int64_t no
         if (figures->oldest_s > load.oldest_s)
             load.oldest_s = figures->oldest_s;
     }
+    /* What came and was done between two looks is heard of: an idle consumer wants to be notified, and we are, too. */
+    load.busy =
+        load.due + load.in_progress > 0 || (watched->heard_ms != 0 && now_ms - watched->heard_ms < HEARD_MS);
     load.behind = load.oldest_s >= BEHIND_S;
     return load;
 }

@@ -95,6 +95,7 @@ struct backlog_load {
     double oldest_s;
     int wanted;  /* replicas for what is due */
     int held;    /* replicas for what is due and what is at work */
+    bool busy;   /* something is due or at work, or was a moment ago */
     bool behind; /* what is due has been so for more than a moment: consumers do not keep up */
 };
 struct backlog_load backlog_load(struct backlog *backlog, const char *namespace, const char *name);

@@ -61,6 +61,7 @@ struct watched {
     char *message; /* NULL: none */
     struct figures figures[FUNCTION_TRIGGERS_MAX];
     int64_t next_run_s[FUNCTION_TRIGGERS_MAX];
+    int64_t heard_ms; /* monotonic: a notification came for one of its queues; 0: none yet */
     uint64_t shown_hash, shown_figures_hash; /* of what was said to be changed last */
     int64_t shown_figures_ms;
     char key[];
@@ -92,7 +93,7 @@ struct work_trigger {
     int queue_id;                 /* 0: not known */
     UT_hash_handle by_queue;
     struct work_trigger *same_queue; /* others that want it, which are refused it */
-    bool heard;                      /* a notification came for its queue */
+    bool heard;                      /* a notification came for its queue: it is counted at once */
     bool answered;                   /* in the call of this moment */
     struct figures figures;
     /* Bringing it about. */
@@ -121,6 +122,7 @@ struct work {
     int clean_attempts;
     const char *reason; /* of cleaning */
     char *message;
+    int64_t heard_ms; /* as in struct watched */
     struct work_trigger triggers[FUNCTION_TRIGGERS_MAX];
     size_t trigger_count;
 };

@@ -70,8 +70,11 @@ void watch_heard(void *arg, const char *payload)
     if (!parse_int64(payload, 1, INT32_MAX, &queue_id))
         return;
     for (struct work_trigger *trigger = watch->queues; trigger != NULL; trigger = trigger->by_queue.next) {
+        if (trigger->queue_id != queue_id)
+            continue;
+        trigger->work->heard_ms = clock_monotonic_ms();
         /* Of one that has something due anyhow there is nothing new to hear. */
-        if (trigger->queue_id == queue_id && any_asleep(trigger) && trigger->figures.due == 0)
+        if (any_asleep(trigger) && trigger->figures.due == 0)
             trigger->heard = watch->any_heard = true;
     }
 }

@@ -203,6 +203,7 @@ static void tell_locked(struct work *work)
                                                          : NULL);
     if (is_settled(work))
         watched->settled = work->revision;
+    watched->heard_ms = work->heard_ms;
     for (size_t i = 0; i < work->trigger_count; i++) {
         watched->figures[i] = work->triggers[i].figures;
         watched->next_run_s[i] = work->triggers[i].next_run_s;

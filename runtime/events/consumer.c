@@ -27,37 +27,79 @@ static void thread_ends(struct consumer *consumer)
     pthread_mutex_unlock(&consumer->mutex);
 }
 
-static void work_on(struct worker *worker, struct held *held)
+/* What a worker has taken. */
+struct load {
+    struct held *held[CONSUMER_RUN_MAX];
+    struct event_job *jobs[CONSUMER_RUN_MAX];
+    size_t count;
+};
+
+static void work_on(struct worker *worker, const struct load *load)
 {
     struct consumer *consumer = worker->consumer;
-    int64_t begin_us = clock_monotonic_us();
+    int64_t begin_us = clock_monotonic_us(), took_us;
 
-    consumer->settings.run(consumer->settings.run_arg, worker->number, held->event, &held->result);
+    consumer->settings.run(consumer->settings.run_arg, worker->number, load->jobs, load->count);
+    took_us = (clock_monotonic_us() - begin_us) / (int64_t)load->count;
     pthread_mutex_lock(&consumer->mutex);
-    consumer->run_us += (clock_monotonic_us() - begin_us - consumer->run_us) / 8;
-    hand_finish(&consumer->hand, held);
+    consumer->run_us += (took_us - consumer->run_us) / 8;
+    for (size_t i = 0; i < load->count; i++)
+        hand_finish(&consumer->hand, load->held[i]);
     pthread_mutex_unlock(&consumer->mutex);
     wake(consumer);
 }
 
-static struct held *await_work(struct consumer *consumer)
+int consumer_load(const struct consumer *consumer, int trigger)
+{
+    int batch_size = consumer->settings.triggers[trigger].batch_size;
+
+    if (batch_size > 1)
+        return batch_size;
+    return consumer->run_us < CONSUMER_GROUP_RUN_US ? consumer->settings.group_most : 1;
+}
+
+/* A batch is as large as it may be. Of events that are run one by one each worker takes its share. */
+static size_t share_of(const struct consumer *consumer, const struct event *event)
+{
+    int most = consumer_load(consumer, event->trigger);
+    int share = (consumer->hand.in_line + consumer->settings.concurrency) / consumer->settings.concurrency;
+
+    if (event->alone)
+        return 1;
+    return (size_t)(consumer->settings.triggers[event->trigger].batch_size > 1 || most < share ? most
+                                                                                               : share);
+}
+
+static void take(struct load *load, struct held *held)
+{
+    load->held[load->count] = held;
+    load->jobs[load->count++] = &held->job;
+}
+
+/* False: the end has come. */
+static bool await_work(struct consumer *consumer, struct load *ret_load)
 {
     struct held *held = NULL;
+    size_t most;
 
+    ret_load->count = 0;
     pthread_mutex_lock(&consumer->mutex);
     while (!stop_is_set(&consumer->stop) && (held = hand_take(&consumer->hand)) == NULL)
         pthread_cond_wait(&consumer->line, &consumer->mutex);
+    most = held != NULL ? share_of(consumer, held->job.event) : 0;
+    for (; held != NULL; held = ret_load->count < most ? hand_take_next(&consumer->hand, held) : NULL)
+        take(ret_load, held);
     pthread_mutex_unlock(&consumer->mutex);
-    return held;
+    return ret_load->count > 0;
 }
 
 static void *worker_main(void *arg)
 {
     struct worker *worker = arg;
-    struct held *held;
+    struct load load;
 
-    while ((held = await_work(worker->consumer)) != NULL)
-        work_on(worker, held);
+    while (await_work(worker->consumer, &load))
+        work_on(worker, &load);
     thread_ends(worker->consumer);
     return NULL;
 }

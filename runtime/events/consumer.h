@@ -1,7 +1,7 @@
 /* consumer.h - takes events from queues and has them worked on: claims, leases, retries, dead letters.
  *
  * One thread, the consumer's, owns a connection of its own (the control connection): it claims, extends leases, gives back, retries, buries and
- * listens. `concurrency` workers run events, one each at a time; a run settles its event in its own transaction. What is claimed and not
+ * listens. `concurrency` workers run events, one each at a time, or a batch, or a group; a run settles its events in its own transaction. What is claimed and not
  * begun waits in line. When the control connection is lost, so is what was not begun; what is at work goes on, and settles if it can,
  * but is neither retried nor buried by this process (e2e/models, queue_kept_leases).
  *
@@ -28,6 +28,7 @@
 #define CONSUMER_TRIGGERS_MAX    16
 #define CONSUMER_CONCURRENCY_MAX 250
 #define CONSUMER_PROBLEM_SIZE    256
+#define CONSUMER_RUN_MAX         1000 /* events of one run */
 
 struct consumer;
 
@@ -35,6 +36,7 @@ struct consumer_trigger {
     const char *name;
     const char *queue; /* NULL: that of a table or schedule trigger, which the database names */
     bool ordered;      /* per key */
+    int batch_size;    /* of up to so many, to CONSUMER_RUN_MAX, a run is made; 1: of one, or of a group */
     struct delivery delivery;
 };
 
@@ -46,10 +48,12 @@ struct consumer_settings {
     size_t trigger_count; /* 1 to CONSUMER_TRIGGERS_MAX */
     int concurrency;
     int64_t lease_ms;
-    bool lease_fixed;   /* a lease is not extended while its event is at work, and none is claimed ahead */
+    bool lease_fixed; /* a lease is not extended while its event is at work, and none is claimed ahead */
+    int group_most;   /* events that take no time are handed over in groups of up to so many; 1: one by one */
     size_t stack_bytes; /* of a worker */
-    /* Runs an event on a worker (0 to concurrency - 1), settles it in the same transaction, and tells how that ended. */
-    void (*run)(void *arg, int worker, const struct event *event, struct event_result *ret_result);
+    /* Runs events of one trigger on a worker (0 to concurrency - 1), each of which is settled in a transaction that has its effects, and
+     * tells how that ended. */
+    void (*run)(void *arg, int worker, struct event_job *const *jobs, size_t count);
     void *run_arg;
 };
 

@@ -20,6 +20,11 @@ struct trigger {
 /* While events are at work for no longer than this, as many more are claimed ahead: then a claim serves several. Others would wait here, while
  * another replica is idle. */
 #define CONSUMER_AHEAD_RUN_US 20000
+/* Events that take no longer share a transaction: one that takes long would keep the others' locks. */
+#define CONSUMER_GROUP_RUN_US 3000
+/* While payloads in hand take more, nothing is claimed; one claim brings at most CONSUMER_CLAIM_MAX times 256 KiB beyond that. */
+#define CONSUMER_HAND_BYTES ((size_t)8 << 20)
+#define CONSUMER_CLAIM_MAX  100 /* events */
 
 struct worker {
     struct consumer *consumer;
@@ -43,6 +48,7 @@ struct consumer {
     int64_t extend_ms, maintain_ms, purge_ms;
     int64_t asleep_ms; /* when it has published that it sleeps; 0: it works */
     int looks;         /* claims in a row that found nothing */
+    bool heard;        /* a notification of one of our queues */
     size_t first;      /* the trigger that claims first */
 
     pthread_mutex_t mutex; /* guards the rest; no I/O is done while it is held */
@@ -51,11 +57,14 @@ struct consumer {
     struct hand hand; /* only the consumer's thread adds and removes */
     struct trigger triggers[CONSUMER_TRIGGERS_MAX];
     struct consumer_counts counts;
-    int64_t run_us; /* a moving average of how long events are at work */
+    int64_t run_us; /* a moving average of how long an event is at work */
     bool draining;
     int threads_left;
     char problem[CONSUMER_PROBLEM_SIZE];
 };
+
+/* How many events of a trigger a worker takes at once, at most; with the mutex held. */
+int consumer_load(const struct consumer *consumer, int trigger);
 
 /* ---- consumer_session.c: on the consumer's thread ---- */
 
@@ -72,7 +81,21 @@ void consumer_report_failure(struct consumer *consumer, const char *what, const 
 /* Those that are due; all is well once the last one is registered. */
 void consumer_register_triggers(struct consumer *consumer);
 
-/* ---- consumer_turn.c ---- */
+/* ---- consumer_claim.c: on the consumer's thread ---- */
+
+bool consumer_has_room(struct consumer *consumer);
+/* Each trigger gets its share of the room, and what others leave. One of which an event waits to be alone comes first. Returns how many
+ * came. */
+int consumer_claim(struct consumer *consumer);
+
+/* ---- consumer_turn.c: on the consumer's thread ---- */
+
+/* One more. */
+void consumer_count(struct consumer *consumer, int64_t *number);
+/* To be run again, or a dead letter. */
+void consumer_give_up(struct consumer *consumer, const struct event *event,
+                      const struct event_decision *decision, const char *text);
+void consumer_extend_if_due(struct consumer *consumer);
 
 /* Until the consumer is stopped. */
 void consumer_turns(struct consumer *consumer);

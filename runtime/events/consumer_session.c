@@ -61,6 +61,18 @@ void consumer_report_failure(struct consumer *consumer, const char *what, const 
     }
 }
 
+/* The payload is a queue's id, of which this database may have many. */
+static void hear(void *arg, const char *payload)
+{
+    struct consumer *consumer = arg;
+    int64_t id;
+
+    if (!parse_int64(payload, 1, INT32_MAX, &id))
+        return;
+    for (size_t i = 0; i < consumer->settings.trigger_count; i++)
+        consumer->heard = consumer->heard || consumer->triggers[i].queue_id == id;
+}
+
 /* False: not connected. */
 bool consumer_connect(struct consumer *consumer)
 {
@@ -73,6 +85,8 @@ bool consumer_connect(struct consumer *consumer)
         consumer->must_pause = true;
         return false;
     }
+    pg_session_on_notification(consumer->session, hear, consumer);
+    consumer->heard = false;
     consumer->extend_ms = now_ms + consumer->settings.lease_ms / 3;
     consumer->maintain_ms = now_ms;
     consumer->asleep_ms = 0;

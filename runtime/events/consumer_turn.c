@@ -11,15 +11,12 @@
 #include "runtime/events/consumer_internal.h"
 #include "runtime/events/event_store.h"
 
-#define MAINTAIN_MS      1000
-#define POLL_MS          1000 /* the truth, whatever was notified */
-#define LOOKS_AWAKE      3    /* claims that find nothing before it sleeps... */
-#define LOOK_PAUSE_MS    5    /* ...so far apart */
-#define CLAIM_AGAIN_MS   1000 /* after one that failed */
-#define PURGE_MS         60000
-#define PURGE_ROWS       1000 /* deduplication keys of one purge */
-#define UNDEFINED_OBJECT "42704"
-#define CLAIM_MAX        100 /* events of one claim */
+#define MAINTAIN_MS   1000
+#define POLL_MS       1000 /* the truth, whatever was notified */
+#define LOOKS_AWAKE   3    /* claims that find nothing before it sleeps... */
+#define LOOK_PAUSE_MS 5    /* ...so far apart */
+#define PURGE_MS      60000
+#define PURGE_ROWS    1000 /* deduplication keys of one purge */
 
 /* ---- the hand, for this thread ---- */
 
@@ -50,8 +47,7 @@ static bool is_draining(struct consumer *consumer)
     return draining;
 }
 
-/* One more. */
-static void count(struct consumer *consumer, int64_t *number)
+void consumer_count(struct consumer *consumer, int64_t *number)
 {
     pthread_mutex_lock(&consumer->mutex);
     (*number)++;
@@ -65,14 +61,21 @@ static const char *name_of(const struct consumer *consumer, const struct event *
 
 /* ---- what has finished ---- */
 
-static struct held *first_finished(struct consumer *consumer)
+/* The first of which something is to be decided: what is done is only counted. */
+static struct held *first_undone(struct consumer *consumer)
 {
-    struct held *held;
+    struct held *held, *next;
 
     pthread_mutex_lock(&consumer->mutex);
-    held = consumer->hand.finished > 0 ? consumer->hand.first : NULL;
-    while (held != NULL && held->state != HELD_FINISHED)
-        held = held->next;
+    for (held = consumer->hand.finished > 0 ? consumer->hand.first : NULL; held != NULL; held = next) {
+        next = held->next;
+        if (held->state != HELD_FINISHED)
+            continue;
+        if (!held->job.result.settled)
+            break;
+        consumer->counts.done++;
+        hand_remove(&consumer->hand, held);
+    }
     pthread_mutex_unlock(&consumer->mutex);
     return held;
 }
@@ -86,9 +89,8 @@ static int tell_store(struct consumer *consumer, const struct event *event,
                              error);
 }
 
-/* To be run again, or a dead letter. */
-static void give_up_run(struct consumer *consumer, const struct event *event,
-                        const struct event_decision *decision, const char *text)
+void consumer_give_up(struct consumer *consumer, const struct event *event,
+                      const struct event_decision *decision, const char *text)
 {
     struct pg_error error = {0};
     bool bury = decision->verdict == EVENT_BURY;
@@ -101,28 +103,37 @@ static void give_up_run(struct consumer *consumer, const struct event *event,
         return;
     }
     if (rc == 0)
-        count(consumer, &consumer->counts.lost);
+        consumer_count(consumer, &consumer->counts.lost);
     else if (bury)
-        count(consumer, &consumer->counts.buried);
+        consumer_count(consumer, &consumer->counts.buried);
     else
-        count(consumer, &consumer->counts.retried);
+        consumer_count(consumer, &consumer->counts.retried);
     if (bury && rc > 0)
         log_warn("trigger %s: event %" PRId64 " is a dead letter: %s", name_of(consumer, event),
                  event->lease.id, decision->reason);
 }
 
+static void give_back(struct consumer *consumer, const struct event *event)
+{
+    struct pg_error error = {0};
+
+    if (event_store_give_back(consumer->session, &event->lease, 1, &error) != 0)
+        consumer_report_failure(consumer, "giving back", &error);
+}
+
 static void decide(struct consumer *consumer, struct held *held)
 {
-    const struct event *event = held->event;
+    const struct event *event = held->job.event;
     const struct event_decision decision = outcome_decide(
-        &held->result, &consumer->settings.triggers[event->trigger].delivery, event->attempt, random_u64());
+        &held->job.result, &consumer->settings.triggers[event->trigger].delivery, event->attempt,
+        event->lease.epoch - event->attempt, random_u64()); /* each claim has an epoch of its own */
 
-    if (decision.verdict == EVENT_DONE)
-        count(consumer, &consumer->counts.done);
-    else if (decision.verdict == EVENT_FORGET || held->orphan || consumer->session == NULL)
-        count(consumer, &consumer->counts.lost);
+    if (decision.verdict == EVENT_FORGET || held->orphan || consumer->session == NULL)
+        consumer_count(consumer, &consumer->counts.lost);
+    else if (decision.verdict == EVENT_GIVE_BACK)
+        give_back(consumer, event);
     else
-        give_up_run(consumer, event, &decision, held->result.error);
+        consumer_give_up(consumer, event, &decision, held->job.result.error);
 }
 
 /* ---- leases ---- */
@@ -136,7 +147,7 @@ static size_t collect_leases(struct consumer *consumer, bool in_line_only, struc
     *ret_leases = xcalloc((size_t)hand_count(&consumer->hand) + 1, sizeof(**ret_leases));
     for (const struct held *held = consumer->hand.first; held != NULL; held = held->next)
         if (!held->orphan && (held->state == HELD_IN_LINE || (held->state == HELD_AT_WORK && !in_line_only)))
-            (*ret_leases)[found++] = held->event->lease;
+            (*ret_leases)[found++] = held->job.event->lease;
     pthread_mutex_unlock(&consumer->mutex);
     return found;
 }
@@ -145,9 +156,10 @@ static void lose(struct consumer *consumer, int64_t id)
 {
     pthread_mutex_lock(&consumer->mutex);
     for (struct held *held = consumer->hand.first; held != NULL; held = held->next) {
-        if (held->event->lease.id != id || held->orphan)
+        if (held->job.event->lease.id != id || held->orphan)
             continue;
-        log_warn("trigger %s: the lease of event %" PRId64 " is lost", name_of(consumer, held->event), id);
+        log_warn("trigger %s: the lease of event %" PRId64 " is lost", name_of(consumer, held->job.event),
+                 id);
         held->orphan = true;
         if (held->state == HELD_IN_LINE) {
             consumer->counts.lost++;
@@ -179,7 +191,7 @@ static void extend_leases(struct consumer *consumer)
         lose(consumer, lost[i]);
 }
 
-static void extend_if_due(struct consumer *consumer)
+void consumer_extend_if_due(struct consumer *consumer)
 {
     if (consumer->session != NULL && clock_monotonic_ms() >= consumer->extend_ms)
         extend_leases(consumer);
@@ -189,8 +201,8 @@ static void decide_finished(struct consumer *consumer)
 {
     struct held *held;
 
-    while ((held = first_finished(consumer)) != NULL) {
-        extend_if_due(consumer);
+    while ((held = first_undone(consumer)) != NULL) {
+        consumer_extend_if_due(consumer);
         decide(consumer, held);
         remove_held(consumer, held);
     }
@@ -210,101 +222,12 @@ static void give_back_line(struct consumer *consumer)
         next = held->next;
         if (held->state != HELD_IN_LINE)
             continue;
-        leases[number++] = held->event->lease;
+        leases[number++] = held->job.event->lease;
         hand_remove(&consumer->hand, held);
     }
     pthread_mutex_unlock(&consumer->mutex);
     if (number > 0 && event_store_give_back(consumer->session, leases, number, &error) != 0)
         consumer_report_failure(consumer, "giving back", &error);
-}
-
-/* ---- claims ---- */
-
-/* How many more may be claimed. */
-static int room(struct consumer *consumer, bool *ret_idle)
-{
-    int concurrency = consumer->settings.concurrency, most = concurrency, left;
-    bool alone_waits = false;
-
-    for (size_t i = 0; i < consumer->settings.trigger_count; i++)
-        alone_waits = alone_waits || consumer->triggers[i].alone_waits;
-    pthread_mutex_lock(&consumer->mutex);
-    if (!consumer->settings.lease_fixed && consumer->run_us < CONSUMER_AHEAD_RUN_US)
-        most += concurrency;
-    *ret_idle = hand_count(&consumer->hand) == 0;
-    left = most - consumer->hand.in_line - consumer->hand.at_work;
-    if (hand_is_exclusive(&consumer->hand) || (alone_waits && !*ret_idle))
-        left = 0;
-    pthread_mutex_unlock(&consumer->mutex);
-    return left;
-}
-
-static void take(struct consumer *consumer, struct event *event)
-{
-    const struct consumer_trigger *trigger = &consumer->settings.triggers[event->trigger];
-    const struct event_decision spent = {.verdict = EVENT_BURY, .reason = "attempts"};
-
-    if (consumer->session == NULL) { /* lost since the claim, and its leases with it */
-        count(consumer, &consumer->counts.lost);
-        event_free(event);
-        return;
-    }
-    if (outcome_is_spent(&trigger->delivery, event->attempt)) {
-        give_up_run(consumer, event, &spent,
-                    "its last run ended without a word: the process died, or lost the lease");
-        event_free(event);
-        return;
-    }
-    pthread_mutex_lock(&consumer->mutex);
-    hand_add(&consumer->hand, event);
-    pthread_cond_signal(&consumer->line);
-    pthread_mutex_unlock(&consumer->mutex);
-}
-
-/* Returns how many came. */
-static int claim_from(struct consumer *consumer, size_t number, int most, bool idle)
-{
-    struct trigger *trigger = &consumer->triggers[number];
-    const struct event_claim claim = {trigger->queue_id, most < CLAIM_MAX ? most : CLAIM_MAX,
-                                      consumer->settings.lease_ms, idle};
-    struct event *events[CLAIM_MAX];
-    struct pg_error error = {0};
-    int found = event_store_claim(consumer->session, &claim, events, &trigger->alone_waits, &error);
-
-    if (found < 0) {
-        trigger->claim_ms = clock_monotonic_ms() + CLAIM_AGAIN_MS;
-        if (strcmp(error.sqlstate, UNDEFINED_OBJECT) == 0)
-            trigger->queue_id = 0; /* the queue is gone, and will be declared anew */
-        consumer_report_failure(consumer, "claim", &error);
-        return 0;
-    }
-    consumer->reconnect_ms = 0;
-    for (int i = 0; i < found; i++) {
-        events[i]->trigger = (int)number;
-        take(consumer, events[i]);
-    }
-    return found;
-}
-
-/* Each trigger gets its share of the room, and what others leave. One of which an event waits to be alone comes first. */
-static int claim_all(struct consumer *consumer)
-{
-    size_t triggers = consumer->settings.trigger_count, first = consumer->first++ % triggers;
-    int found = 0;
-
-    for (size_t i = 0; i < triggers; i++)
-        if (consumer->triggers[i].alone_waits)
-            first = i;
-    for (size_t i = 0; i < triggers && consumer->session != NULL; i++) {
-        size_t number = (first + i) % triggers;
-        bool idle;
-        int left = room(consumer, &idle), others = (int)(triggers - i);
-        extend_if_due(consumer);
-        if (left > 0 && consumer->session != NULL && consumer->triggers[number].queue_id != 0 &&
-            clock_monotonic_ms() >= consumer->triggers[number].claim_ms)
-            found += claim_from(consumer, number, (left + others - 1) / others, idle);
-    }
-    return found;
 }
 
 /* ---- turns ---- */
@@ -353,7 +276,10 @@ static void wait_for_news(struct consumer *consumer, int64_t until_ms)
 
     if (count_hand(consumer) > 0)
         until_ms = sooner(until_ms, consumer->extend_ms);
-    if (pg_session_wait(consumer->session, consumer->wake_fd, until_ms))
+    consumer->heard = false;
+    while (pg_session_wait(consumer->session, consumer->wake_fd, until_ms) && !consumer->heard)
+        continue; /* another's queue */
+    if (consumer->heard)
         consumer->asleep_ms = 0;
     (void)eventfd_read(consumer->wake_fd, &ignored);
     if (pg_session_is_lost(consumer->session))
@@ -375,18 +301,16 @@ static void rest(struct consumer *consumer)
 
 static void work(struct consumer *consumer)
 {
-    bool idle;
-
-    extend_if_due(consumer);
+    consumer_extend_if_due(consumer);
     if (consumer->session != NULL)
         maintain(consumer);
     if (consumer->session != NULL)
         consumer_register_triggers(consumer);
     if (consumer->session == NULL)
         return;
-    if (room(consumer, &idle) <= 0) {
+    if (!consumer_has_room(consumer)) {
         wait_for_news(consumer, consumer->maintain_ms);
-    } else if (claim_all(consumer) > 0) {
+    } else if (consumer_claim(consumer) > 0) {
         consumer->looks = 0;
         consumer->asleep_ms = 0;
     } else if (consumer->session != NULL) {
@@ -397,7 +321,7 @@ static void work(struct consumer *consumer)
 static void drain(struct consumer *consumer)
 {
     give_back_line(consumer);
-    extend_if_due(consumer);
+    consumer_extend_if_due(consumer);
     if (consumer->session != NULL)
         wait_for_news(consumer, clock_monotonic_ms() + POLL_MS);
 }

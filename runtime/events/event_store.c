@@ -238,15 +238,26 @@ static int end_lease(struct pg_session *session, const char *sql, int param_coun
     return value_bool(result, 0, 0);
 }
 
+struct lease_text {
+    char slot[NUMBER_SIZE], id[NUMBER_SIZE], epoch[NUMBER_SIZE];
+};
+
+static void print_lease(struct lease_text *ret_text, const struct event_lease *lease)
+{
+    snprintf(ret_text->slot, sizeof(ret_text->slot), "%d", lease->slot);
+    snprintf(ret_text->id, sizeof(ret_text->id), "%" PRId64, lease->id);
+    snprintf(ret_text->epoch, sizeof(ret_text->epoch), "%d", lease->epoch);
+}
+
 int event_store_retry(struct pg_session *session, const struct event_lease *lease, int64_t delay_ms,
                       bool spend, const char *text, struct pg_error *error)
 {
-    struct event_settlement key;
+    struct lease_text key;
     char delay[NUMBER_SIZE + 16];
 
-    event_settlement_init(&key, lease);
-    const char *const params[] = {
-        key.params[0], key.params[1], key.params[2], interval_text(delay, delay_ms), spend ? "t" : "f", text};
+    print_lease(&key, lease);
+    const char *const params[] = {key.slot,          key.id, key.epoch, interval_text(delay, delay_ms),
+                                  spend ? "t" : "f", text};
     return end_lease(session, "SELECT cicada.event_retry($1, $2, $3, $4, $5, $6)", (int)ARRAY_SIZE(params),
                      params, error);
 }
@@ -254,10 +265,10 @@ int event_store_retry(struct pg_session *session, const struct event_lease *leas
 int event_store_bury(struct pg_session *session, const struct event_lease *lease, const char *reason,
                      const char *text, struct pg_error *error)
 {
-    struct event_settlement key;
+    struct lease_text key;
 
-    event_settlement_init(&key, lease);
-    const char *const params[] = {key.params[0], key.params[1], key.params[2], reason, text};
+    print_lease(&key, lease);
+    const char *const params[] = {key.slot, key.id, key.epoch, reason, text};
     return end_lease(session, "SELECT cicada.event_bury($1, $2, $3, $4, $5)", (int)ARRAY_SIZE(params), params,
                      error);
 }
@@ -286,13 +297,4 @@ int event_store_purge(struct pg_session *session, int most, struct pg_error *err
 
     snprintf(number, sizeof(number), "%d", most);
     return call(session, "SELECT cicada.dedup_purge($1)", 1, params, NULL, error);
-}
-
-void event_settlement_init(struct event_settlement *settlement, const struct event_lease *lease)
-{
-    snprintf(settlement->texts[0], EVENT_SETTLE_TEXT_MAX, "%d", lease->slot);
-    snprintf(settlement->texts[1], EVENT_SETTLE_TEXT_MAX, "%" PRId64, lease->id);
-    snprintf(settlement->texts[2], EVENT_SETTLE_TEXT_MAX, "%d", lease->epoch);
-    for (int i = 0; i < EVENT_SETTLE_PARAMS; i++)
-        settlement->params[i] = settlement->texts[i];
 }

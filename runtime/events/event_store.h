@@ -56,18 +56,4 @@ int event_store_maintain(struct pg_session *session, struct pg_error *error) MUS
 /* Forgets up to `most` deduplication keys whose time is over. */
 int event_store_purge(struct pg_session *session, int most, struct pg_error *error) MUST_CHECK;
 
-/* ---- The last statement of the handler's transaction ---- */
-
-#define EVENT_SETTLE_CALL     "cicada.event_settle($1, $2, $3)"
-#define EVENT_SETTLE_SQL      "SELECT " EVENT_SETTLE_CALL
-#define EVENT_SETTLE_PARAMS   3
-#define EVENT_LOST_SQLSTATE   "ZC001"
-#define EVENT_SETTLE_TEXT_MAX 24
-
-struct event_settlement {
-    char texts[EVENT_SETTLE_PARAMS][EVENT_SETTLE_TEXT_MAX];
-    const char *params[EVENT_SETTLE_PARAMS]; /* point into texts */
-};
-void event_settlement_init(struct event_settlement *settlement, const struct event_lease *lease);
-
 #endif

@@ -14,17 +14,17 @@
 enum held_state { HELD_IN_LINE, HELD_AT_WORK, HELD_FINISHED };
 
 struct held {
-    struct event *event;
+    struct event_job job;
     enum held_state state;
     bool
         orphan; /* claimed by a control connection that is no more: whatever comes of it is not told to the database */
-    struct event_result result; /* once FINISHED */
     struct held *next, **link;
 };
 
 struct hand {
     struct held *first, **end; /* in order of the claims */
     int in_line, at_work, finished;
+    size_t bytes; /* of payloads */
 };
 
 void hand_init(struct hand *hand);
@@ -32,6 +32,8 @@ void hand_init(struct hand *hand);
 void hand_add(struct hand *hand, struct event *event);
 /* The first in line, which is at work from now on; NULL: none is in line. */
 struct held *hand_take(struct hand *hand);
+/* The next in line behind one that was taken, of the same trigger. */
+struct held *hand_take_next(struct hand *hand, const struct held *taken);
 void hand_finish(struct hand *hand, struct held *held);
 /* Out of the hand; frees it with its event. */
 void hand_remove(struct hand *hand, struct held *held);

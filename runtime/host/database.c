@@ -29,8 +29,16 @@ void database_begin(struct database *database, bool read_only)
     if (database->pool == NULL)
         return;
     pthread_mutex_lock(&database->mutex);
-    database->transaction = pg_transaction_new(database->pool, read_only, database->deadline_ms);
-    pg_transaction_set_local(database->transaction, database->settings, database->setting_count);
+    if (database->shared == NULL) {
+        database->transaction = pg_transaction_new(database->pool, read_only, database->deadline_ms);
+        pg_transaction_set_local(database->transaction, database->settings, database->setting_count);
+    } else {
+        database->transaction = database->shared;
+        pg_transaction_set_deadline(database->transaction, database->deadline_ms);
+        if (pg_part_begin(database->transaction, database->settings, database->setting_count,
+                          &database->error) != 0)
+            database->failed = true;
+    }
     pthread_mutex_unlock(&database->mutex);
 }
 
@@ -64,6 +72,13 @@ static int end_reading(struct database *database, struct pg_transaction *transac
     return 0;
 }
 
+int database_read_no_more(struct database *database)
+{
+    struct pg_error error;
+
+    return end_reading(database, database->transaction, &error) != 0 ? keep_error(database, &error) : 0;
+}
+
 void database_release(struct database *database)
 {
     pthread_cond_destroy(&database->cancelled);
@@ -85,6 +100,18 @@ static struct pg_transaction *take_transaction(struct database *database)
     return transaction;
 }
 
+/* The error of what is undone is its own. */
+static int end_shared(struct database *database, bool keep)
+{
+    struct pg_error error;
+
+    if (pg_part_end(database->shared, keep, &error) == 0 || !keep)
+        return 0;
+    database->error = error;
+    database->failed = true;
+    return -1;
+}
+
 int database_end(struct database *database, bool commit)
 {
     struct pg_transaction *transaction = take_transaction(database);
@@ -92,6 +119,8 @@ int database_end(struct database *database, bool commit)
 
     if (transaction == NULL)
         return 0;
+    if (database->shared != NULL)
+        return end_shared(database, commit);
     if (pg_transaction_used(transaction) && !database->ended) {
         if (commit)
             rc = pg_transaction_commit(transaction, &database->error);
@@ -401,6 +430,31 @@ int database_savepoint_rollback(struct database *database)
     if (pg_savepoint_rollback(database->transaction, &error) != 0)
         return keep_error(database, &error);
     database->savepoints--;
+    return 0;
+}
+
+int database_part_begin(struct database *database, const struct pg_setting *settings, int setting_count)
+{
+    struct pg_error error = {0};
+
+    if (check_usable(database) != 0)
+        return -1;
+    if (pg_part_begin(database->transaction, settings, setting_count, &error) != 0)
+        return keep_error(database, &error);
+    database->savepoints_before = database->savepoints;
+    database->savepoints = 0;
+    return 0;
+}
+
+int database_part_end(struct database *database, bool keep)
+{
+    struct pg_error error = {0};
+
+    database->savepoints = database->savepoints_before;
+    if (pg_part_end(database->transaction, keep, &error) != 0)
+        return database->failed ? -1 : keep_error(database, &error);
+    if (!keep)
+        database->failed = false;
     return 0;
 }
 

@@ -29,11 +29,15 @@ struct database {
     bool read_only;        /* for the handler */
     bool reads_within;     /* only until the last statement of the runtime's own, by a savepoint */
     int savepoints;        /* of the handler's, open */
+    int savepoints_before; /* a part of the transaction, which is open */
     atomic_bool committed; /* before the handler returned; any thread may read it */
     int runs;              /* of database_execute(), in this transaction */
     const struct pg_setting
         *settings; /* of each transaction; borrowed; NULL: none. Set after database_init() */
     int setting_count;
+    struct pg_transaction *
+        shared; /* its transaction is a part of this one, of which it is kept or undone; borrowed; NULL: it has one of its own. Set after
+                    database_init() */
     struct pg_transaction
         *transaction;      /* guarded by mutex for others than the owner; NULL: no database, or none begun */
     bool cancelling;       /* guarded by mutex: another thread is inside pg_transaction_cancel() */
@@ -56,8 +60,10 @@ void database_begin(struct database *database, bool read_only);
 /* In a transaction that writes: it is READ ONLY for the handler, until database_end_with() or database_commit_with(), whose
  * statement may write. */
 void database_read_within(struct database *database);
+/* That ends: what comes may write. */
+int database_read_no_more(struct database *database);
 /* Ends the transaction: COMMIT if `commit`, else ROLLBACK. Without a statement so far both do nothing. On failure
- * database->error tells why. Results are gone afterwards. */
+ * database->error tells why. Results are gone afterwards. Of a part: keeps or undoes it. */
 int database_end(struct database *database, bool commit);
 /* The last statement, with COMMIT in the same flight; else as database_end(). */
 int database_end_with(struct database *database, const char *sql, int param_count, const char *const *params);
@@ -90,6 +96,11 @@ int database_query_each(struct database *database, const struct cicada_calls *ca
 int database_savepoint(struct database *database);
 int database_savepoint_release(struct database *database);
 int database_savepoint_rollback(struct database *database);
+
+/* A part of the transaction, which is one of its own (postgres.h): for one event of several. settings: borrowed until it ends. */
+int database_part_begin(struct database *database, const struct pg_setting *settings, int setting_count);
+/* Undone, it takes an error of its own with it, which stays to be read. -1: the whole transaction has failed. */
+int database_part_end(struct database *database, bool keep);
 int32_t result_rows(const struct cicada_result *result);
 int32_t result_columns(const struct cicada_result *result);
 int64_t result_affected(const struct cicada_result *result);

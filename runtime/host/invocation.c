@@ -8,6 +8,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
+#include "runtime/host/event_batch.h"
 #include "runtime/host/idempotency.h"
 #include "runtime/host/invocation_stream.h"
 #include "runtime/host/output.h"
@@ -55,6 +56,9 @@ void invocation_init(struct invocation *invocation, const struct invocation_targ
     invocation->deadline_ms = deadline_ms;
     invocation->waited_us = 0;
     invocation->event = NULL;
+    invocation->batch = NULL;
+    invocation->lease = NULL;
+    invocation->kept = invocation->belongs_alone = invocation->event_taken = invocation->event_failed = false;
     invocation->idempotency_key = invocation->fingerprint = invocation->output = NULL;
     invocation->invoked = invocation->answered = invocation->stored = invocation->not_storable = false;
     invocation->streamed = invocation->settled = invocation->by_database = false;
@@ -118,6 +122,16 @@ static void answer_database_error(struct invocation *invocation)
     answer_problem(invocation, status, pg_error_code(error), is_meant_for_callers ? error->message : NULL);
 }
 
+/* Of the one event, by the handler's word. */
+static void answer_event_failure(struct invocation *invocation)
+{
+    if (invocation->event_status == 0 && invocation->database.failed)
+        answer_database_error(invocation);
+    else
+        answer_problem(invocation, invocation->event_status != 0 ? invocation->event_status : 500,
+                       "event_failed", invocation->event_failure);
+}
+
 static void answer_not_storable(struct invocation *invocation)
 {
     bool stored = invocation->idempotency_key != NULL;
@@ -154,6 +168,10 @@ static bool settle(struct invocation *invocation, int handler_result)
     if (invocation->database
             .commit_failed) { /* by the handler's own commit: the answer follows the database */
         answer_database_error(invocation);
+        return false;
+    }
+    if (invocation->event_failed) {
+        answer_event_failure(invocation);
         return false;
     }
     if (handler_result != CICADA_OK && response->status < 400) {
@@ -206,6 +224,9 @@ static int invoke(struct invocation *invocation)
     err_clear(&err);
     if (request_parse_declared_json(&invocation->request, &err) != 0)
         return CICADA_FAIL; /* settle() tells the caller */
+    invocation->event_taken = invocation->event_failed = false;
+    if (invocation->batch != NULL)
+        event_batch_reset(invocation->batch);
     database_begin(&invocation->database, read_only);
     if (read_only) /* it has no effect that must not be had twice */
         invocation->idempotency_key = NULL;
@@ -240,6 +261,8 @@ static bool is_worth_another(const struct invocation *invocation)
         return false;
     if (strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0)
         return invocation->target->retryable || !invocation->invoked;
+    if (invocation->database.shared != NULL)
+        return invocation->database.error.stale;
     return is_stale(invocation);
 }
 
@@ -256,16 +279,46 @@ static bool pause_before_retry(const struct invocation *invocation)
     return atomic_load(&invocation->state) == INVOCATION_RUNNING;
 }
 
+void invocation_settle_events(struct invocation *invocation)
+{
+    if (invocation->batch != NULL)
+        event_batch_settle(invocation->batch, invocation->settlement);
+    else
+        settlement_add(invocation->settlement, invocation->lease);
+}
+
+/* Whose owner commits. */
+static int keep_in_shared(struct invocation *invocation)
+{
+    if (database_read_no_more(&invocation->database) != 0 || output_send(invocation) != 0 ||
+        database_end(&invocation->database, /* commit= */ true) != 0)
+        return -1;
+    invocation_settle_events(invocation);
+    invocation->kept = true;
+    return 0;
+}
+
 /* The event is done, in the same transaction. */
 static int commit_settlement(struct invocation *invocation)
 {
-    const struct output_company settle = {EVENT_SETTLE_CALL, EVENT_SETTLE_PARAMS,
-                                          invocation->settlement->params};
+    struct settlement *settlement = invocation->settlement;
+    struct output_company settle = {.param_count = SETTLEMENT_PARAMS};
 
     if (invocation->settled) /* with the handler's own commit */
         return 0;
-    if (output_end_with(invocation, &settle) != 0)
+    if (invocation->database.shared != NULL)
+        return keep_in_shared(invocation);
+    invocation_settle_events(invocation);
+    if (settlement->count == 0) { /* of a batch, each has failed */
+        invocation->settled = true;
+        return database_end(&invocation->database, /* commit= */ false);
+    }
+    settle.call = settlement_write(settlement);
+    settle.params = settlement->params;
+    if (output_end_with(invocation, &settle) != 0) {
+        settlement_clear(settlement); /* it may be run again */
         return -1;
+    }
     invocation->settled = true;
     return 0;
 }
@@ -279,6 +332,15 @@ static int commit(struct invocation *invocation)
     return idempotency_commit(invocation);
 }
 
+/* In a transaction that others share it would keep them waiting. */
+static bool leave_shared(struct invocation *invocation)
+{
+    if (invocation->database.shared == NULL)
+        return false;
+    invocation->belongs_alone = invocation_begin_end(invocation);
+    return invocation->belongs_alone;
+}
+
 /* One attempt. True: another is due, and the transaction is over. */
 static bool attempt(struct invocation *invocation)
 {
@@ -288,7 +350,11 @@ static bool attempt(struct invocation *invocation)
         invocation_stream_end(invocation, result);
         return false;
     }
+    if (invocation->batch != NULL && result == CICADA_OK && invocation->response.status < 400)
+        (void)event_batch_close(invocation->batch, &invocation->database);
     if (is_worth_another(invocation)) {
+        if (leave_shared(invocation))
+            return false;
         (void)database_end(&invocation->database, /* commit= */ false);
         (void)invocation_enter(invocation, INVOCATION_ENDING, INVOCATION_RUNNING);
         return true;

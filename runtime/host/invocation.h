@@ -25,7 +25,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "runtime/events/event_store.h"
+#include "runtime/events/settlement.h"
 #include "runtime/host/cloud_event.h"
 #include "runtime/host/context.h"
 #include "runtime/host/request.h"
@@ -47,6 +47,7 @@ enum invocation_state {
 };
 
 struct invocation;
+struct event_batch;
 
 /* Who makes the answers: a handler in C (c_function.h), or SQL. */
 struct invoker_ops {
@@ -56,6 +57,8 @@ struct invoker_ops {
     int (*invoke)(void *self, struct invocation *invocation);
     /* Whether the transaction of this request is READ ONLY; before invoke(). */
     bool (*reads_only)(void *self, const struct invocation *invocation);
+    /* Whether it takes several events at once; NULL: it does. */
+    bool (*takes_batches)(const void *self);
     bool repeatable; /* a run whose transaction is rolled back has left nothing behind */
 };
 
@@ -85,9 +88,16 @@ struct invocation {
     struct cicada_context context;
     struct cicada_response response;
     struct database database;
-    const struct event_settlement
-        *settlement;                 /* of the event, to be committed with its effects; NULL: none */
-    const struct cloud_event *event; /* NULL: none; set before invocation_run() */
+    const struct cloud_event *event; /* NULL: none, or a batch; set before invocation_run() */
+    struct event_batch *batch;       /* of events; NULL: none */
+    struct settlement *settlement;   /* of events of queues, to be committed with their effects; NULL: none */
+    const struct event_lease *lease; /* of the one that is no batch */
+    bool kept;                       /* it is to be committed with others, whose transaction it shares */
+    bool belongs_alone;              /* it failed there, and may well succeed in a transaction of its own */
+    bool event_taken;                /* the one that is no batch, by the handler... */
+    bool event_failed;               /* ...which has said so, */
+    int event_status;                /* as of an answer; 0: by the error of the database */
+    const char *event_failure;       /* and why */
     const char *idempotency_key, *fingerprint; /* NULL: none; not known yet */
     const char *output;                        /* the answer as JSON, to be sent on; NULL: nothing is */
     bool invoked;                              /* this attempt has reached the handler... */
@@ -118,6 +128,9 @@ void invocation_trace(struct invocation *invocation, struct trace_ids *ids, cons
 void invocation_set_log_scope(const struct invocation *invocation, const char *object);
 /* Rolls back what is left. */
 void invocation_release(struct invocation *invocation);
+
+/* The event, or those of the batch that are done, go with the transaction. */
+void invocation_settle_events(struct invocation *invocation);
 
 /* The end of the transaction begins: from here on its outcome is waited for. False: the watchdog has taken the answer away. */
 bool invocation_begin_end(struct invocation *invocation);

@@ -2,6 +2,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
+#include "runtime/host/event_batch.h"
 #include "runtime/host/output.h"
 
 /* Written at once; each piece that the peer takes moves the deadline. */
@@ -19,12 +20,23 @@ static bool is_stored_later(struct invocation *invocation, bool sent_on)
 /* An event is done with what the handler commits, whatever the handler says afterwards. */
 static int commit(struct invocation *invocation)
 {
+    struct settlement *settlement = invocation->settlement;
     int rc;
 
-    if (invocation->settlement == NULL)
+    if (settlement == NULL)
         return database_commit(&invocation->database);
-    rc = database_commit_with(&invocation->database, EVENT_SETTLE_SQL, EVENT_SETTLE_PARAMS,
-                              invocation->settlement->params);
+    if (invocation->settled)
+        return 0;
+    if (invocation->event_failed)
+        return -1;
+    if (invocation->batch != NULL && event_batch_close(invocation->batch, &invocation->database) != 0)
+        return -1;
+    invocation_settle_events(invocation);
+    if (settlement->count == 0)
+        return -1;
+    (void)settlement_write(settlement);
+    rc = database_commit_with(&invocation->database, settlement_sql(settlement), SETTLEMENT_PARAMS,
+                              settlement->params);
     invocation->settled = rc == 0;
     return rc;
 }

@@ -33,6 +33,7 @@ struct cicada_request {
     size_t body_len;
     enum body_kind body_kind;
     struct json_doc *json; /* NULL: not parsed, or no JSON */
+    bool is_batch;         /* the body is an array of events */
     bool json_malformed;   /* and its type says JSON, or the handler asked for it */
     struct err json_error; /* why; last, because it is not to be cleared with each request */
 };

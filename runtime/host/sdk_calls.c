@@ -6,6 +6,7 @@
 #include "runtime/base/json_reader.h"
 #include "runtime/base/log.h"
 #include "runtime/host/context.h"
+#include "runtime/host/event_calls.h"
 #include "runtime/host/invocation_stream.h"
 #include "runtime/host/request.h"
 #include "runtime/host/response.h"
@@ -195,11 +196,6 @@ static int call_stream_write(struct cicada_response *res, const void *data, size
     return res->invocation != NULL ? answer(invocation_stream(res->invocation, data, len)) : CICADA_FAIL;
 }
 
-static const char *call_event_attribute(const struct cicada_context *ctx, const char *name)
-{
-    return ctx->invocation != NULL ? cloud_event_attribute(ctx->invocation->event, name) : NULL;
-}
-
 static const char *call_error_sqlstate(const struct cicada_context *ctx)
 {
     return ctx->database->error.sqlstate;
@@ -281,5 +277,10 @@ const struct cicada_calls sdk_calls = {
     .query_each = call_query_each,
     .response_body_take = response_body_take,
     .stream_write = call_stream_write,
-    .event_attribute = call_event_attribute,
+    .event_attribute = event_call_attribute,
+    .event_next = event_call_next,
+    .event_count = event_call_count,
+    .event_data = event_call_data,
+    .event_json = event_call_json,
+    .event_fail = event_call_fail,
 };

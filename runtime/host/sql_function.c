@@ -287,4 +287,13 @@ static bool reads_only(void *arg, const struct invocation *invocation)
     return strcmp(invocation->request.method, "GET") == 0; /* HEAD is GET here */
 }
 
-const struct invoker_ops sql_function_ops = {.invoke = invoke, .reads_only = reads_only, .repeatable = true};
+/* Others than `:_events` stand for what one event brings. */
+static bool takes_batches(const void *arg)
+{
+    const struct sql_function *function = arg;
+
+    return sql_text_find(&function->text, "_events") >= 0;
+}
+
+const struct invoker_ops sql_function_ops = {
+    .invoke = invoke, .reads_only = reads_only, .takes_batches = takes_batches, .repeatable = true};

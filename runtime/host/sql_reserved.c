@@ -6,6 +6,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/strbuf.h"
 #include "runtime/base/text.h"
+#include "runtime/host/cloud_event_text.h"
 
 #define TEXT_MAX_BYTES (16u << 20) /* far beyond what a head can make */
 
@@ -95,48 +96,38 @@ static struct field_list open_headers(const struct field_list *headers, struct a
 
 /* ---- the event ---- */
 
-static void put_attribute(struct strbuf *out, const char *name, const char *value)
+static void put_event(const struct cloud_event *event, const struct cicada_request *request,
+                      struct strbuf *out)
 {
-    if (value == NULL)
-        return;
-    strbuf_append_char(out, ',');
-    put_string(out, name);
-    strbuf_append_char(out, ':');
-    put_string(out, value);
+    cloud_event_print(event, cloud_event_has_json(event) && request->json != NULL, out);
 }
 
-static void put_data(const struct cloud_event *event, const struct cicada_request *request,
-                     struct strbuf *out)
+/* An array of all that the invocation brings. */
+static const char *events_text(const struct cicada_request *request, const struct cloud_event *event,
+                               struct arena *arena)
 {
-    if (cloud_event_has_json(event) && request->json != NULL) {
-        strbuf_append_str(out, ",\"data\":");
-        strbuf_append(out, event->data, event->data_len);
-    } else if (is_valid_utf8(event->data, event->data_len) &&
-               memchr(event->data, '\0', event->data_len) == NULL) { /* which jsonb can't hold */
-        put_attribute(out, "data", event->data);
-    } else {
-        strbuf_append_str(out, ",\"data_base64\":\"");
-        strbuf_append_base64(out, event->data, event->data_len);
-        strbuf_append_char(out, '"');
-    }
-}
-
-static const char *event_text(const struct cloud_event *event, const struct cicada_request *request,
-                              struct arena *arena)
-{
-    static const char *const names[] = {"id",   "source",          "type",      "subject",
-                                        "time", "datacontenttype", "dataschema"};
     CLEANUP_STRBUF struct strbuf text;
 
-    strbuf_init(&text, TEXT_MAX_BYTES + TEXT_JSON_ESCAPE_SIZE * event->data_len);
-    strbuf_append_str(&text, "{\"specversion\":\"1.0\"");
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-        put_attribute(&text, names[i], cloud_event_attribute(event, names[i]));
-    for (size_t i = 0; i < event->extensions.count; i++)
-        put_attribute(&text, event->extensions.fields[i].name, event->extensions.fields[i].value);
-    if (event->data != NULL)
-        put_data(event, request, &text);
-    strbuf_append_char(&text, '}');
+    if (request->is_batch)
+        return arena_strndup(arena, request->body, request->body_len);
+    if (event == NULL)
+        return NULL;
+    strbuf_init(&text, cloud_event_text_max(event));
+    strbuf_append_char(&text, '[');
+    put_event(event, request, &text);
+    strbuf_append_char(&text, ']');
+    return arena_strndup(arena, text.buf, text.len);
+}
+
+static const char *event_text(const struct cicada_request *request, const struct cloud_event *event,
+                              struct arena *arena)
+{
+    CLEANUP_STRBUF struct strbuf text;
+
+    if (event == NULL)
+        return NULL;
+    strbuf_init(&text, cloud_event_text_max(event));
+    put_event(event, request, &text);
     return arena_strndup(arena, text.buf, text.len);
 }
 
@@ -159,7 +150,9 @@ const char *sql_reserved_text(enum sql_reserved reserved, const struct cicada_re
         put_fields(&headers, REPEATS_ARE_JOINED, &text);
         break;
     case SQL_RESERVED_EVENT:
-        return event != NULL ? event_text(event, request, arena) : NULL;
+        return event_text(request, event, arena);
+    case SQL_RESERVED_EVENTS:
+        return events_text(request, event, arena);
     case SQL_RESERVED_BODY:
     case SQL_RESERVED_NONE:
         if (request->json == NULL || json_node_type(json_doc_root(request->json)) == JSON_NULL)

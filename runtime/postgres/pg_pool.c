@@ -186,10 +186,12 @@ static bool has_failed(const struct pg_pool *pool, const struct wait *wait, int6
     }
     if (now_ms < wait->deadline_ms)
         return false;
-    if (pool->open == 0)
+    if (pool->open == 0) {
         pg_error_set(error, PG_FAILURE_UNREACHABLE, "the database can't be reached: timeout");
-    else
+    } else {
         pg_error_set(error, PG_FAILURE_DEADLINE, "no database connection became free in time");
+        error->busy = true;
+    }
     return true;
 }
 

@@ -59,6 +59,11 @@ bool pg_transaction_used(const struct pg_transaction *tx)
     return tx->used;
 }
 
+bool pg_transaction_is_open(const struct pg_transaction *tx)
+{
+    return (tx->state == PG_TRANSACTION_NEW || tx->state == PG_TRANSACTION_OPEN) && !tx->changed;
+}
+
 int64_t pg_transaction_left_ms(const struct pg_transaction *tx)
 {
     return tx->deadline_ms == DEADLINE_NONE ? INT64_MAX : tx->deadline_ms - clock_monotonic_ms();

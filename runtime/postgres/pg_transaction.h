@@ -22,14 +22,18 @@
  * and the connection need not be thrown away. */
 #define PG_SERVER_MARGIN_MS ((int64_t)100)
 
-/* What a savepoint needs of the server next; it travels with the next statement. */
+/* What a savepoint or a part needs of the server next; it travels with the next statement. */
 struct pg_savepoint_command {
-    bool release;
-    int number;
-    bool read_only; /* what comes inside it */
+    enum pg_savepoint_verb {
+        PG_SAVEPOINT_SET,
+        PG_SAVEPOINT_SET_READ_ONLY, /* and what comes inside it is */
+        PG_SAVEPOINT_RELEASE,
+        PG_SAVEPOINT_SETTING,
+    } verb;
+    int number; /* of the savepoint, or of the part's setting */
 };
-/* Before the first statement there is nothing but savepoints to be set. */
-#define PG_SAVEPOINT_COMMANDS_MAX PG_SAVEPOINTS_MAX
+/* Before the first statement there is nothing but savepoints to be set, and the settings of a part. */
+#define PG_SAVEPOINT_COMMANDS_MAX (PG_SAVEPOINTS_MAX + PG_TRANSACTION_SETTINGS_MAX)
 
 enum pg_transaction_state {
     PG_TRANSACTION_NEW,
@@ -48,10 +52,13 @@ struct pg_transaction {
     size_t result_max_bytes;
     enum pg_transaction_state state;
     bool used;
+    bool changed;                      /* by a statement that leaves something behind until its end */
     const struct pg_setting *settings; /* to be set when it begins; borrowed */
     int setting_count;
-    struct pg_error first_error; /* in PG_TRANSACTION_FAILED and _INTERRUPTED */
-    int savepoints;              /* open: 1 to this number */
+    struct pg_error first_error;            /* in PG_TRANSACTION_FAILED and _INTERRUPTED */
+    int savepoints;                         /* open: 1 to this number */
+    int part;                               /* the part's own savepoint; 0: there is no part */
+    const struct pg_setting *part_settings; /* borrowed */
     struct pg_savepoint_command unsent[PG_SAVEPOINT_COMMANDS_MAX];
     int unsent_count;
     bool xid_asked;        /* the server was asked for the transaction's id after the last statement... */

@@ -71,6 +71,7 @@ struct pg_error {
     char constraint[64]; /* constraint_name, if any */
     int position;        /* where in the statement, in characters from 1; 0: not said */
     int parameter;       /* n of the $n whose value was refused; 0: none, or not said */
+    bool busy;           /* all connections were lent: none was had in time */
     bool stale;          /* a prepared statement was out of date, after DDL or DISCARD by others */
     bool at_commit;      /* raised by COMMIT itself, not by the statement that came with it */
 };
@@ -81,7 +82,7 @@ static inline void pg_error_clear(struct pg_error *error)
     error->failure = PG_FAILURE_NONE;
     error->sqlstate[0] = error->message[0] = error->constraint[0] = '\0';
     error->position = error->parameter = 0;
-    error->stale = error->at_commit = false;
+    error->busy = error->stale = error->at_commit = false;
 }
 
 int pg_pool_new(const struct pg_pool_settings *settings, struct pg_pool **ret_pool, struct err *err)
@@ -117,6 +118,9 @@ void pg_transaction_free(struct pg_transaction *tx);
 /* Instead of the pool's; before the first statement. */
 void pg_transaction_set_isolation(struct pg_transaction *tx, enum pg_isolation isolation);
 bool pg_transaction_used(const struct pg_transaction *tx); /* a statement was sent */
+/* Another part may begin: it has neither ended nor failed, and no part has left anything to those after it (SET LOCAL, a temporary
+ * table; what functions of the database do is not seen). */
+bool pg_transaction_is_open(const struct pg_transaction *tx);
 /* A parameter of the server that is set for one transaction (SET LOCAL). */
 struct pg_setting {
     const char *name;
@@ -187,6 +191,16 @@ int pg_savepoint_read_only(struct pg_transaction *tx, struct pg_error *error)
 int pg_savepoint_release(struct pg_transaction *tx, struct pg_error *error)
     __attribute__((warn_unused_result));
 int pg_savepoint_rollback(struct pg_transaction *tx, struct pg_error *error)
+    __attribute__((warn_unused_result));
+
+/* Parts of one transaction, one after the other, each of which is kept or undone by itself: behind a savepoint that the part's own
+ * savepoints never reach. Beginning and keeping one take no round trip of their own; one that sends no statement costs nothing.
+ * settings: set for this part, borrowed until it ends. An error that the server raised for a statement is the part's alone;
+ * any other is that of the whole transaction. The results of a part are freed with it. */
+int pg_part_begin(struct pg_transaction *tx, const struct pg_setting *settings, int setting_count,
+                  struct pg_error *error) __attribute__((warn_unused_result));
+/* Undoing never fails where the transaction goes on: -1 tells that it does not. */
+int pg_part_end(struct pg_transaction *tx, bool keep, struct pg_error *error)
     __attribute__((warn_unused_result));
 
 int pg_transaction_commit(struct pg_transaction *tx, struct pg_error *error)

@@ -152,6 +152,9 @@ static const char *check_token(struct guard *guard, const struct sql_token *toke
         refusal = check_set(guard, token);
     }
     count_body(guard, token);
+    if (sql_token_is(token, "set_config") || is_temporary(guard, token) ||
+        (guard->count == 0 && (sql_token_is(token, "set") || sql_token_is(token, "declare"))))
+        report->changes_transaction = true;
     if (changes_session(guard, token))
         report->changes_session = true;
     if (token->kind == SQL_OPEN)

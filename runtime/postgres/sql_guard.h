@@ -19,6 +19,8 @@ struct sql_guard_report {
     const char *refusal; /* a literal for people, or NULL: the statement may be sent */
     bool
         changes_session; /* allowed, but leaves something behind: temporary table, session lock, set_config(..., false) */
+    bool
+        changes_transaction; /* or until its end: SET LOCAL, SET CONSTRAINTS, set_config(), a temporary table, a cursor */
     bool preparable; /* worth preparing: SELECT, INSERT..., not DDL */
     bool
         is_query; /* SELECT, VALUES, TABLE, WITH: what it calls can't control the transaction, unlike CALL and DO */

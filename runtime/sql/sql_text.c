@@ -32,7 +32,7 @@ static const struct {
     enum sql_reserved reserved;
 } reserved_names[] = {
     {"_body", SQL_RESERVED_BODY}, {"_query", SQL_RESERVED_QUERY}, {"_headers", SQL_RESERVED_HEADERS},
-    {"_path", SQL_RESERVED_PATH}, {"_event", SQL_RESERVED_EVENT},
+    {"_path", SQL_RESERVED_PATH}, {"_event", SQL_RESERVED_EVENT}, {"_events", SQL_RESERVED_EVENTS},
 };
 
 struct parser {
@@ -147,8 +147,6 @@ static int take_parameter(struct parser *parser, const char *colon, const char *
     index = name_index(parser->text, name, len);
     if (index < 0)
         return fail_at(parser, colon, "more than 256 different parameters");
-    if (len == strlen("_events") && memcmp(name, "_events", len) == 0)
-        return fail_at(parser, colon, ":_events is reserved for batches, which there are none of");
     copy_until(parser, colon);
     if (parser->out.len > 0 &&
         is_word(parser->out.buf[parser->out.len - 1])) /* else "a:b" becomes a name, a$1 */

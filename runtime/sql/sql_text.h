@@ -30,6 +30,7 @@ enum sql_reserved {
     SQL_RESERVED_HEADERS,
     SQL_RESERVED_PATH,
     SQL_RESERVED_EVENT,
+    SQL_RESERVED_EVENTS,
 };
 
 /* From `at` in the statement's text on, it is the author's text from `source` on. */

@@ -1,4 +1,5 @@
 /* outcome_decide(): a table of how runs end, and what becomes of their events. */
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -70,6 +71,7 @@ static const struct ending endings[] = {
     {"cancelled", SQLSTATE("57014"), 1, EVENT_RETRY, 1000, 2000, true, NULL},
     {"connection failure", SQLSTATE("08006"), 9, EVENT_RETRY, 500, 1000, false, NULL},
     {"no connection", {.by_database = true, .unreachable = true}, 9, EVENT_RETRY, 500, 1000, false, NULL},
+    {"not begun", {.untouched = true}, 1, EVENT_GIVE_BACK, 0, 0, false, NULL},
     {"a status beside an SQLSTATE that is not the answer",
      {.status = 422, .sqlstate = "40001"},
      1,
@@ -89,7 +91,7 @@ static void test_endings(void **state)
         const struct ending *ending = &endings[i];
         for (size_t j = 0; j < ARRAY_SIZE(randoms); j++) {
             struct event_decision decision =
-                outcome_decide(&ending->result, &delivery, ending->attempt, randoms[j]);
+                outcome_decide(&ending->result, &delivery, ending->attempt, 0, randoms[j]);
             if (decision.verdict != ending->verdict || decision.spend != ending->spend ||
                 decision.delay_ms < ending->least_ms || decision.delay_ms > ending->most_ms)
                 fail_msg("%s: verdict %d, %lld ms, spend %d", ending->what, decision.verdict,
@@ -98,6 +100,30 @@ static void test_endings(void **state)
                 assert_string_equal(decision.reason, ending->reason);
         }
     }
+}
+
+static int64_t longest_delay(const struct event_result *result, int unspent)
+{
+    struct event_decision decision =
+        outcome_decide(result, &delivery, /* attempt= */ 1, unspent, /* random= */ 0);
+
+    assert_int_equal(decision.verdict, EVENT_RETRY);
+    assert_false(decision.spend);
+    return decision.delay_ms * 2; /* of chance there is none */
+}
+
+static void test_runs_that_spend_nothing_back_off(void **state)
+{
+    const struct event_result deadlock = SQLSTATE("40P01");
+    const struct event_result away = {.by_database = true, .unreachable = true};
+
+    (void)state;
+    assert_int_equal(longest_delay(&deadlock, 0), 100);
+    assert_int_equal(longest_delay(&deadlock, 3), 800);
+    assert_int_equal(longest_delay(&deadlock, INT_MAX), 5000);
+    assert_int_equal(longest_delay(&away, 0), 1000);
+    assert_int_equal(longest_delay(&away, 2), 4000);
+    assert_int_equal(longest_delay(&away, INT_MAX), 60000);
 }
 
 static void test_spent(void **state)
@@ -112,6 +138,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_endings),
+        cmocka_unit_test(test_runs_that_spend_nothing_back_off),
         cmocka_unit_test(test_spent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -68,8 +68,6 @@ static void test_rejected_by_the_lexer(void **state)
             "line 2, column 3: a function does not change the schema or maintain tables");
     rejects("SELECT $1", "", "line 1, column 8: write :name, not $n");
     rejects("COMMIT", "", "line 1, column 1: transaction control belongs to the runtime");
-    rejects("SELECT :_events", "",
-            "line 1, column 8: :_events is reserved for batches, which there are none of");
     rejects("", "", "line 1, column 1: there is no statement");
 }
 

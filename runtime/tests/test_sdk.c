@@ -208,8 +208,9 @@ static void test_layout(void **state)
     assert_int_equal(offsetof(struct cicada_calls, savepoint),
                      408); /* the first release had a table up to here */
     assert_int_equal(offsetof(struct cicada_calls, stream_write), 456);
-    assert_int_equal(offsetof(struct cicada_calls, event_attribute), sizeof(struct cicada_calls) - 8);
-    assert_int_equal(sizeof(struct cicada_calls), 472);
+    assert_int_equal(offsetof(struct cicada_calls, event_attribute), 464);
+    assert_int_equal(offsetof(struct cicada_calls, event_fail), sizeof(struct cicada_calls) - 8);
+    assert_int_equal(sizeof(struct cicada_calls), 512);
     assert_int_equal(sizeof(struct cicada_param), 32);
     assert_int_equal(sizeof(struct cicada_json), 16);
     assert_int_equal(offsetof(struct cicada_function, flags), 48); /* ...and a description up to here */

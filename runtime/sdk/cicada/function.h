@@ -264,6 +264,12 @@ struct cicada_calls {
     int (*stream_write)(struct cicada_response *res, const void *data, size_t len);
 
     const char *(*event_attribute)(const struct cicada_context *ctx, const char *name);
+
+    bool (*event_next)(struct cicada_context *ctx);
+    size_t (*event_count)(const struct cicada_context *ctx);
+    const char *(*event_data)(const struct cicada_context *ctx, size_t *ret_len);
+    const struct cicada_json_node *(*event_json)(struct cicada_context *ctx);
+    int (*event_fail)(struct cicada_context *ctx, int32_t status, const char *text);
 };
 
 /* Every opaque object begins with the address of the table. */
@@ -477,6 +483,65 @@ static inline int cicada_event_attempt(const struct cicada_context *ctx)
     for (; text != NULL && *text >= '0' && *text <= '9' && attempt < 100000000; text++)
         attempt = attempt * 10 + (*text - '0');
     return text != NULL && *text == '\0' ? attempt : 0;
+}
+
+/* Batches. A trigger whose `delivery.batchSize` is above 1 brings several events in one call. The body is an array of all of them (JSON, each
+ * as in structured mode, with `data` inside), for handlers that do all with a few statements. Or they are taken one by one:
+ *
+ *     while (cicada_event_next(ctx)) {
+ *         int64_t order_id;
+ *
+ *         if (!cicada_json_get_int64(cicada_event_json(ctx), "order_id", &order_id))
+ *             cicada_event_fail(ctx, 422, "order_id is missing");
+ *         else if (pay(ctx, order_id) != CICADA_OK)                      // a query failed
+ *             cicada_event_fail(ctx, 0, "");                             // its SQLSTATE tells
+ *     }
+ *     return CICADA_OK;
+ *
+ * The same loop serves a call that brings one event, and none.
+ *
+ * Each event that is taken has a part of the transaction of its own: one that failed is undone with all that was written since it
+ * was taken, until the next one is, and the others are committed. What is written before the first and after the last belongs to all. Events that
+ * were not taken when the handler returns are not done: they come again, and no attempt is spent. A handler that takes none has
+ * worked on all. CICADA_FAIL, a status of 400 or above, or a commit that fails is no event's own fault: then nothing of the call stays, and each
+ * event comes in a call of its own. `timeoutSeconds` is for all of them together.
+ *
+ * Begins the next event, which is current from here on: the calls above tell about it. False: there is none, or no query can succeed
+ * any more; return. */
+static inline bool cicada_event_next(struct cicada_context *ctx)
+{
+    return cicada_calls_of(ctx)->event_next(ctx);
+}
+/* How many events the call brings. */
+static inline size_t cicada_event_count(const struct cicada_context *ctx)
+{
+    return cicada_calls_of(ctx)->event_count(ctx);
+}
+/* The current event's data, of a batch or not. */
+static inline const char *cicada_event_data(const struct cicada_context *ctx,
+                                            size_t *ret_len) /* never NULL */
+{
+    return cicada_calls_of(ctx)->event_data(ctx, ret_len);
+}
+static inline struct cicada_json cicada_event_json(struct cicada_context *ctx) /* absent: it is no JSON */
+{
+    struct cicada_json json;
+    json.calls = cicada_calls_of(ctx);
+    json.node = json.calls->event_json(ctx);
+    return json;
+}
+/* The current event has failed, with a text for people. status as of an answer: 503 lets it run again, 422 makes it a dead letter; 0: by the
+ * error of the last query, else 500. An event that no batch brought fails with the call, whatever the handler returns.
+ * A query that failed fails its event by itself. CICADA_FAIL: none is current, or cicada_commit() has made it stay. */
+CICADA_FORMAT(3, 4)
+static inline int cicada_event_fail(struct cicada_context *ctx, int status, const char *format, ...)
+{
+    char text[400];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    return cicada_calls_of(ctx)->event_fail(ctx, (int32_t)status, text);
 }
 
 /* ---- Database ---------------------------------------------------------------------------------------------------- */

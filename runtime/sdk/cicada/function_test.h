@@ -36,6 +36,7 @@
 #define CT_FIELDS_MAX  64
 #define CT_DEPTH_MAX   64
 #define CT_RESULTS_MAX 64
+#define CT_BATCH_MAX   64
 
 /* ---- what the opaque types are here -------------------------------------------------------------------------------- */
 
@@ -72,6 +73,11 @@ struct ct_script {
     struct cicada_result result;
     bool used;
 };
+struct ct_event {
+    const char *id, *source, *type, *data;
+    int failed; /* its status, or -1: by the database; 0: it has not */
+    const char *why;
+};
 struct cicada_request {
     const struct cicada_calls *calls;
     struct cicada_test *test;
@@ -105,6 +111,9 @@ struct cicada_test {
     struct cicada_context context;
     struct cicada_response response;
     struct ct_fields event;
+    struct ct_event events[CT_BATCH_MAX + 1]; /* of a batch, from 1; 0: of a call that brings one */
+    size_t event_count, taken;
+    bool has_current;
     bool read_only;
     struct ct_script scripts[CT_RESULTS_MAX];
     size_t script_count;
@@ -232,6 +241,30 @@ CT_FN void cicada_test_event(struct cicada_test *test, const char *id, const cha
     cicada_test_event_attribute(test, "source", source);
     cicada_test_event_attribute(test, "type", type);
 }
+/* The call brings a batch, and this event is in it: the body becomes an array. data: JSON. */
+CT_FN void cicada_test_batch(struct cicada_test *test, const char *id, const char *source, const char *type,
+                             const char *data)
+{
+    static const char *const between[] = {"{\"specversion\":\"1.0\",\"id\":\"", "\",\"source\":\"",
+                                          "\",\"type\":\"", "\",\"data\":"};
+    const char *const texts[] = {id, source, type, data};
+    struct ct_text *body = &test->request.body;
+
+    if (test->event_count == CT_BATCH_MAX)
+        abort();
+    test->events[++test->event_count] = (struct ct_event){
+        ct_dup(test, id), ct_dup(test, source), ct_dup(test, type), ct_dup(test, data), 0, NULL};
+    if (test->event_count == 1)
+        *body = (struct ct_text){NULL, 0};
+    else
+        body->len--; /* the end of the array */
+    ct_append(test, body, test->event_count == 1 ? "[" : ",", 1);
+    for (size_t i = 0; i < 4; i++) {
+        ct_append(test, body, between[i], strlen(between[i]));
+        ct_append(test, body, texts[i], strlen(texts[i]));
+    }
+    ct_append(test, body, "}]", 2);
+}
 /* http.successStatus; 200 unless said. */
 CT_FN void cicada_test_success_status(struct cicada_test *test, int status)
 {
@@ -342,6 +375,16 @@ CT_FN const char *cicada_test_answer_header(const struct cicada_test *test, cons
 CT_FN bool cicada_test_committed(const struct cicada_test *test)
 {
     return test->db.committed;
+}
+/* Of a batch, counted from 0: whether it was done; and what was said of one that failed, or NULL. */
+CT_FN bool cicada_test_event_done(const struct cicada_test *test, size_t index)
+{
+    return test->db.committed && test->events[index + 1].failed == 0 &&
+           (test->taken == 0 || index < test->taken);
+}
+CT_FN const char *cicada_test_event_failure(const struct cicada_test *test, size_t index)
+{
+    return test->events[index + 1].why;
 }
 /* Whether the connection was cut in the middle of a streamed answer. */
 CT_FN bool cicada_test_cut(const struct cicada_test *test)

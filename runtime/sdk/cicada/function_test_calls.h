@@ -78,7 +78,81 @@ CT_FN void *ct_state(const struct cicada_context *ctx)
 }
 CT_FN const char *ct_event_attribute(const struct cicada_context *ctx, const char *name)
 {
-    return ct_find(&ctx->test->event, name, false);
+    const struct cicada_test *test = ctx->test;
+    const struct ct_event *event = &test->events[test->taken];
+
+    if (test->event_count == 0)
+        return ct_find(&test->event, name, false);
+    if (!test->has_current)
+        return NULL;
+    return strcmp(name, "id") == 0            ? event->id
+           : strcmp(name, "source") == 0      ? event->source
+           : strcmp(name, "type") == 0        ? event->type
+           : strcmp(name, "specversion") == 0 ? "1.0"
+                                              : NULL;
+}
+CT_FN size_t ct_event_count(const struct cicada_context *ctx)
+{
+    return ctx->test->event_count > 0 ? ctx->test->event_count : ctx->test->event.count > 0;
+}
+/* The part of the current event ends; a query that failed has failed it. */
+CT_FN void ct_event_close(struct cicada_test *test)
+{
+    struct ct_event *event = &test->events[test->taken];
+
+    if (!test->has_current || test->db.ended)
+        return;
+    if (test->db.failed && event->failed == 0) {
+        event->failed = -1;
+        event->why = ct_dup(test, test->db.message);
+    }
+    test->db.failed = false;
+    test->db.savepoints = 0;
+}
+CT_FN bool ct_event_next(struct cicada_context *ctx)
+{
+    struct cicada_test *test = ctx->test;
+
+    if (test->event_count == 0) {
+        if (test->event.count == 0 || test->has_current)
+            return false;
+        return test->has_current = true;
+    }
+    ct_event_close(test);
+    test->has_current = !test->db.failed && !test->db.ended && test->taken < test->event_count;
+    test->taken += test->has_current;
+    return test->has_current;
+}
+CT_FN const char *ct_event_data(const struct cicada_context *ctx, size_t *ret_len)
+{
+    const struct cicada_test *test = ctx->test;
+    const char *data = test->has_current ? test->events[test->taken].data : "";
+
+    if (test->event_count == 0 && test->event.count > 0)
+        return ct_request_body(&test->request, ret_len);
+    return ct_with_len(data, strlen(data), ret_len);
+}
+CT_FN const struct cicada_json_node *ct_event_json(struct cicada_context *ctx)
+{
+    struct cicada_test *test = ctx->test;
+
+    if (test->event_count == 0)
+        return test->event.count > 0 ? ct_request_json(&test->request) : NULL;
+    return test->has_current ? ct_parse(test, test->events[test->taken].data) : NULL;
+}
+CT_FN int ct_event_fail(struct cicada_context *ctx, int32_t status, const char *text)
+{
+    struct cicada_test *test = ctx->test;
+    struct ct_event *event = &test->events[test->taken];
+
+    if (test->db.ended || (test->event_count > 0 ? !test->has_current : test->event.count == 0) ||
+        (status != 0 && (status < 400 || status > 599)))
+        return CICADA_FAIL;
+    if (event->failed != 0)
+        return CICADA_OK;
+    event->failed = status != 0 ? status : test->db.failed ? -1 : 500;
+    event->why = ct_dup(test, event->failed < 0 ? test->db.message : text);
+    return CICADA_OK;
 }
 CT_FN void ct_log(struct cicada_context *ctx, int32_t level, const char *text)
 {

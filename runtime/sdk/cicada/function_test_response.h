@@ -311,7 +311,12 @@ CT_FN const struct cicada_calls *ct_calls(void)
                                               ct_query_each,
                                               ct_response_body_take,
                                               ct_stream_write,
-                                              ct_event_attribute};
+                                              ct_event_attribute,
+                                              ct_event_next,
+                                              ct_event_count,
+                                              ct_event_data,
+                                              ct_event_json,
+                                              ct_event_fail};
     return &calls;
 }
 
@@ -355,8 +360,18 @@ CT_FN void ct_settle_stream(struct cicada_test *test, int result)
 CT_FN void ct_settle_answer(struct cicada_test *test, bool ok)
 {
     struct cicada_response *res = &test->response;
+    const struct ct_event *event = &test->events[0];
     bool told = !ok && res->status >= 400;
 
+    if (test->event_count > 0 && ok && res->status < 400)
+        ct_event_close(test);
+    if (event->failed != 0) {
+        if (event->failed > 0)
+            ct_set_problem(res, event->failed, "event_failed", event->why, "runtime");
+        else
+            ct_answer_database(test);
+        return;
+    }
     if (test->db.commit_failed || (!ok && !told && (test->db.failed || test->db.called_late)))
         ct_answer_database(test); /* NOLINT(bugprone-branch-clone): the order counts */
     else if (!ok && !told)

@@ -1,4 +1,4 @@
-/* event.c - a handler of events that notes each run and then does what the payload says: {"text","status","detail","retryAfter","sql","sleepMs",
+/* event.c - handlers of events that note each run and then do what the payload says: {"text","status","detail","retryAfter","sql","sleepMs",
  * "commit","crash"}. */
 #include <cicada/function.h>
 #include <stdlib.h>
@@ -43,3 +43,36 @@ static int handle_event(struct cicada_request *req, struct cicada_context *ctx, 
     return CICADA_FAIL;
 }
 CICADA_FUNCTION(handle_event);
+
+/* Takes them one by one; "fail" fails the event with that status, "sql" may fail, "stop" ends the call early. */
+static int handle_batch(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+{
+    int64_t count = (int64_t)cicada_event_count(ctx), number = 0;
+
+    if (cicada_json_count(cicada_request_json(req)) != (size_t)count)
+        return cicada_problem(res, 500, "no_array", "the body is not the array of the events");
+    while (cicada_event_next(ctx)) {
+        struct cicada_json data = cicada_event_json(ctx);
+        const char *sql = cicada_json_get_string(data, "sql");
+
+        (void)cicada_execute(ctx, "INSERT INTO event_test.notes (text, request_id) VALUES ($1, $2)",
+                             CICADA_PARAMS(cicada_text(cicada_json_get_string(data, "text")),
+                                           cicada_text(cicada_event_id(ctx))));
+        if (cicada_json_get_int64(data, "crash", &number))
+            abort();
+        if (cicada_json_get_int64(data, "whole", &number) && count > 1)
+            return cicada_problem(res, 422, "as_asked", "the batch fails");
+        if (cicada_json_get_int64(data, "fail", &number) &&
+            cicada_event_fail(ctx, (int)number, "event %s fails", cicada_event_id(ctx)) != CICADA_OK)
+            return CICADA_FAIL;
+        if (sql != NULL)
+            (void)cicada_execute(ctx, sql, CICADA_NO_PARAMS);
+        if (cicada_json_get_int64(data, "commit", &number) && cicada_commit(ctx) != CICADA_OK)
+            return CICADA_FAIL;
+        if (cicada_json_get_int64(data, "stop", &number))
+            return CICADA_OK;
+    }
+    cicada_log(ctx, CICADA_LOG_INFO, "a batch of %lld", (long long)count);
+    return CICADA_OK;
+}
+CICADA_FUNCTION(handle_batch);
