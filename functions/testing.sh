@@ -139,6 +139,15 @@ expect_row() {
     expect_equal "$2" "$(sql "$1")" "$1"
 }
 
+# await_row STATEMENT TEXT: the same, of what an event brings about: at most 30 s later.
+await_row() {
+    testing_until=$(($(date +%s) + 30))
+    while testing_found=$(sql "$1") && [ "$testing_found" != "$2" ] && [ "$(date +%s)" -lt "$testing_until" ]; do
+        sleep 0.05
+    done
+    expect_equal "$2" "$testing_found" "$1"
+}
+
 # expect_equal EXPECTED FOUND WHAT [MORE]
 expect_equal() {
     [ "$1" = "$2" ] || fail "$3: expected <$1>, found <$2>${4:+ in $4}"

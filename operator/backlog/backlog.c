@@ -345,6 +345,14 @@ void backlog_function_release(struct backlog_function *function)
     *function = (struct backlog_function){0};
 }
 
+int64_t backlog_shown_age_s(double age_s)
+{
+    int64_t age = age_s > 0 && age_s < INT32_MAX ? (int64_t)age_s : 0;
+    int64_t step = age < 60 ? 10 : age < 3600 ? 60 : 3600;
+
+    return age / step * step;
+}
+
 /* ---- life ---- */
 
 static void make_metrics(struct backlog_metrics *ret, struct metrics *metrics)

@@ -26,7 +26,8 @@ struct backlog_settings {
     /* Both: any thread; must return soon, and not call back into the backlog. NULL: nobody wants to know. */
     /* An event is due and nobody consumes, or may be: wake it if it sleeps. Repeated each second while it is so. */
     void (*due)(void *arg, const char *namespace, const char *name);
-    /* backlog_read() would tell something that people should see: problems, next run, figures (those at most every 10 s per Function). */
+    /* backlog_read() would tell something that people should see: problems, next run, figures (those at most every 10 s per Function; ages as
+     * backlog_shown_age_s() has them). */
     void (*changed)(void *arg, const char *namespace, const char *name);
     void *arg;
 };
@@ -82,6 +83,10 @@ struct backlog_function {
     int wanted;                 /* replicas that the backlog asks for; see autoscaler/README.md */
     struct function_spec *spec; /* a reference, which the names are borrowed from */
 };
+
+/* An age as people see it: to 10 seconds, from a minute on to the minute, from an hour on to the hour. So an event that nobody takes is no
+ * reason to tell something new each time that somebody looks. */
+int64_t backlog_shown_age_s(double age_s);
 
 /* False: it is not set. Else the caller releases *ret. */
 bool backlog_read(struct backlog *backlog, const char *namespace, const char *name,

@@ -14,6 +14,8 @@
 #define CALL_TIMEOUT_MS  10000
 #define ARRAY_MAX_BYTES  (1u << 20)
 #define TIME_TEXT_SIZE   RFC3339_SIZE
+#define COUNT_MAX        1000000 /* the schema counts to 10,000 */
+#define AGE_MAX_S        1e9
 #define TABLE_LOCK_LIMIT "SET LOCAL lock_timeout = '500ms'"
 
 /* ---- one call ---- */
@@ -53,14 +55,29 @@ static int64_t value_int64(const struct pg_result *result, int row, int column)
     return value;
 }
 
-static bool value_bool(const struct pg_result *result, int row, int column)
-{
-    return pg_result_value(result, row, column, NULL)[0] == 't';
-}
-
 static const char *value_text(const struct pg_result *result, int row, int column)
 {
     return pg_result_is_null(result, row, column) ? "" : pg_result_value(result, row, column, NULL);
+}
+
+/* Whoever has the database says what it likes: numbers of other sizes would overflow where they are added up. */
+static int64_t value_count(const struct pg_result *result, int row, int column)
+{
+    int64_t count = value_int64(result, row, column);
+
+    return count < 0 ? 0 : count > COUNT_MAX ? COUNT_MAX : count;
+}
+
+static double value_age(const struct pg_result *result, int row, int column)
+{
+    double age_s = strtod(value_text(result, row, column), NULL);
+
+    return age_s > 0 ? (age_s < AGE_MAX_S ? age_s : AGE_MAX_S) : 0; /* no number is not above 0 */
+}
+
+static bool value_bool(const struct pg_result *result, int row, int column)
+{
+    return pg_result_value(result, row, column, NULL)[0] == 't';
 }
 
 /* One that is told whose trigger it is about, and answers yes or no. */
@@ -197,13 +214,13 @@ int store_stats(struct pg_session *session, const char *queues, const char *slee
             .queue = value_text(result, row, 0),
             .consumer = value_text(result, row, 1),
             .queue_id = (int)value_int64(result, row, 2),
-            .due = value_int64(result, row, 3),
-            .delayed = value_int64(result, row, 4),
-            .leased = value_int64(result, row, 5),
-            .blocked = value_int64(result, row, 6),
-            .dead = value_int64(result, row, 7),
+            .due = value_count(result, row, 3),
+            .delayed = value_count(result, row, 4),
+            .leased = value_count(result, row, 5),
+            .blocked = value_count(result, row, 6),
+            .dead = value_count(result, row, 7),
             .capped = value_bool(result, row, 8),
-            .oldest_s = strtod(value_text(result, row, 9), NULL),
+            .oldest_s = value_age(result, row, 9),
         };
         each(arg, &stats);
     }

@@ -33,6 +33,8 @@ static struct pg_session *owner_session(struct database_watch *watch, const stru
     const struct pg_pool_settings settings = {
         .url = work->owner_url,
         .size = 1,
+        .pooler =
+            watch->pooler, /* as the spec has it: of the Function's own URL, and so most likely of this one */
         .without_ldap = true,
         .remote_only = !watch->backlog->settings.allow_local_hosts,
         .connect_timeout_ms = OWNER_TIMEOUT_MS,

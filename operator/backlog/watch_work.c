@@ -235,8 +235,8 @@ static uint64_t hash_figures(const struct backlog_function *function)
 
     for (size_t i = 0; i < function->trigger_count; i++) {
         const struct backlog_trigger *trigger = &function->triggers[i];
-        const int64_t counts[] = {trigger->due, trigger->delayed, trigger->leased, trigger->blocked,
-                                  trigger->dead};
+        const int64_t counts[] = {trigger->due,     trigger->delayed, trigger->leased,
+                                  trigger->blocked, trigger->dead,    backlog_shown_age_s(trigger->oldest_s)};
         hash = hash_fnv1a(hash, counts, sizeof(counts));
     }
     return hash;

@@ -73,7 +73,7 @@ static void on_function(void *arg, struct cached_object *old, struct cached_obje
     free(forget_written(watch, any));
     const struct cached_function *before = as_function(old), *now = as_function(new);
     if (before && now && before->generation == now->generation && before->deleting == now->deleting &&
-        strcmp(old->uid, new->uid) == 0) {
+        before->has_finalizer == now->has_finalizer && strcmp(old->uid, new->uid) == 0) {
         return;
     }
     workqueue_add(cache->settings.queue, any->namespace, any->name);

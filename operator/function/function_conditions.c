@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "operator/function/trigger_plan.h"
+#include "operator/function/trigger_status.h"
 #include "runtime/base/mem.h"
 
 /* True: the check has an answer and has set the condition. */
@@ -282,6 +284,8 @@ void function_conditions_fill(const struct function_world *world, const struct f
         run_checks(deployed_checks, ARRAY_SIZE(deployed_checks), world, facts,
                    &conditions[CONDITION_DEPLOYED]);
         run_checks(routed_checks, ARRAY_SIZE(routed_checks), world, facts, &conditions[CONDITION_ROUTED]);
+        trigger_plan_condition(world, &conditions[CONDITION_TRIGGERS_READY]);
+        trigger_status_fill(function->spec, world->triggers.backlog, &function->status, status);
         status->url = function_names_url(function->spec, world->settings);
     } else {
         set_invalid(world, status);

@@ -1,7 +1,7 @@
 /* function_conditions.h - what the world says about a Function, as conditions. Pure: ordered checks, the first that has an answer
  * gives it.
  *
- * Ready sums up ConfigurationValid, Deployed and Routed: False if one is, else Unknown if one is. Threads: none of its own.
+ * Ready sums up ConfigurationValid, Deployed, Routed and, where there are triggers, TriggersReady: False if one is, else Unknown if one is. Threads: none of its own.
  */
 #ifndef CICADA_FUNCTION_FUNCTION_CONDITIONS_H
 #define CICADA_FUNCTION_FUNCTION_CONDITIONS_H

@@ -20,6 +20,7 @@ static enum cache_kind kind_of(const struct kube_resource *resource)
     return resource == &kube_deployments ? CACHE_DEPLOYMENT
            : resource == &kube_services  ? CACHE_SERVICE
            : resource == &kube_ingresses ? CACHE_INGRESS
+           : resource == &kube_functions ? CACHE_FUNCTION
                                          : CACHE_ENDPOINTS;
 }
 
@@ -29,6 +30,9 @@ static const char *version_seen(const struct function_world *world, enum cache_k
                                        : kind == CACHE_INGRESS ? world->ingress
                                                                : world->endpoints;
     const struct child_head *head = child ? &child->head : NULL;
+    if (kind == CACHE_FUNCTION) {
+        return world->function->base.resource_version;
+    }
     if (kind == CACHE_DEPLOYMENT) {
         head = world->deployment ? &world->deployment->head : NULL;
     }
@@ -81,7 +85,7 @@ static int execute_write(struct execution *execution, const struct plan_action *
     struct kube_client *client = execution->sources->client;
     CLEANUP_JSON cJSON *answer = NULL;
     int result;
-    if (action->verb == PLAN_ANNOTATE) {
+    if (action->verb == PLAN_ANNOTATE || action->verb == PLAN_FINALIZER) {
         result = kube_merge_patch(client, action->resource, execution->namespace, execution->name, NULL,
                                   MANAGER_CHILDREN, action->body, &answer, err);
     } else {
@@ -103,6 +107,7 @@ static int execute_action(struct execution *execution, const struct plan_action 
     case PLAN_APPLY:
     case PLAN_APPLY_STATUS:
     case PLAN_ANNOTATE:
+    case PLAN_FINALIZER:
         return execute_write(execution, action, err);
     case PLAN_SCALE:
         return execute_scale(execution, action, err);

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "operator/function/trigger_gather.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 
@@ -136,6 +137,9 @@ int function_gather(const struct function_sources *sources, const char *namespac
     world->now_ms = now_ms;
     ret->function = function_cache_get(sources->cache, CACHE_FUNCTION, namespace, name);
     if (!ret->function) {
+        if (sources->backlog) {
+            backlog_forget(sources->backlog, namespace, name);
+        }
         return 0;
     }
     world->function = container_of(ret->function, struct cached_function, base);
@@ -152,6 +156,7 @@ int function_gather(const struct function_sources *sources, const char *namespac
     gather_hosts(sources, ret);
     gather_gateways(sources, ret);
     gather_scale(sources, ret);
+    trigger_gather(sources, ret);
     return 0;
 }
 
@@ -175,6 +180,7 @@ void function_gathered_release(struct function_gathered *gathered)
     release_pods(gathered->gateways, gathered->gateway_count);
     free(gathered->gateway_ips);
     free(gathered->scaled_why);
+    trigger_gather_release(gathered);
     for (size_t i = 0; i < gathered->host_count; i++) {
         free(gathered->host_owners[i]);
     }

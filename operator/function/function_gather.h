@@ -6,6 +6,8 @@
 #ifndef CICADA_FUNCTION_FUNCTION_GATHER_H
 #define CICADA_FUNCTION_FUNCTION_GATHER_H
 
+#include "operator/backlog/backlog.h"
+#include "operator/function/database_secrets.h"
 #include "operator/function/function_cache.h"
 #include "operator/function/function_scaler.h"
 #include "operator/function/function_world.h"
@@ -14,6 +16,8 @@ struct function_sources {
     struct kube_client *client;
     struct function_cache *cache;
     struct function_scaler *scaler; /* asked why a number is what it is; NULL: nobody is */
+    struct backlog *backlog;        /* NULL: databases are not watched; then secrets may be NULL, too */
+    struct database_secrets *secrets;
     const struct function_settings *settings;
     const char *const *publish_addresses; /* count 0: those of the gateways' Service */
     size_t publish_address_count;
@@ -28,6 +32,9 @@ struct function_gathered {
     size_t gateway_count;
     const char **gateway_ips;
     char *scaled_why;
+    struct backlog_function backlog;
+    bool has_backlog;
+    char *secret_problem;
     char **host_owners;
     size_t host_count;
 };

@@ -20,6 +20,9 @@
 #define ANNOTATION_SPEC_TEMPLATE "cicada.dev/spec-template"
 #define ANNOTATION_PROVEN        "cicada.dev/proven"
 
+/* Of a Function that has triggers: what they put into its database is removed first. */
+#define FINALIZER_TRIGGERS "cicada.dev/triggers"
+
 #define MANAGER_CHILDREN "cicada-operator"
 #define MANAGER_STATUS   "cicada-operator-status"
 

@@ -23,11 +23,11 @@ static char *dup_member(const cJSON *object, const char *name)
 }
 
 /* Wall; 0: it has none. */
-static int64_t read_created_ms(const cJSON *metadata)
+static int64_t read_time_ms(const cJSON *metadata, const char *name)
 {
-    const char *text = json_string(metadata, "creationTimestamp");
-    int64_t created_ms = 0;
-    return text && parse_rfc3339(text, &created_ms) ? created_ms : 0;
+    const char *text = json_string(metadata, name);
+    int64_t time_ms = 0;
+    return text && parse_rfc3339(text, &time_ms) ? time_ms : 0;
 }
 
 /* ---- children ---- */
@@ -146,8 +146,28 @@ static void release_function(struct cached_object *self)
     cached_object_release_names(&function->base);
     function_spec_unref(function->spec);
     free(function->spec_error);
+    for (size_t i = 0; i < function->other_finalizer_count; i++) {
+        free(function->other_finalizers[i]);
+    }
+    free(function->other_finalizers);
     function_status_release(&function->status);
     free(function);
+}
+
+static void read_finalizers(struct cached_function *function, const cJSON *metadata)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(item, json_array(metadata, "finalizers"))
+    {
+        const char *name = cJSON_GetStringValue(item);
+        if (name && strcmp(name, FINALIZER_TRIGGERS) == 0) {
+            function->has_finalizer = true;
+        } else if (name) {
+            function->other_finalizers = xreallocarray(function->other_finalizers,
+                                                       function->other_finalizer_count + 1, sizeof(char *));
+            function->other_finalizers[function->other_finalizer_count++] = xstrdup(name);
+        }
+    }
 }
 
 struct cached_object *function_objects_project_function(void *arg, const cJSON *tree)
@@ -158,6 +178,8 @@ struct cached_object *function_objects_project_function(void *arg, const cJSON *
     const cJSON *metadata = json_object(tree, "metadata");
     function->generation = json_int64(metadata, "generation", 0);
     function->deleting = json_string(metadata, "deletionTimestamp") != NULL;
+    function->deleted_ms = read_time_ms(metadata, "deletionTimestamp");
+    read_finalizers(function, metadata);
     struct err err = ERR_INIT;
     if (function_spec_parse(tree, &function->spec, &err)) {
         function->spec_error = xstrdup(err.msg);
@@ -217,7 +239,7 @@ struct cached_object *function_objects_project_deployment(void *arg, const cJSON
     deployment->spec_template = dup_member(annotations, ANNOTATION_SPEC_TEMPLATE);
     deployment->proven = dup_member(annotations, ANNOTATION_PROVEN);
     deployment->replicas = (int)json_int64(spec, "replicas", 1);
-    deployment->created_ms = read_created_ms(metadata);
+    deployment->created_ms = read_time_ms(metadata, "creationTimestamp");
     deployment->generation = json_int64(metadata, "generation", 0);
     deployment->observed_generation = json_int64(status, "observedGeneration", 0);
     deployment->status_replicas = (int)json_int64(status, "replicas", 0);
@@ -315,7 +337,7 @@ struct cached_object *function_objects_project_pod(void *arg, const cJSON *tree)
     const cJSON *metadata = json_object(tree, "metadata"), *status = json_object(tree, "status");
     pod->function = dup_member(json_object(metadata, "labels"), LABEL_FUNCTION);
     pod->template = dup_member(json_object(metadata, "annotations"), ANNOTATION_TEMPLATE);
-    pod->created_ms = read_created_ms(metadata);
+    pod->created_ms = read_time_ms(metadata, "creationTimestamp");
     pod->deleting = json_string(metadata, "deletionTimestamp") != NULL;
     pod->phase = dup_member(status, "phase");
     pod->ip = dup_member(status, "podIP");

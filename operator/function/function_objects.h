@@ -38,7 +38,10 @@ struct cached_function {
     char *spec_error;
     char spec_template[17]; /* function_deployment_spec_template(); empty if invalid */
     int64_t generation;
-    bool deleting;
+    bool deleting, has_finalizer; /* FINALIZER_TRIGGERS */
+    int64_t deleted_ms;           /* since when it is being deleted, wall; 0: it is not */
+    char **other_finalizers;
+    size_t other_finalizer_count;
     struct function_status status;
 };
 

@@ -6,6 +6,7 @@
 #include "operator/function/function_conditions.h"
 #include "operator/function/function_deployment.h"
 #include "operator/function/function_service.h"
+#include "operator/function/trigger_plan.h"
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
@@ -245,17 +246,38 @@ static int planned_replicas(const struct function_world *world, const struct fun
     return replicas;
 }
 
-static void set_event(struct plan_event *event, const struct condition *old, const struct condition *now)
+static void clear_event(struct plan_event *event)
 {
-    bool news = now->status != old->status || strcmp(now->reason, old->reason) != 0;
     free(event->reason);
     free(event->message);
     memset(event, 0, sizeof *event);
-    if ((now->status == CONDITION_FALSE && news) ||
-        (now->status == CONDITION_TRUE && old->status != CONDITION_TRUE)) {
-        event->warning = now->status == CONDITION_FALSE;
-        event->reason = xstrdup(now->reason);
-        event->message = xstrdup(now->message);
+}
+
+static void fill_event(struct plan_event *event, bool warning, const char *reason, const char *message)
+{
+    clear_event(event);
+    *event = (struct plan_event){.warning = warning, .reason = xstrdup(reason), .message = xstrdup(message)};
+}
+
+static bool begins(const struct condition *old, const struct condition *now)
+{
+    return now->status == CONDITION_FALSE &&
+           (old->status != CONDITION_FALSE || strcmp(now->reason, old->reason) != 0);
+}
+
+static void set_events(struct function_plan *plan, const struct function_status *before)
+{
+    const struct condition *conditions = plan->status.conditions, *old = before->conditions;
+    const struct condition *ready = &conditions[CONDITION_READY];
+    const struct condition *triggers = &conditions[CONDITION_TRIGGERS_READY];
+    clear_event(&plan->event);
+    clear_event(&plan->trigger_event);
+    if (begins(&old[CONDITION_READY], ready) ||
+        (ready->status == CONDITION_TRUE && old[CONDITION_READY].status != CONDITION_TRUE)) {
+        fill_event(&plan->event, ready->status == CONDITION_FALSE, ready->reason, ready->message);
+    }
+    if (begins(&old[CONDITION_TRIGGERS_READY], triggers) && strcmp(ready->reason, triggers->reason) != 0) {
+        fill_event(&plan->trigger_event, true, triggers->reason, triggers->message);
     }
 }
 
@@ -264,27 +286,52 @@ static void finish_status(const struct function_world *world, struct function_pl
     const struct cached_function *function = world->function;
     function_status_stamp(&plan->status, &function->status, function->generation, world->now_ms);
     plan->write_status = !function_status_equal(&plan->status, &function->status);
-    set_event(&plan->event, &function->status.conditions[CONDITION_READY],
-              &plan->status.conditions[CONDITION_READY]);
+    set_events(plan, &function->status);
 }
 
-void function_plan_compute(const struct function_world *world, struct function_plan *ret_plan)
+static void plan_living(const struct function_world *world, struct function_plan *plan)
 {
-    memset(ret_plan, 0, sizeof *ret_plan);
-    if (world->function->deleting) {
-        return;
-    }
     struct function_facts facts;
     bool valid = world->function->spec != NULL;
     if (valid) {
         function_facts_find(world, &facts);
-        plan_deployment(world, &facts, ret_plan);
-        plan_routes(world, &facts, ret_plan);
-        requeue_within(ret_plan, facts.recheck_after_ms);
+        plan_deployment(world, &facts, plan);
+        plan_routes(world, &facts, plan);
+        requeue_within(plan, facts.recheck_after_ms);
+        requeue_within(plan, trigger_plan_recheck_ms(world));
     }
-    function_conditions_fill(world, valid ? &facts : NULL, planned_replicas(world, ret_plan),
-                             &ret_plan->status);
-    finish_status(world, ret_plan);
+    function_conditions_fill(world, valid ? &facts : NULL, planned_replicas(world, plan), &plan->status);
+    finish_status(world, plan);
+}
+
+/* The status is that of a version which this ends: the next one, which the watch tells of, gets its own. */
+static void finish_finalizer(struct function_plan *plan, const struct finalizer_plan *finalizer)
+{
+    plan->write_status = false;
+    clear_event(&plan->event);
+    clear_event(&plan->trigger_event);
+    if (finalizer->left_behind) {
+        fill_event(&plan->trigger_event, true, PLAN_LEFT_BEHIND, finalizer->left_behind);
+    }
+}
+
+void function_plan_compute(const struct function_world *world, struct function_plan *ret_plan)
+{
+    struct finalizer_plan finalizer;
+    memset(ret_plan, 0, sizeof *ret_plan);
+    trigger_plan_finalizer(world, &finalizer);
+    requeue_within(ret_plan, finalizer.requeue_after_ms);
+    if (finalizer.step != FINALIZER_KEEP) {
+        add_action(ret_plan, PLAN_FINALIZER, &kube_functions)->body =
+            trigger_plan_finalizer_patch(world->function, finalizer.step);
+    }
+    if (!world->function->deleting) {
+        plan_living(world, ret_plan);
+    }
+    if (finalizer.step != FINALIZER_KEEP) {
+        finish_finalizer(ret_plan, &finalizer);
+    }
+    free(finalizer.left_behind);
 }
 
 void function_plan_refused(const struct function_world *world, struct function_plan *plan,
@@ -302,7 +349,7 @@ void function_plan_release(struct function_plan *plan)
         free(plan->actions[i].uid);
     }
     function_status_release(&plan->status);
-    free(plan->event.reason);
-    free(plan->event.message);
+    clear_event(&plan->event);
+    clear_event(&plan->trigger_event);
     memset(plan, 0, sizeof *plan);
 }

@@ -12,6 +12,7 @@ enum plan_verb {
     PLAN_APPLY,        /* body is the intent */
     PLAN_APPLY_STATUS, /* body is the intent of the object's status */
     PLAN_ANNOTATE,     /* body is a merge patch of the object's metadata */
+    PLAN_FINALIZER,    /* so is this, of the Function itself */
     /* Of the Deployment to `replicas`, if it is still the version that was seen or just written; if this plan made it, whatever
      * its version. */
     PLAN_SCALE,
@@ -26,6 +27,9 @@ struct plan_action {
     int replicas;
 };
 
+#define PLAN_LEFT_BEHIND                                                                                     \
+    "TriggersLeftBehind" /* reason of the Event: the finalizer went, what it is for may not have */
+
 struct plan_event {
     bool warning;
     char *reason, *message;
@@ -36,9 +40,10 @@ struct plan_event {
 struct function_plan {
     struct plan_action actions[PLAN_ACTIONS_MAX];
     size_t action_count;
-    struct function_status status; /* what is to be shown; stamped */
-    bool write_status;             /* it differs from what is there */
-    struct plan_event event;       /* reason NULL: none */
+    struct function_status status;   /* what is to be shown; stamped */
+    bool write_status;               /* it differs from what is there */
+    struct plan_event event;         /* reason NULL: none */
+    struct plan_event trigger_event; /* what of its triggers `event` does not tell; so too */
     bool wants_roll;          /* only may_roll kept it from applying a change of the operator's defaults */
     int64_t requeue_after_ms; /* 0: none */
 };

@@ -1,10 +1,13 @@
 #include "operator/function/function_reconcile.h"
 
+#include <string.h>
+
 #include "operator/function/function_deployment.h"
 #include "operator/function/function_execute.h"
 #include "operator/function/function_plan.h"
 #include "operator/function/function_pod_failure.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/log.h"
 #include "runtime/base/mem.h"
 
 /* How long a Function waits for its turn in an upgrade before it asks again, and over how long that is spread. */
@@ -51,30 +54,46 @@ static void plan_in_turn(struct function_reconciler *reconciler, struct function
 static bool take_refusal(const struct function_world *world, struct function_plan *plan,
                          const struct plan_action *failed, const struct err *err)
 {
+    if (world->function->deleting) {
+        return false;
+    }
     if (err->code == ERR_INVALID) {
         function_plan_refused(world, plan, CONDITION_CONFIGURATION_VALID, "InvalidSpec", err->msg);
         return true;
     }
     if (err->code == ERR_FORBIDDEN) {
-        enum condition_type type =
-            failed->resource == &kube_deployments ? CONDITION_DEPLOYED : CONDITION_ROUTED;
+        enum condition_type type = failed->resource == &kube_deployments ? CONDITION_DEPLOYED
+                                   : failed->resource == &kube_functions ? CONDITION_TRIGGERS_READY
+                                                                         : CONDITION_ROUTED;
         function_plan_refused(world, plan, type, "Forbidden", err->msg);
         return true;
     }
     return false;
 }
 
+static void emit(struct function_reconciler *reconciler, const struct function_world *world,
+                 const struct plan_event *event)
+{
+    const struct cached_object *function = &world->function->base;
+    if (event->reason) {
+        event_recorder_emit(reconciler->recorder, FUNCTION_API_VERSION, "Function", function->namespace,
+                            function->name, function->uid, event->warning ? "Warning" : "Normal",
+                            event->reason, event->message);
+    }
+}
+
 static int show(struct function_reconciler *reconciler, const struct function_world *world,
                 const struct function_plan *plan, struct err *err)
 {
+    const struct cached_object *function = &world->function->base;
     if (plan->write_status && function_execute_status(&reconciler->sources, world, plan, err)) {
         return -1;
     }
-    const struct cached_object *function = &world->function->base;
-    if (plan->event.reason) {
-        event_recorder_emit(reconciler->recorder, FUNCTION_API_VERSION, "Function", function->namespace,
-                            function->name, function->uid, plan->event.warning ? "Warning" : "Normal",
-                            plan->event.reason, plan->event.message);
+    emit(reconciler, world, &plan->event);
+    emit(reconciler, world, &plan->trigger_event);
+    /* A namespace on its way out takes no Event. */
+    if (plan->trigger_event.reason && strcmp(plan->trigger_event.reason, PLAN_LEFT_BEHIND) == 0) {
+        log_warn("%s/%s: %s", function->namespace, function->name, plan->trigger_event.message);
     }
     return 0;
 }

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <uthash.h>
 
 #include "operator/autoscaler/gateway_stats.h"
 #include "operator/autoscaler/scaler.h"
@@ -11,20 +12,33 @@
 #include "operator/queue/thread.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/monotonic_cond.h"
 #include "runtime/base/text.h"
 
-#define TICK_MS 1000
+#define TICK_MS   1000
+#define WAKES_MAX 10000 /* the next tick finds the others */
+
+/* A Function that events wait for. */
+struct wake {
+    UT_hash_handle hh;
+    char *namespace, *name;
+    char key[]; /* "namespace/name" */
+};
 
 struct function_scaler {
     struct kube_client *client;
     struct function_cache *cache;
     struct event_recorder *recorder;
+    struct backlog *backlog; /* NULL: nobody watches databases */
     struct gateway_stats *stats;
     struct scaler *scaler; /* its thread's only, once that runs */
     struct stop stop;
     pthread_t thread;
     bool is_started;
     atomic_llong beat_ms; /* 0: not running */
+    pthread_mutex_t mu;
+    pthread_cond_t woken;
+    struct wake *wakes; /* guarded by mu */
 };
 
 /* Writes may be slow when the API server is: each Function is a heartbeat, not only each tick. */
@@ -61,7 +75,17 @@ static size_t read_gateways(void *arg)
 static struct autoscaler_load read_load(void *arg, const char *namespace, const char *name)
 {
     const struct function_scaler *scaler = arg;
-    return gateway_stats_load(scaler->stats, namespace, name);
+    struct autoscaler_load load = gateway_stats_load(scaler->stats, namespace, name);
+    if (scaler->backlog) {
+        struct backlog_load backlog = backlog_load(scaler->backlog, namespace, name);
+        load.events = (struct autoscaler_events){.any = backlog.any_triggers,
+                                                 .known = backlog.known,
+                                                 .busy = backlog.busy,
+                                                 .behind = backlog.behind,
+                                                 .wanted = backlog.wanted,
+                                                 .held = backlog.held};
+    }
+    return load;
 }
 
 static int write_scale(void *arg, const struct scaler_target *target, int replicas, struct err *err)
@@ -91,6 +115,13 @@ static bool has_failed(const struct cached_function *function)
     return deployed->status == CONDITION_FALSE && deployed->generation == function->generation;
 }
 
+/* It has triggers, and nobody can tell what waits for them. */
+static bool is_unwatched(const struct function_scaler *scaler, const struct cached_function *function)
+{
+    return function->spec->trigger_count > 0 && scaler->backlog &&
+           !backlog_load(scaler->backlog, function->base.namespace, function->base.name).any_triggers;
+}
+
 /* Waking scales the newest ReplicaSet only, so a Function whose newest template is not proven keeps its older pods; one that failed
  * and serves nothing may go. */
 static struct autoscaler_state read_state(const struct cached_function *function,
@@ -108,8 +139,8 @@ static struct autoscaler_state read_state(const struct cached_function *function
                                      .may_sleep = proven || (failed && deployment->ready_replicas == 0)};
 }
 
-static void visit_one(const struct cached_function *function, const struct cached_deployment *deployment,
-                      scaler_visit *visit, void *visitor)
+static void visit_one(const struct function_scaler *scaler, const struct cached_function *function,
+                      const struct cached_deployment *deployment, scaler_visit *visit, void *visitor)
 {
     if (function->spec->replicas >= 0 ||
         child_claim_of(&deployment->head, function->base.uid) != CHILD_OURS) {
@@ -117,15 +148,28 @@ static void visit_one(const struct cached_function *function, const struct cache
     }
     bool proving;
     struct autoscaler_state state = read_state(function, deployment, &proving);
+    state.may_sleep = state.may_sleep && !is_unwatched(scaler, function);
     struct scaler_target target = {
         .id = function->base.uid,
         .namespace = function->base.namespace,
         .name = function->base.name,
         .settings = function_scaling_settings(function->spec, proving),
         .state = state,
+        .has_triggers = function->spec->trigger_count > 0,
         .object = deployment,
     };
     visit(visitor, &target);
+}
+
+static void visit_function(struct function_scaler *scaler, const struct cached_function *function,
+                           scaler_visit *visit, void *visitor)
+{
+    struct cached_object *child =
+        function_cache_get(scaler->cache, CACHE_DEPLOYMENT, function->base.namespace, function->base.name);
+    if (child && !stop_is_set(&scaler->stop)) {
+        visit_one(scaler, function, container_of(child, struct cached_deployment, head.base), visit, visitor);
+    }
+    cached_object_unref(child);
 }
 
 struct function_list {
@@ -152,29 +196,98 @@ static void each_function(void *arg, scaler_visit *visit, void *visitor)
     function_cache_each(scaler->cache, CACHE_FUNCTION, collect_function, &list);
     for (size_t i = 0; i < list.count; i++) {
         beat(scaler);
-        const struct cached_object *object = &list.functions[i]->base;
-        struct cached_object *child =
-            function_cache_get(scaler->cache, CACHE_DEPLOYMENT, object->namespace, object->name);
-        if (child && !stop_is_set(&scaler->stop)) {
-            visit_one(list.functions[i], container_of(child, struct cached_deployment, head.base), visit,
-                      visitor);
-        }
-        cached_object_unref(child);
+        visit_function(scaler, list.functions[i], visit, visitor);
         cached_object_unref(&list.functions[i]->base);
     }
     free(list.functions);
 }
 
+/* ---- who events wait for ---- */
+
+void function_scaler_wake(struct function_scaler *scaler, const char *namespace, const char *name)
+{
+    CLEANUP_FREE char *key = xasprintf("%s/%s", namespace, name);
+    struct wake *wake;
+    pthread_mutex_lock(&scaler->mu);
+    HASH_FIND_STR(scaler->wakes, key, wake);
+    if (!wake && HASH_COUNT(scaler->wakes) < WAKES_MAX) {
+        wake = xcalloc(1, sizeof *wake + strlen(key) + 1);
+        memcpy(wake->key, key, strlen(key) + 1);
+        wake->namespace = xstrdup(namespace);
+        wake->name = xstrdup(name);
+        HASH_ADD_STR(scaler->wakes, key, wake);
+        pthread_cond_signal(&scaler->woken);
+    }
+    pthread_mutex_unlock(&scaler->mu);
+}
+
+static struct wake *take_wakes(struct function_scaler *scaler)
+{
+    pthread_mutex_lock(&scaler->mu);
+    struct wake *wakes = scaler->wakes;
+    scaler->wakes = NULL;
+    pthread_mutex_unlock(&scaler->mu);
+    return wakes;
+}
+
+static void look_at(void *visitor, const struct scaler_target *target)
+{
+    if (target->state.replicas == 0) {
+        scaler_look(visitor, target);
+    }
+}
+
+static void wake_one(struct function_scaler *scaler, const struct wake *wake)
+{
+    struct cached_object *object =
+        function_cache_get(scaler->cache, CACHE_FUNCTION, wake->namespace, wake->name);
+    const struct cached_function *function =
+        object ? container_of(object, const struct cached_function, base) : NULL;
+    if (function && function->spec && !function->deleting) {
+        beat(scaler);
+        visit_function(scaler, function, look_at, scaler->scaler);
+    }
+    cached_object_unref(object);
+}
+
+/* Those that sleep get their first replica at once; more is the next tick's. act: false on the way out. */
+static void wake_all(struct function_scaler *scaler, bool act)
+{
+    struct wake *wakes = take_wakes(scaler), *wake, *next;
+    HASH_ITER(hh, wakes, wake, next)
+    {
+        if (act) {
+            wake_one(scaler, wake);
+        }
+        /* What is freed is in the table no more. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+        HASH_DEL(wakes, wake);
+        free(wake->namespace);
+        free(wake->name);
+        free(wake);
+    }
+}
+
+static void wait_for_wake(struct function_scaler *scaler, int64_t deadline_ms)
+{
+    pthread_mutex_lock(&scaler->mu);
+    while (!scaler->wakes && !stop_is_set(&scaler->stop) &&
+           monotonic_cond_wait(&scaler->woken, &scaler->mu, deadline_ms)) {}
+    pthread_mutex_unlock(&scaler->mu);
+}
+
 /* ---- the thread ---- */
 
 struct function_scaler *function_scaler_new(struct kube_client *client, struct function_cache *cache,
-                                            struct event_recorder *recorder, int gateway_admin_port,
-                                            struct metrics *metrics)
+                                            struct event_recorder *recorder, struct backlog *backlog,
+                                            int gateway_admin_port, struct metrics *metrics)
 {
     struct function_scaler *scaler = xcalloc(1, sizeof *scaler);
     scaler->client = client;
     scaler->cache = cache;
     scaler->recorder = recorder;
+    scaler->backlog = backlog;
+    pthread_mutex_init(&scaler->mu, NULL);
+    monotonic_cond_init(&scaler->woken);
     stop_init(&scaler->stop);
     scaler->stats = gateway_stats_new(gateway_admin_port, &scaler->stop);
     struct scaler_platform platform = {.read_gateways = read_gateways,
@@ -192,6 +305,9 @@ void function_scaler_free(struct function_scaler *scaler)
     if (!scaler) {
         return;
     }
+    wake_all(scaler, false);
+    pthread_cond_destroy(&scaler->woken);
+    pthread_mutex_destroy(&scaler->mu);
     scaler_free(scaler->scaler);
     gateway_stats_free(scaler->stats);
     stop_release(&scaler->stop);
@@ -204,11 +320,14 @@ static void *run(void *arg)
     int64_t next_ms = clock_monotonic_ms();
     while (!stop_is_set(&scaler->stop)) {
         int64_t now_ms = clock_monotonic_ms();
-        beat(scaler);
-        scaler_pass(scaler->scaler);
-        /* A tick that took long is not made up for. */
-        next_ms = next_ms + TICK_MS > now_ms ? next_ms + TICK_MS : now_ms;
-        stop_wait(&scaler->stop, deadline_left_ms(next_ms));
+        if (now_ms >= next_ms) {
+            beat(scaler);
+            scaler_pass(scaler->scaler);
+            /* A tick that took long is not made up for. */
+            next_ms = next_ms + TICK_MS > now_ms ? next_ms + TICK_MS : now_ms;
+        }
+        wake_all(scaler, true);
+        wait_for_wake(scaler, next_ms);
     }
     return NULL;
 }
@@ -222,6 +341,9 @@ void function_scaler_start(struct function_scaler *scaler)
 void function_scaler_stop(struct function_scaler *scaler)
 {
     stop_set(&scaler->stop);
+    pthread_mutex_lock(&scaler->mu);
+    pthread_cond_signal(&scaler->woken);
+    pthread_mutex_unlock(&scaler->mu);
     if (scaler->is_started) {
         pthread_join(scaler->thread, NULL);
         scaler->is_started = false;

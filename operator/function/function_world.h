@@ -5,9 +5,18 @@
 #ifndef CICADA_FUNCTION_FUNCTION_WORLD_H
 #define CICADA_FUNCTION_FUNCTION_WORLD_H
 
+#include "operator/backlog/backlog.h"
 #include "operator/function/function_names.h"
 #include "operator/function/function_objects.h"
 #include "operator/function/function_pod_failure.h"
+
+/* Of a Function that has triggers, or had. */
+struct world_triggers {
+    const struct backlog_function *backlog; /* what the watch of its database tells; NULL: nothing */
+    const char *secret_problem;             /* why there is no URL; NULL: there is one, or none is needed */
+    bool secret_missing;                    /* that is why: somebody has to make it */
+    bool namespace_terminating;             /* looked at only while the Function is being deleted */
+};
 
 struct function_world {
     const struct cached_function *function;
@@ -21,6 +30,7 @@ struct function_world {
     size_t gateway_ip_count;
     const char *const *publish_addresses; /* what Ingresses of class `cicada` show */
     size_t publish_address_count;
+    struct world_triggers triggers;
     const char *scaled_why; /* the Deployment has its number of replicas; NULL: not known */
     const struct function_settings *settings;
     bool may_roll; /* a change of the operator's own defaults may reach this Function now */

@@ -12,6 +12,7 @@
 
 #include "operator/function/function_reconcile.h"
 #include "operator/function/function_scaler.h"
+#include "operator/function/operator_admin.h"
 #include "operator/function/operator_options.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
@@ -19,17 +20,12 @@
 #include "runtime/base/text.h"
 #include "runtime/base/version.h"
 #include "runtime/http/http_client.h"
-#include "runtime/http/http_server.h"
 
-#define ADMIN_THREADS           4
-#define ADMIN_TIMEOUT_MS        5000
-#define ADMIN_KEEP_ALIVE_MS     15000
 #define SYNC_TIMEOUT_MS         120000
 #define MAX_BACKOFF_MS          60000
 #define LEASE_DURATION_MS       15000
 #define LEASE_RENEW_DEADLINE_MS 10000
 #define LEASE_RETRY_MS          2000
-#define SCALER_SILENCE_MAX_MS   60000
 #define HEALTH_LOG_MS           10000
 #define MALLOC_ARENAS           2 /* a dozen threads that rarely allocate: an arena each would multiply the memory */
 #define SIGNAL_LEASE_LOST       SIGUSR1
@@ -46,90 +42,18 @@ struct program {
     struct function_settings settings;
     struct function_reconciler reconciler;
     struct metrics *metrics;
-    struct metric *is_leader, *writes, *reads, *unreadable, *functions;
-    struct http_server *admin;
+    struct operator_admin *admin;
     struct workqueue *queue;
     struct function_cache *cache;
     struct event_recorder *recorder;
+    struct backlog *backlog;
+    struct database_secrets *secrets;
     struct controller *controller;
     struct function_scaler *scaler;
     struct lease *lease;
     pthread_mutex_t mu;
     bool leading, stopping; /* guarded by mu */
 };
-
-/* ---- admin port ---- */
-
-static void respond(struct http_request *req, int status, const char *type, const char *text, size_t len)
-{
-    const struct http_header header = {"Content-Type", type};
-    struct err err = ERR_INIT;
-    if (http_request_respond(req, status, &header, 1, text, len, &err)) {
-        log_debug("admin port: %s", err.msg);
-    }
-}
-
-static void respond_plain(struct http_request *req, int status, const char *text)
-{
-    respond(req, status, "text/plain; charset=utf-8", text, strlen(text));
-}
-
-/* The client counts; Prometheus wants to see it. */
-static void catch_up(struct metric *counter, int64_t value)
-{
-    double more = (double)value - metric_value(counter);
-    if (more > 0) {
-        metric_add(counter, more);
-    }
-}
-
-static void respond_metrics(struct program *program, struct http_request *req)
-{
-    CLEANUP_STRBUF struct strbuf text;
-    strbuf_init(&text, METRICS_TEXT_MAX_BYTES);
-    metric_set(program->is_leader, program->lease && lease_is_leader(program->lease) ? 1 : 0);
-    metric_set(program->functions,
-               program->cache ? (double)function_cache_count(program->cache, CACHE_FUNCTION) : 0);
-    catch_up(program->writes, kube_client_writes(program->client));
-    catch_up(program->reads, kube_client_reads(program->client));
-    catch_up(program->unreadable, kube_client_unreadable(program->client));
-    if (metrics_render(program->metrics, &text)) {
-        respond_plain(req, 500, "too large\n");
-    } else {
-        respond(req, 200, "text/plain; version=0.0.4; charset=utf-8", text.buf, text.len);
-    }
-}
-
-static void serve_admin(void *arg, struct http_request *req)
-{
-    struct program *program = arg;
-    const char *path = http_request_raw_path(req), *method = http_request_method(req);
-    if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
-        respond_plain(req, 405, "GET only\n");
-    } else if (strcmp(path, "/livez") == 0) {
-        bool alive = function_scaler_silence_ms(program->scaler) < SCALER_SILENCE_MAX_MS;
-        respond_plain(req, alive ? 200 : 503, alive ? "ok\n" : "the scaler hangs\n");
-    } else if (strcmp(path, "/readyz") == 0) {
-        bool ready = function_cache_synced(program->cache);
-        respond_plain(req, ready ? 200 : 503, ready ? "ok\n" : "caches are being filled\n");
-    } else if (strcmp(path, "/metrics") == 0) {
-        respond_metrics(program, req);
-    } else {
-        respond_plain(req, 404, "/livez /readyz /metrics\n");
-    }
-}
-
-static int start_admin(struct program *program, struct err *err)
-{
-    struct http_server_settings settings = {.listen = program->options.admin_listen,
-                                            .threads = ADMIN_THREADS,
-                                            .header_timeout_ms = ADMIN_TIMEOUT_MS,
-                                            .keep_alive_timeout_ms = ADMIN_KEEP_ALIVE_MS,
-                                            .close_when_busy = true,
-                                            .handler = serve_admin,
-                                            .handler_arg = program};
-    return http_server_start(&settings, &program->admin, err);
-}
 
 /* ---- leading ---- */
 
@@ -156,6 +80,18 @@ static void tell_if_foreign(void *arg, struct cached_object *object)
     if (function_cache_is_foreign_ingress(ingress)) {
         function_reconcile_foreign_ingress(program->recorder, ingress);
     }
+}
+
+static void tell_due(void *arg, const char *namespace, const char *name)
+{
+    struct program *program = arg;
+    function_scaler_wake(program->scaler, namespace, name);
+}
+
+static void tell_backlog(void *arg, const char *namespace, const char *name)
+{
+    struct program *program = arg;
+    workqueue_add(program->queue, namespace, name);
 }
 
 static void queue_function(void *arg, struct cached_object *object)
@@ -223,33 +159,6 @@ static int check_options(struct program *program, struct err *err)
     return 0;
 }
 
-static struct metric *plain_metric(struct metric_family *family)
-{
-    return metric_family_get(family, NULL);
-}
-
-static void make_metrics(struct program *program)
-{
-    struct metrics *metrics = program->metrics = metrics_new();
-    static const char *const version_label[] = {"version", NULL};
-    metric_set(
-        metric_family_get(metrics_gauge(metrics, "cicada_build_info", "What runs; always 1.", version_label),
-                          (const char *const[]){CICADA_VERSION}),
-        1);
-    program->is_leader =
-        plain_metric(metrics_gauge(metrics, "cicada_operator_leader", "1 on the operator that leads.", NULL));
-    program->functions =
-        plain_metric(metrics_gauge(metrics, "cicada_operator_functions", "Functions there are.", NULL));
-    program->writes =
-        plain_metric(metrics_counter(metrics, "cicada_operator_api_writes_total",
-                                     "Requests to the API server that write, the Lease included.", NULL));
-    program->reads = plain_metric(metrics_counter(metrics, "cicada_operator_api_reads_total",
-                                                  "Requests to the API server that read.", NULL));
-    program->unreadable =
-        plain_metric(metrics_counter(metrics, "cicada_operator_api_unreadable_total",
-                                     "Objects taken for absent because their JSON can't be read.", NULL));
-}
-
 static void make_cache(struct program *program)
 {
     struct function_cache_settings settings = {
@@ -266,17 +175,26 @@ static void make_cache(struct program *program)
     program->cache = function_cache_new(&settings);
 }
 
+/* Databases are watched once a worker tells of a Function, which those of the leader do. */
+static void make_backlog(struct program *program)
+{
+    struct backlog_settings settings = {.due = tell_due, .changed = tell_backlog, .arg = program};
+    program->backlog = backlog_new(&settings, program->metrics);
+    program->secrets = database_secrets_new(program->client, &clock_system);
+}
+
 /* Everything is made before anything is started, so that no thread meets a half-built program. */
 static void make_parts(struct program *program)
 {
     const struct operator_options *options = &program->options;
-    make_metrics(program);
+    program->metrics = metrics_new();
     program->queue = workqueue_new(&clock_system, MAX_BACKOFF_MS);
     workqueue_close(program->queue); /* until this one leads */
     make_cache(program);
     program->recorder = event_recorder_new(program->client, "cicada-operator", program->metrics);
+    make_backlog(program);
     program->scaler = function_scaler_new(program->client, program->cache, program->recorder,
-                                          PORT_GATEWAY_ADMIN, program->metrics);
+                                          program->backlog, PORT_GATEWAY_ADMIN, program->metrics);
     program->settings = (struct function_settings){.system_namespace = options->namespace,
                                                    .runtime_image = options->runtime_image,
                                                    .domain = options->domain,
@@ -285,6 +203,8 @@ static void make_parts(struct program *program)
         .sources = {.client = program->client,
                     .cache = program->cache,
                     .scaler = program->scaler,
+                    .backlog = program->backlog,
+                    .secrets = program->secrets,
                     .settings = &program->settings,
                     .publish_addresses = (const char *const *)program->addresses,
                     .publish_address_count = program->address_count},
@@ -311,10 +231,15 @@ static int start(struct program *program, struct err *err)
         return -1;
     }
     make_parts(program);
-    if (start_admin(program, err)) {
+    struct operator_admin_sources sources = {.metrics = program->metrics,
+                                             .client = program->client,
+                                             .cache = program->cache,
+                                             .scaler = program->scaler,
+                                             .lease = program->lease};
+    if (operator_admin_start(program->options.admin_listen, &sources, &program->admin, err)) {
         return -1;
     }
-    log_info("admin port %d, system namespace %s", http_server_port(program->admin),
+    log_info("admin port %d, system namespace %s", operator_admin_port(program->admin),
              program->options.namespace);
     function_cache_start(program->cache, &program->stop);
     return 0;
@@ -338,6 +263,7 @@ static void stop_leading(struct program *program)
     pthread_mutex_unlock(&program->mu);
     if (leading) {
         controller_stop(program->controller);
+        backlog_stop(program->backlog);
         function_scaler_stop(program->scaler);
     }
 }
@@ -354,8 +280,10 @@ static void stop_all(struct program *program, bool serving)
     if (program->admin) {
         function_cache_join(program->cache);
     }
-    http_server_stop(program->admin);
+    operator_admin_stop(program->admin);
     lease_free(program->lease);
+    backlog_free(program->backlog);
+    database_secrets_free(program->secrets);
     function_scaler_free(program->scaler);
     controller_free(program->controller);
     event_recorder_free(program->recorder);

@@ -4,13 +4,6 @@
 
 #include "runtime/base/mem.h"
 
-static int64_t rounded_age_s(double age_s)
-{
-    int64_t age = (int64_t)age_s;
-    int64_t step = age < 60 ? 10 : age < 3600 ? 60 : 3600;
-    return age / step * step;
-}
-
 static const struct backlog_trigger *figures_of(const struct backlog_function *backlog, const char *name)
 {
     for (size_t i = 0; backlog && i < backlog->trigger_count; i++) {
@@ -37,7 +30,7 @@ static void fill(const struct backlog_trigger *figures, const struct trigger_sta
     if (figures && figures->known) {
         trigger->known = true;
         trigger->backlog = figures->due + figures->delayed + figures->leased + figures->blocked;
-        trigger->oldest_age_s = rounded_age_s(figures->oldest_s);
+        trigger->oldest_age_s = backlog_shown_age_s(figures->oldest_s);
         trigger->dead_letters = figures->dead;
     } else if (shown) {
         trigger->known = shown->known;

@@ -5,6 +5,7 @@
 
 #include "operator/autoscaler/gateway_report.h"
 #include "operator/autoscaler/scaler.h"
+#include "operator/backlog/backlog.h"
 #include "operator/function/function_scaling.h"
 #include "operator/local/fleet_function.h"
 #include "runtime/base/clock.h"
@@ -15,19 +16,20 @@
 #define KEY_FORMAT        "%s/%s"
 
 /* What another thread asks of the loop's. */
+enum wish_kind { WISH_WAKE, WISH_SERVES, WISH_LOOK_AT_EVENTS };
 struct fleet_wish {
     struct fleet_wish *next;
-    bool is_wake; /* else: the process `text` serves */
-    char text[];  /* key or uid */
+    enum wish_kind kind;
+    char text[]; /* key; of a process that serves its uid */
 };
 
 /* ---- other threads ---- */
 
-static void post_wish(struct fleet *fleet, bool is_wake, const char *text)
+static void post_wish(struct fleet *fleet, enum wish_kind kind, const char *text)
 {
     size_t size = strlen(text) + 1;
     struct fleet_wish *wish = xcalloc(1, sizeof *wish + size);
-    wish->is_wake = is_wake;
+    wish->kind = kind;
     memcpy(wish->text, text, size);
     pthread_mutex_lock(&fleet->mu);
     *fleet->wishes_end = wish;
@@ -43,7 +45,13 @@ static void post_wish(struct fleet *fleet, bool is_wake, const char *text)
 void fleet_wake(void *arg, const char *namespace, const char *name)
 {
     CLEANUP_FREE char *key = xasprintf(KEY_FORMAT, namespace, name);
-    post_wish(arg, /* is_wake= */ true, key);
+    post_wish(arg, WISH_WAKE, key);
+}
+
+static void events_changed(void *arg, const char *namespace, const char *name)
+{
+    CLEANUP_FREE char *key = xasprintf(KEY_FORMAT, namespace, name);
+    post_wish(arg, WISH_LOOK_AT_EVENTS, key);
 }
 
 /* The uid is random and told to that process alone, and only processes of this machine reach the port. */
@@ -59,7 +67,7 @@ struct announce_answer fleet_announced(void *arg, const struct announcement *sai
     if (!gateway_pod_announced(fleet->gateway, said->pod_uid, &address)) {
         return announce_not_known_yet;
     }
-    post_wish(fleet, /* is_wake= */ false, said->pod_uid);
+    post_wish(fleet, WISH_SERVES, said->pod_uid);
     return announce_accepted;
 }
 
@@ -72,17 +80,23 @@ static struct fleet_function *find_function(const struct fleet *fleet, const cha
 
 static void grant_wish(struct fleet *fleet, const struct fleet_wish *wish)
 {
-    if (wish->is_wake) {
-        struct fleet_function *function = find_function(fleet, wish->text);
-        if (function && !function->removed && !fleet->stopping) {
-            fleet_function_wake(function);
+    if (wish->kind == WISH_SERVES) {
+        struct replica *replica;
+        HASH_FIND_STR(fleet->replicas, wish->text, replica);
+        if (replica) {
+            fleet_function_serves(replica->owner, replica);
         }
         return;
     }
-    struct replica *replica;
-    HASH_FIND_STR(fleet->replicas, wish->text, replica);
-    if (replica) {
-        fleet_function_serves(replica->owner, replica);
+    struct fleet_function *function = find_function(fleet, wish->text);
+    if (!function || fleet->stopping) {
+        return;
+    }
+    if (wish->kind == WISH_LOOK_AT_EVENTS) {
+        fleet_events_changed(function);
+        fleet_forget_if_over(function);
+    } else if (!function->removed) {
+        fleet_function_wake(function);
     }
 }
 
@@ -207,6 +221,9 @@ struct fleet *fleet_new(const struct fleet_settings *settings)
                                        .write = write_replicas,
                                        .arg = fleet};
     fleet->scaler = scaler_new(&platform, settings->metrics);
+    struct backlog_settings backlog = {
+        .allow_local_hosts = true, .due = fleet_wake, .changed = events_changed, .arg = fleet};
+    fleet->backlog = backlog_new(&backlog, settings->metrics);
     loop_timer_init(&fleet->tick, tick);
     return fleet;
 }
@@ -219,7 +236,7 @@ static void forget_function(struct fleet *fleet, struct fleet_function *function
 
 void fleet_forget_if_over(struct fleet_function *function)
 {
-    if (function->removed && LIST_EMPTY(&function->replicas)) {
+    if (function->removed && LIST_EMPTY(&function->replicas) && !function->events.watched) {
         forget_function(function->fleet, function);
     }
 }
@@ -230,6 +247,7 @@ void fleet_free(struct fleet *fleet)
         return;
     }
     grant_wishes(&fleet->wished);
+    backlog_free(fleet->backlog);
     while (fleet->functions) {
         forget_function(fleet, fleet->functions);
     }
@@ -266,6 +284,17 @@ void fleet_started(struct fleet *fleet)
 {
     fleet->started = true;
     loop_timer_set(fleet->settings.loop, &fleet->tick, clock_monotonic_ms() + TICK_MS);
+}
+
+bool fleet_triggers_are_settled(const struct fleet *fleet)
+{
+    const struct fleet_function *function;
+    for (function = fleet->functions; function; function = function->hh.next) {
+        if (!fleet_events_are_settled(function)) {
+            return false;
+        }
+    }
+    return true;
 }
 
 /* ---- Functions ---- */
@@ -339,6 +368,7 @@ void fleet_stop(struct fleet *fleet, void (*done)(void *arg), void *arg)
     {
         fleet_function_stop(function);
     }
+    backlog_stop(fleet->backlog);
     fleet_look_around(fleet);
 }
 
@@ -360,8 +390,8 @@ static int compare_rows(const void *a, const void *b)
     if (left_awake != right_awake) {
         return left_awake ? -1 : 1;
     }
-    int order = strcmp(left->namespace, right->namespace);
-    return order ? order : strcmp(left->name, right->name);
+    int order = strcmp(left->spec->namespace, right->spec->namespace);
+    return order ? order : strcmp(left->spec->name, right->spec->name);
 }
 
 size_t fleet_rows(const struct fleet *fleet, struct fleet_row **ret_rows)
@@ -374,13 +404,12 @@ size_t fleet_rows(const struct fleet *fleet, struct fleet_row **ret_rows)
         if (function->removed) {
             continue;
         }
-        rows[count++] = (struct fleet_row){
-            .namespace = function->spec->namespace,
-            .name = function->spec->name,
+        rows[count] = (struct fleet_row){
+            .spec = function->spec,
             .state = fleet_function_state(function),
             .replicas = fleet_function_serving(function),
-            .is_public = function->spec->has_http,
         };
+        fleet_events_read(function, &rows[count++]);
     }
     qsort(rows, count, sizeof *rows, compare_rows);
     *ret_rows = rows;

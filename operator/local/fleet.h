@@ -43,6 +43,9 @@ void fleet_set_database_url(struct fleet *fleet, const char *url);
 /* From now on what changes is tried at once. */
 void fleet_started(struct fleet *fleet);
 
+/* Each Function's triggers are in its database, or it is known why not. */
+bool fleet_triggers_are_settled(const struct fleet *fleet);
+
 /* Adds or replaces; takes a reference of its own. */
 void fleet_set_function(struct fleet *fleet, struct function_spec *spec);
 void fleet_remove_function(struct fleet *fleet, const char *namespace, const char *name);
@@ -56,10 +59,16 @@ void fleet_kill(struct fleet *fleet);
 
 /* For people to look at. */
 struct fleet_row {
-    const char *namespace, *name;
+    const struct function_spec *spec;
     const char *state; /* "asleep", "starting", "serving", "changing", or why it can't serve */
     int replicas;      /* that serve */
-    bool is_public;
+    struct {
+        bool any; /* it has triggers */
+        bool known;
+        bool more; /* than could be counted */
+        int64_t waiting, dead;
+        int64_t next_run_s; /* 0: there is no schedule */
+    } events;
 };
 /* The awake ones first. The caller frees *ret_rows before anything changes. */
 size_t fleet_rows(const struct fleet *fleet, struct fleet_row **ret_rows);

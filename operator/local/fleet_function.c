@@ -37,6 +37,7 @@ void fleet_function_free(struct fleet_function *function)
     if (function->is_due) {
         TAILQ_REMOVE(&function->fleet->due, function, due_link);
     }
+    fleet_events_release(&function->events);
     function_spec_unref(function->spec);
     launch_unref(function->launch);
     free(function->message);
@@ -113,6 +114,9 @@ const char *fleet_function_state(const struct fleet_function *function)
     }
     if (state.old > 0) {
         return "changing";
+    }
+    if (function->events.state[0]) {
+        return function->events.state;
     }
     return state.serving > 0 ? "serving" : state.starting > 0 ? starting_state(function) : "asleep";
 }
@@ -246,6 +250,8 @@ static void reconcile(struct fleet_function *function)
     stop_some(function, step.stop_new, /* current= */ true);
     int room = NEW_AT_ONCE_MAX - state.starting;
     for (int i = 0; i < step.start && i < room && start_replica(function); i++) {}
+    state = count_replicas(function);
+    fleet_events_set_awake(function, state.old + state.starting + state.serving > 0);
 }
 
 /* What the runtime says of its own start and end, for those who measure it; here that is told in other words. */
@@ -357,6 +363,7 @@ void fleet_function_refresh(struct fleet_function *function)
 {
     struct launch *launch = NULL;
     struct launch_failure failure = {.reason = ""};
+    fleet_events_refresh(function);
     if (launch_new(&function->fleet->settings.sources, function->spec, function->launch, &launch, &failure) <
         0) {
         fail(function, failure.reason, failure.err.msg);
@@ -397,6 +404,7 @@ void fleet_function_remove(struct fleet_function *function)
     function->removed = true;
     function->desired = 0;
     loop_timer_cancel(&function->retry);
+    fleet_events_remove(function);
     gateway_function_remove(function->fleet->gateway, function->spec->namespace, function->spec->name);
     reconcile(function);
 }

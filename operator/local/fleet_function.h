@@ -12,6 +12,14 @@
 
 LIST_HEAD(replica_list, replica);
 
+/* What the database of a Function says of its triggers. */
+struct fleet_events {
+    bool watched;                    /* the backlog has it, until its triggers are removed */
+    bool awake;                      /* as the backlog was told */
+    char state[REPLICA_REASON_SIZE]; /* why its triggers don't work; empty: nothing is known */
+    char *problem;                   /* what was last said about that */
+};
+
 struct fleet_function {
     UT_hash_handle hh; /* key: "namespace/name" */
     TAILQ_ENTRY(fleet_function) due_link;
@@ -28,6 +36,7 @@ struct fleet_function {
     struct loop_timer retry; /* set: not before */
     bool is_due;             /* changed, and to be tried */
     bool removed;
+    struct fleet_events events; /* fleet_events.c */
 };
 
 struct fleet {
@@ -35,6 +44,7 @@ struct fleet {
     struct replica_platform platform;
     struct gateway *gateway;
     struct scaler *scaler;
+    struct backlog *backlog;
     struct gateway_report *before, *now; /* what the gateway said in the last two passes */
     int64_t read_ms;
     struct loop_timer tick;
@@ -69,9 +79,21 @@ int fleet_function_serving(const struct fleet_function *function);
 bool fleet_function_is_settled(const struct fleet_function *function);
 const char *fleet_function_state(const struct fleet_function *function);
 
+/* fleet_events.c: its spec or its Secrets may have changed. */
+void fleet_events_refresh(struct fleet_function *function);
+/* Some process of it is there to work on events, or none is. */
+void fleet_events_set_awake(struct fleet_function *function, bool awake);
+bool fleet_events_are_settled(const struct fleet_function *function);
+/* Its triggers are taken out of the database; it stays, removed, until they are. */
+void fleet_events_remove(struct fleet_function *function);
+/* The backlog would tell something new. */
+void fleet_events_changed(struct fleet_function *function);
+void fleet_events_read(const struct fleet_function *function, struct fleet_row *row);
+void fleet_events_release(struct fleet_events *events);
+
 /* fleet.c: after anything that may let a changed Function be tried, or was the last process. */
 void fleet_look_around(struct fleet *fleet);
-/* A Function that was removed goes with its last process. */
+/* A Function that was removed goes with its last process and its last trigger. */
 void fleet_forget_if_over(struct fleet_function *function);
 
 #endif

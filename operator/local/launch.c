@@ -30,26 +30,22 @@ static int take_handler(const struct launch_sources *sources, const struct funct
     return fail(failure, "HandlerLoadFailed");
 }
 
-/* A Secret of the manifests counts; without one it is the database that everything here uses. */
-static int find_database(const struct launch_sources *sources, const struct function_spec *spec,
-                         const char **ret_url, struct launch_failure *failure)
+int launch_database(const struct launch_sources *sources, const char *namespace, const char *secret_name,
+                    const char *key, const char **ret_url, struct launch_failure *failure)
 {
-    const struct data_object *secret =
-        data_store_get(sources->data, DATA_SECRET, spec->namespace, spec->database_secret);
-    const struct data_entry *entry = data_object_entry(secret, spec->database_key);
+    const struct data_object *secret = data_store_get(sources->data, DATA_SECRET, namespace, secret_name);
+    const struct data_entry *entry = data_object_entry(secret, key);
     if (!secret && !sources->database_url) {
         err_set(&failure->err, ERR_NOT_FOUND,
-                "secret \"%s\" is in no manifest, and there is no other database", spec->database_secret);
+                "secret \"%s\" is in no manifest, and there is no other database", secret_name);
         return fail(failure, "SecretMissing");
     }
     if (secret && !entry) {
-        err_set(&failure->err, ERR_NOT_FOUND, "secret \"%s\" has no key \"%s\"", spec->database_secret,
-                spec->database_key);
+        err_set(&failure->err, ERR_NOT_FOUND, "secret \"%s\" has no key \"%s\"", secret_name, key);
         return fail(failure, "SecretMissing");
     }
     if (entry && strlen(entry->value) != entry->len) {
-        err_set(&failure->err, ERR_INVALID, "secret \"%s\", key \"%s\": has a NUL", spec->database_secret,
-                spec->database_key);
+        err_set(&failure->err, ERR_INVALID, "secret \"%s\", key \"%s\": has a NUL", secret_name, key);
         return fail(failure, "InvalidSpec");
     }
     *ret_url = secret ? entry->value : sources->database_url;
@@ -73,7 +69,8 @@ static int build_variables(const struct launch_sources *sources, const struct fu
     }
     const char *url = NULL;
     if (result == 0 && spec->has_database) {
-        result = find_database(sources, spec, &url, failure);
+        result = launch_database(sources, spec->namespace, spec->database_secret, spec->database_key, &url,
+                                 failure);
         environment_set(&environment, "DATABASE_URL", url);
     }
     launch->variables = environment_detach(&environment);

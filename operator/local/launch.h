@@ -30,6 +30,10 @@ struct launch {
     struct handler_copy *handlers; /* NULL: an SQL function */
 };
 
+/* The URL of a Function's database in that Secret: a Secret of the manifests counts; without one it is the database that everything
+ * here uses. Borrowed. */
+int launch_database(const struct launch_sources *sources, const char *namespace, const char *secret_name,
+                    const char *key, const char **ret_url, struct launch_failure *ret_failure) MUST_CHECK;
 /* before: what the Function was started with until now, or NULL; its handler goes on while a build replaces the file. */
 int launch_new(const struct launch_sources *sources, const struct function_spec *spec,
                const struct launch *before, struct launch **ret_launch,

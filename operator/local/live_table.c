@@ -4,7 +4,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
+#include "operator/local/callers.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/strbuf.h"
@@ -50,9 +52,31 @@ static void append_header(struct strbuf *out, int columns)
 {
     CLEANUP_STRBUF struct strbuf row;
     strbuf_init(&row, CONSOLE_LINE_MAX_BYTES);
-    strbuf_appendf(&row, "%-28s %-19s %8s %9s %9s %9s %9s  %s", "FUNCTION", "STATE", "REPLICAS", "REQUESTS",
-                   "P50", "P99", "COLD", "URL");
+    strbuf_appendf(&row, "%-28s %-19s %8s %9s %8s %9s %9s %9s  %s", "FUNCTION", "STATE", "REPLICAS",
+                   "REQUESTS", "EVENTS", "P50", "P99", "COLD", "CALLED BY");
     append_cut(out, &row, columns);
+}
+
+static void format_events(char out[CELL_SIZE], const struct fleet_row *row)
+{
+    if (!row->events.any || !row->events.known) {
+        snprintf(out, CELL_SIZE, row->events.any ? "?" : "-");
+    } else {
+        snprintf(out, CELL_SIZE, "%" PRId64 "%s", row->events.waiting, row->events.more ? "+" : "");
+    }
+}
+
+/* In local time; with the day if it is another than today. */
+static void append_next_run(struct strbuf *out, int64_t next_run_s)
+{
+    char text[CELL_SIZE];
+    struct tm at, today;
+    time_t next = (time_t)next_run_s, now = time(NULL);
+    if (next_run_s > 0 && localtime_r(&next, &at) && localtime_r(&now, &today)) {
+        bool is_today = at.tm_yday == today.tm_yday && at.tm_year == today.tm_year;
+        strftime(text, sizeof text, is_today ? "%H:%M:%S" : "%d %b %H:%M", &at);
+        strbuf_appendf(out, ", next at %s", text);
+    }
 }
 
 void live_table_row(const struct fleet_row *row, const struct gateway_function_figures *figures, int port,
@@ -60,15 +84,18 @@ void live_table_row(const struct fleet_row *row, const struct gateway_function_f
 {
     CLEANUP_STRBUF struct strbuf text;
     strbuf_init(&text, CONSOLE_LINE_MAX_BYTES);
-    CLEANUP_FREE char *key = xasprintf("%s/%s", row->namespace, row->name);
-    char p50[CELL_SIZE], p99[CELL_SIZE], cold[CELL_SIZE];
+    CLEANUP_FREE char *key = xasprintf("%s/%s", row->spec->namespace, row->spec->name);
+    CLEANUP_FREE char *callers = callers_text(row->spec, port);
+    char p50[CELL_SIZE], p99[CELL_SIZE], cold[CELL_SIZE], events[CELL_SIZE];
+    format_events(events, row);
     format_ms(p50, figures ? figures->p50_ms : NAN);
     format_ms(p99, figures ? figures->p99_ms : NAN);
     format_ms(cold, figures ? figures->cold_ms : NAN);
-    strbuf_appendf(&text, "%-28s %-19s %8d %9" PRId64 " %9s %9s %9s", key, row->state, row->replicas,
-                   figures ? figures->requests : 0, p50, p99, cold);
-    if (row->is_public) {
-        strbuf_appendf(&text, "  http://127.0.0.1:%d/fn/%s/", port, key);
+    strbuf_appendf(&text, "%-28s %-19s %8d %9" PRId64 " %8s %9s %9s %9s  %s", key, row->state, row->replicas,
+                   figures ? figures->requests : 0, events, p50, p99, cold, callers);
+    append_next_run(&text, row->events.next_run_s);
+    if (row->events.dead > 0) {
+        strbuf_appendf(&text, ", %" PRId64 " dead letters", row->events.dead);
     }
     append_cut(out, &text, columns);
 }
@@ -81,7 +108,8 @@ static void append_rows(const struct live_table *table, int columns, size_t most
     int port = gateway_public_port(table->gateway);
     for (size_t i = 0; i < shown; i++) {
         struct gateway_function_figures figures;
-        bool known = gateway_function_figures(table->gateway, rows[i].namespace, rows[i].name, &figures);
+        bool known =
+            gateway_function_figures(table->gateway, rows[i].spec->namespace, rows[i].spec->name, &figures);
         live_table_row(&rows[i], known ? &figures : NULL, port, columns, out);
     }
     if (shown < count) {

@@ -1,4 +1,5 @@
-/* live_table.h - the table of Functions below the lines of a terminal: URL, state, replicas, requests, p50, p99, last cold start.
+/* live_table.h - the table of Functions below the lines of a terminal: state, replicas, requests, events that wait, p50,
+ * p99, last cold start, and what it is called by.
  *
  * Threads: the loop's.
  */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "operator/gateway/gateway_admin.h"
+#include "operator/local/callers.h"
 #include "operator/local/catalog.h"
 #include "operator/local/exec_command.h"
 #include "operator/local/live_table.h"
@@ -28,6 +29,8 @@
 #define ANNOUNCE_THREADS 24
 #define INIT_FILES_MAX   64
 #define DRAIN_MAX_MS     30000 /* for requests that are being answered */
+#define START_TURN_MS    5
+#define TRIGGERS_MAX_MS  5000
 #define END_TURN_MS      20
 #define END_MAX_MS       60000 /* then processes are killed */
 #define MALLOC_ARENAS    2
@@ -199,7 +202,8 @@ static int start_database(struct program *program, struct err *err)
 {
     const char *url = program->options.database_url;
     if (!url && catalog_needs_database(program->catalog)) {
-        CLEANUP_FREE char *folder = xasprintf("%s/postgres", state_folder_path(program->state));
+        const char *state = state_folder_path(program->state);
+        CLEANUP_FREE char *folder = xasprintf("%s/postgres", state), *psql = xasprintf("%s/psql", state);
         struct postgres_server_settings settings = {
             .loop = program->loop,
             .console = program->console,
@@ -207,14 +211,15 @@ static int start_database(struct program *program, struct err *err)
             .programs = program->options.postgres_dir,
             .init_files = (const char *const *)program->init_files,
             .fresh = program->options.fresh,
+            .psql_path = psql,
             .give_up = &program->ending,
         };
         if (postgres_server_start(&settings, &program->postgres, err) < 0) {
             return -1;
         }
         url = postgres_server_url(program->postgres);
-        console_say(program->console, "%s database: %s",
-                    postgres_server_is_new(program->postgres) ? "a new" : "the",
+        console_say(program->console, "%s database: %s/psql, which is %s",
+                    postgres_server_is_new(program->postgres) ? "a new" : "the", program->options.state_dir,
                     postgres_server_psql(program->postgres));
     }
     fleet_set_database_url(program->fleet, url);
@@ -255,16 +260,24 @@ static void say_where(const struct program *program)
     size_t count = fleet_rows(program->fleet, &rows);
     int port = gateway_public_port(program->gateway);
     for (size_t i = 0; i < count && i < LIVE_TABLE_URLS_SAID; i++) {
-        CLEANUP_FREE char *key = xasprintf("%s/%s", rows[i].namespace, rows[i].name);
-        if (rows[i].is_public) {
-            console_event(program->console, key, "http://127.0.0.1:%d/fn/%s/", port, key);
-        } else {
-            console_event(program->console, key, "has no http: it is called through --internal-listen only");
-        }
+        CLEANUP_FREE char *key = xasprintf("%s/%s", rows[i].spec->namespace, rows[i].spec->name),
+                          *callers = callers_text(rows[i].spec, port);
+        console_event(program->console, key, "%s",
+                      callers[0] ? callers : "has no http: it is called through --internal-listen only");
     }
     free(rows);
     console_say(program->console, "listening on port %d: %zu functions, asleep until they are called", port,
                 count);
+}
+
+/* So that what is told to be there is: who sends an event now finds its queue. */
+static void await_triggers(struct program *program)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + TRIGGERS_MAX_MS;
+    while (!program->ending && !fleet_triggers_are_settled(program->fleet) &&
+           deadline_left_ms(deadline_ms) > 0) {
+        loop_turn(program->loop, START_TURN_MS);
+    }
 }
 
 /* The gateway listens before anything else is there: requests that come meanwhile are held. */
@@ -283,6 +296,7 @@ static int start(struct program *program, struct err *err)
     }
     gateway_catalog_synced(program->gateway);
     fleet_started(program->fleet);
+    await_triggers(program);
     say_where(program);
     program->table = live_table_new(program->loop, program->console, program->fleet, program->gateway);
     return options->exec ? start_command(program, err) : 0;
@@ -317,13 +331,13 @@ static void end_fleet(struct program *program)
     int64_t deadline_ms = clock_monotonic_ms() + END_MAX_MS;
     bool killed = false;
     fleet_stop(program->fleet, fleet_over, program);
-    while (!program->fleet_over) {
+    do { /* one turn at least: for what others have posted */
         if (!killed && (program->at_once || deadline_left_ms(deadline_ms) == 0)) {
             fleet_kill(program->fleet);
             killed = true;
         }
         loop_turn(program->loop, END_TURN_MS);
-    }
+    } while (!program->fleet_over);
 }
 
 static void end_command(struct program *program)

@@ -43,7 +43,7 @@
 
 struct postgres_server {
     struct postgres_server_settings settings;
-    char *programs, *folder, *data, *url, *psql, *password;
+    char *programs, *folder, *data, *url, *psql, *psql_path, *password;
     struct postgres_context context;
     struct postgres_user user; /* its folder is ours */
     bool by_socket; /* else by loopback alone: the folder's path leaves no room for a socket's name */
@@ -354,6 +354,40 @@ static void make_urls(struct postgres_server *server)
     strbuf_release(&host);
 }
 
+/* In single quotes for a shell. */
+static void append_quoted(struct strbuf *out, const char *text)
+{
+    strbuf_append_char(out, '\'');
+    for (; *text; text++) {
+        strbuf_append_str(out, *text == '\'' ? "'\\''" : (char[]){*text, '\0'});
+    }
+    strbuf_append_char(out, '\'');
+}
+
+/* A short way to the database, that does not change with the port. */
+static int make_psql(const struct postgres_server *server, struct err *err)
+{
+    CLEANUP_STRBUF struct strbuf text;
+    strbuf_init(&text, PATH_MAX * 8);
+    strbuf_append_str(&text, "#!/bin/sh\n");
+    if (!server->by_socket) {
+        strbuf_append_str(&text, "export PGPASSWORD\nPGPASSWORD=$(cat ");
+        append_quoted(&text, server->folder);
+        strbuf_append_str(&text, "/password)\n");
+    }
+    strbuf_append_str(&text, "exec ");
+    append_quoted(&text, server->programs);
+    strbuf_append_str(&text, "/psql -h ");
+    append_quoted(&text, server->by_socket ? server->folder : "127.0.0.1");
+    strbuf_appendf(&text, " -p %d -U " ROLE " -d " DATABASE " \"$@\"\n", server->port);
+    (void)unlink(server->psql_path);
+    CLEANUP_FD int fd = open(server->psql_path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
+    if (fd < 0 || write(fd, text.buf, text.len) != (ssize_t)text.len) {
+        return err_set_errno(err, errno, "%s", server->psql_path);
+    }
+    return 0;
+}
+
 /* Complete only once the author's files have gone in: a start that failed there begins anew. */
 static int prepare(struct postgres_server *server, struct err *err)
 {
@@ -392,7 +426,7 @@ static int prepare(struct postgres_server *server, struct err *err)
             return err_set_errno(err, errno, "%s", complete);
         }
     }
-    return 0;
+    return server->psql_path ? make_psql(server, err) : 0;
 }
 
 int postgres_server_start(const struct postgres_server_settings *settings,
@@ -400,6 +434,7 @@ int postgres_server_start(const struct postgres_server_settings *settings,
 {
     struct postgres_server *server = xcalloc(1, sizeof *server);
     server->settings = *settings;
+    server->psql_path = xstrdup_or_null(settings->psql_path);
     server->context = (struct postgres_context){.loop = settings->loop, .give_up = settings->give_up};
     loop_timer_init(&server->restart, restart_server);
     if (prepare(server, err) < 0) {
@@ -433,6 +468,9 @@ void postgres_server_stop(struct postgres_server *server)
     struct err err = ERR_INIT;
     server->stopping = true;
     server->context.give_up = NULL;
+    if (server->psql_path) {
+        (void)unlink(server->psql_path);
+    }
     loop_timer_close(server->context.loop, &server->restart);
     if (server->process && !server->has_ended) {
         process_signal(server->process, SIGINT);
@@ -452,6 +490,7 @@ void postgres_server_stop(struct postgres_server *server)
     free(server->data);
     free(server->url);
     free(server->psql);
+    free(server->psql_path);
     free(server->password);
     free(server);
 }

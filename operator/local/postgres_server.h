@@ -27,7 +27,9 @@ struct postgres_server_settings {
     const char *programs; /* the folder with initdb and postgres; NULL: the newest of Debian's, or PATH's */
     const char *const *init_files; /* SQL, by psql, when the database is new; ended by NULL */
     bool fresh;                    /* what is there is removed first */
-    const volatile bool *give_up;  /* becomes true: the start is ended */
+    const char
+        *psql_path; /* a program that is made there while it runs: psql with the database; NULL: none */
+    const volatile bool *give_up; /* becomes true: the start is ended */
 };
 
 int postgres_server_start(const struct postgres_server_settings *settings,

@@ -35,6 +35,7 @@ struct scene {
     struct cached_object *objects[16];
     size_t object_count;
     const struct cached_pod *pods[PODS_MAX];
+    struct backlog_function backlog;
     const char *hosts[LIST_MAX], *gateways[LIST_MAX], *addresses[LIST_MAX];
 };
 
@@ -156,6 +157,59 @@ static void read_children(struct scene *scene)
     }
 }
 
+static enum backlog_progress progress_of(const char *name)
+{
+    static const char *const names[] = {[BACKLOG_WORKING] = "Working",
+                                        [BACKLOG_READY] = "Ready",
+                                        [BACKLOG_PROBLEM] = "Problem",
+                                        [BACKLOG_REMOVED] = "Removed"};
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (strcmp(name, names[i]) == 0) {
+            return (enum backlog_progress)i;
+        }
+    }
+    fail_msg("no such progress: %s", name);
+    return BACKLOG_WORKING;
+}
+
+static void read_figures(struct scene *scene, const cJSON *given)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(item, json_array(given, "triggers"))
+    {
+        assert_true(scene->backlog.trigger_count < BACKLOG_TRIGGERS_MAX);
+        scene->backlog.triggers[scene->backlog.trigger_count++] =
+            (struct backlog_trigger){.name = json_string(item, "name"),
+                                     .known = json_bool(item, "known", true),
+                                     .due = json_int64(item, "due", 0),
+                                     .delayed = json_int64(item, "delayed", 0),
+                                     .leased = json_int64(item, "leased", 0),
+                                     .blocked = json_int64(item, "blocked", 0),
+                                     .dead = json_int64(item, "dead", 0),
+                                     .oldest_s = (double)json_int64(item, "oldestMs", 0) / 1000,
+                                     .next_run_s = json_int64(item, "nextRun", 0)};
+    }
+}
+
+static void read_triggers(struct scene *scene)
+{
+    const cJSON *given = json_object(scene->observed, "triggers"), *backlog = json_object(given, "backlog");
+    struct world_triggers *triggers = &scene->world.triggers;
+    triggers->secret_problem = json_string(given, "secretProblem");
+    triggers->secret_missing = json_bool(given, "secretMissing", false);
+    triggers->namespace_terminating = json_bool(given, "namespaceTerminating", false);
+    if (backlog) {
+        scene->backlog =
+            (struct backlog_function){.progress = progress_of(json_string(backlog, "progress")),
+                                      .reason = xstrdup_or_null(json_string(backlog, "reason")),
+                                      .message = xstrdup_or_null(json_string(backlog, "message")),
+                                      .cleanup_sql = xstrdup_or_null(json_string(backlog, "cleanupSql")),
+                                      .unreachable_ms = json_int64(backlog, "unreachableMs", 0)};
+        read_figures(scene, backlog);
+        triggers->backlog = &scene->backlog;
+    }
+}
+
 static void scene_init(struct scene *scene, const char *folder)
 {
     memset(scene, 0, sizeof *scene);
@@ -191,6 +245,7 @@ static void scene_init(struct scene *scene, const char *folder)
     world->publish_addresses = scene->addresses;
     read_children(scene);
     read_pods(scene);
+    read_triggers(scene);
     world->pods = scene->pods;
 }
 
@@ -199,6 +254,9 @@ static void scene_release(struct scene *scene)
     for (size_t i = 0; i < scene->object_count; i++) {
         cached_object_unref(scene->objects[i]);
     }
+    free(scene->backlog.reason);
+    free(scene->backlog.message);
+    free(scene->backlog.cleanup_sql);
     cJSON_Delete(scene->deployment_intent);
     cJSON_Delete(scene->function_tree);
     cJSON_Delete(scene->observed);
@@ -208,19 +266,27 @@ static void scene_release(struct scene *scene)
 
 static void show_action(const struct plan_action *action, bool bodies, cJSON *out)
 {
-    static const char *const verbs[] = {[PLAN_APPLY] = "apply",
-                                        [PLAN_APPLY_STATUS] = "apply status",
-                                        [PLAN_ANNOTATE] = "annotate",
-                                        [PLAN_SCALE] = "scale",
-                                        [PLAN_DELETE] = "delete"};
+    static const char *const verbs[] = {[PLAN_APPLY] = "apply",       [PLAN_APPLY_STATUS] = "apply status",
+                                        [PLAN_ANNOTATE] = "annotate", [PLAN_FINALIZER] = "finalizer",
+                                        [PLAN_SCALE] = "scale",       [PLAN_DELETE] = "delete"};
     json_add_string(out, "verb", verbs[action->verb]);
     json_add_string(out, "kind", action->resource->kind);
     json_add_string(out, "uid", action->uid);
     if (action->verb == PLAN_SCALE) {
         json_add_int64(out, "replicas", action->replicas);
     }
-    if (action->body && (bodies || action->verb == PLAN_APPLY_STATUS)) {
+    if (action->body && (bodies || action->verb == PLAN_APPLY_STATUS || action->verb == PLAN_FINALIZER)) {
         json_add_copy(out, "body", action->body);
+    }
+}
+
+static void show_event(const struct plan_event *event, const char *name, cJSON *out)
+{
+    if (event->reason) {
+        cJSON *tree = json_add_object(out, name);
+        json_add_string(tree, "type", event->warning ? "Warning" : "Normal");
+        json_add_string(tree, "reason", event->reason);
+        json_add_string(tree, "message", event->message);
     }
 }
 
@@ -235,12 +301,8 @@ static cJSON *show(const struct scene *scene, const struct function_plan *plan)
         CLEANUP_JSON cJSON *intent = function_status_intent(&plan->status, "shop", "create-order", "1");
         json_add_copy(out, "status", json_object(intent, "status"));
     }
-    if (plan->event.reason) {
-        cJSON *event = json_add_object(out, "event");
-        json_add_string(event, "type", plan->event.warning ? "Warning" : "Normal");
-        json_add_string(event, "reason", plan->event.reason);
-        json_add_string(event, "message", plan->event.message);
-    }
+    show_event(&plan->event, "event", out);
+    show_event(&plan->trigger_event, "triggerEvent", out);
     if (plan->wants_roll) {
         json_add_bool(out, "wantsRoll", true);
     }

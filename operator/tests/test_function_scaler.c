@@ -25,6 +25,30 @@
     "20,"                                                                                                    \
     "\"waiting\":5,\"inFlightMs\":1,\"waitingMs\":1,\"idleMs\":0}]}"
 
+/* ---- what waits for events; stands for the watches of databases ---- */
+
+struct backlog {
+    pthread_mutex_t mu;
+    struct backlog_load load; /* guarded by mu */
+};
+
+struct backlog_load backlog_load(struct backlog *backlog, const char *namespace, const char *name)
+{
+    assert_string_equal(namespace, "shop");
+    assert_string_equal(name, "create-order");
+    pthread_mutex_lock(&backlog->mu);
+    struct backlog_load load = backlog->load;
+    pthread_mutex_unlock(&backlog->mu);
+    return load;
+}
+
+static void backlog_says(struct backlog *backlog, struct backlog_load load)
+{
+    pthread_mutex_lock(&backlog->mu);
+    backlog->load = load;
+    pthread_mutex_unlock(&backlog->mu);
+}
+
 /* ---- a gateway ---- */
 
 struct fake_gateway {
@@ -136,6 +160,7 @@ struct fixture {
     struct fake_gateway gateway;
     struct metrics *metrics;
     struct event_recorder *recorder;
+    struct backlog backlog;
     struct function_scaler *scaler;
 };
 
@@ -158,13 +183,15 @@ static void start(struct fixture *fixture, const char *spec_yaml, const char *de
     struct operator_lists lists = {
         .functions = function_text, .deployments = deployment_text, .gateways = GATEWAY_POD};
     memset(fixture, 0, sizeof *fixture);
+    pthread_mutex_init(&fixture->backlog.mu, NULL);
     gateway_start(&fixture->gateway, statz);
     operator_fixture_start(&fixture->base, &lists);
     fixture->metrics = metrics_new();
     fixture->recorder = event_recorder_new(fixture->base.client, "test", fixture->metrics);
     event_recorder_start(fixture->recorder);
-    fixture->scaler = function_scaler_new(fixture->base.client, fixture->base.cache, fixture->recorder,
-                                          http_server_port(fixture->gateway.server), fixture->metrics);
+    fixture->scaler =
+        function_scaler_new(fixture->base.client, fixture->base.cache, fixture->recorder, &fixture->backlog,
+                            http_server_port(fixture->gateway.server), fixture->metrics);
     assert_int_equal(function_scaler_silence_ms(fixture->scaler), 0);
 }
 
@@ -177,6 +204,7 @@ static void finish(struct fixture *fixture)
     metrics_free(fixture->metrics);
     operator_fixture_stop(&fixture->base);
     gateway_stop(&fixture->gateway);
+    pthread_mutex_destroy(&fixture->backlog.mu);
 }
 
 static void expect_scale(struct fixture *fixture, const char *body)
@@ -293,6 +321,74 @@ static void test_a_conflict_is_decided_again(void **state)
     finish(&fixture);
 }
 
+#define QUEUE   "database: {secretRef: {name: a}}, triggers: [{name: a, queue: {name: a}}]"
+#define ASLEEP  "{metadata: {uid: d1, resourceVersion: \"77\"}, spec: {replicas: 0}}"
+#define AWAKE   "{metadata: {uid: d1, resourceVersion: \"77\"}, spec: {replicas: 1}}"
+#define AT_REST ((struct backlog_load){.any_triggers = true, .known = true})
+
+static void test_events_wake_a_sleeping_function(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    start(&fixture, "{" QUEUE "}", ASLEEP, IDLE);
+    backlog_says(&fixture.backlog, AT_REST);
+    expect_no_scale(&fixture);
+    struct fake_answer answer = {.match = PATCH_SCALE, .body = "{}", .times = -1};
+    fake_apiserver_answer(fixture.base.server, &answer);
+    backlog_says(
+        &fixture.backlog,
+        (struct backlog_load){.any_triggers = true, .known = true, .due = 9, .wanted = 3, .busy = true});
+    function_scaler_wake(fixture.scaler, "shop", "create-order");
+    function_scaler_wake(fixture.scaler, "shop", "create-order");
+    function_scaler_wake(fixture.scaler, "shop", "gone");
+    assert_true(fake_apiserver_wait(fixture.base.server, PATCH_SCALE, 1, PATIENCE_MS));
+    CLEANUP_FREE char *request = fake_apiserver_request(fixture.base.server, PATCH_SCALE);
+    assert_non_null(strstr(request, "{\"metadata\":{\"resourceVersion\":\"77\"},\"spec\":{\"replicas\":1}}"));
+    expect_event(&fixture, "ScaledUp", "0 -> 1 replicas: as the events ask");
+    finish(&fixture);
+}
+
+static void test_events_do_not_wake_what_is_pinned(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    start(&fixture, "{replicas: 0, " QUEUE "}", ASLEEP, IDLE);
+    backlog_says(
+        &fixture.backlog,
+        (struct backlog_load){.any_triggers = true, .known = true, .due = 9, .wanted = 3, .busy = true});
+    function_scaler_wake(fixture.scaler, "shop", "create-order");
+    expect_no_scale(&fixture);
+    finish(&fixture);
+}
+
+static void test_nobody_sleeps_over_events(void **state)
+{
+    (void)state;
+    static const struct backlog_load rows[] = {
+        {.any_triggers = true, .known = true, .due = 1, .wanted = 1, .busy = true},
+        {.any_triggers = true, .known = true, .in_progress = 1, .busy = true},
+        {.any_triggers = true, .known = false},
+        {.any_triggers = false}, /* it has triggers, but nobody watches them yet */
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+        struct fixture fixture;
+        start(&fixture, "{scaling: {idleSeconds: 1}, " QUEUE "}", AWAKE, IDLE);
+        backlog_says(&fixture.backlog, rows[i]);
+        expect_no_scale(&fixture);
+        finish(&fixture);
+    }
+}
+
+static void test_a_function_at_rest_sleeps(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    start(&fixture, "{scaling: {idleSeconds: 1}, " QUEUE "}", AWAKE, IDLE);
+    backlog_says(&fixture.backlog, AT_REST);
+    expect_scale(&fixture, "\"spec\":{\"replicas\":0}");
+    finish(&fixture);
+}
+
 int main(void)
 {
     http_client_global_init();
@@ -303,6 +399,10 @@ int main(void)
         cmocka_unit_test(test_a_sleeping_function_with_a_minimum_is_woken),
         cmocka_unit_test(test_what_is_left_alone),
         cmocka_unit_test(test_a_conflict_is_decided_again),
+        cmocka_unit_test(test_events_wake_a_sleeping_function),
+        cmocka_unit_test(test_events_do_not_wake_what_is_pinned),
+        cmocka_unit_test(test_nobody_sleeps_over_events),
+        cmocka_unit_test(test_a_function_at_rest_sleeps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -133,20 +133,39 @@ static void test_rows(void **state)
     (void)state;
     struct strbuf out;
     strbuf_init(&out, HEARD_MAX_BYTES);
-    const struct fleet_row row = {
-        .namespace = "shop", .name = "orders", .state = "serving", .replicas = 2, .is_public = true};
+    char shop[] = "shop", name[] = "orders", other[] = "x", queue[] = "new", table[] = "public.users",
+         cron[] = "0 2 * * *", zone[] = "Europe/Berlin";
+    struct function_trigger triggers[] = {
+        {.source = TRIGGER_QUEUE, .queue = queue},
+        {.source = TRIGGER_TABLE, .table = table},
+        {.source = TRIGGER_SCHEDULE, .cron = cron, .time_zone = zone},
+    };
+    const struct function_spec orders = {.namespace = shop, .name = name, .has_http = true};
+    const struct function_spec x = {
+        .namespace = shop, .name = other, .triggers = triggers, .trigger_count = ARRAY_SIZE(triggers)};
+    const struct fleet_row row = {.spec = &orders, .state = "serving", .replicas = 2};
     const struct gateway_function_figures figures = {
         .requests = 1204, .p50_ms = 0.94, .p99_ms = 130.4, .cold_ms = 12345.6};
     live_table_row(&row, &figures, 8080, 200, &out);
-    assert_string_equal(
-        out.buf,
-        "shop/orders                  serving                    2      1204    0.9 ms    130 ms    12.3 s"
-        "  http://127.0.0.1:8080/fn/shop/orders/\n");
+    assert_string_equal(out.buf, "shop/orders                  serving                    2      1204        "
+                                 "-    0.9 ms    130 ms    12.3 s"
+                                 "  http://127.0.0.1:8080/fn/shop/orders/\n");
     strbuf_clear(&out);
-    const struct fleet_row waits = {.namespace = "shop", .name = "x", .state = "DatabaseUnreachable"};
+    struct fleet_row waits = {.spec = &x, .state = "DatabaseUnreachable", .events = {.any = true}};
     const struct gateway_function_figures none = {.p50_ms = NAN, .p99_ms = NAN};
-    live_table_row(&waits, &none, 8080, 60, &out);
-    assert_string_equal(out.buf, "shop/x                       DatabaseUnreachable        0   \n");
+    live_table_row(&waits, &none, 8080, 80, &out);
+    assert_string_equal(out.buf,
+                        "shop/x                       DatabaseUnreachable        0         0        ?    \n");
+    strbuf_clear(&out);
+    waits.state = "asleep";
+    waits.events.known = waits.events.more = true;
+    waits.events.waiting = 10004;
+    waits.events.dead = 2;
+    live_table_row(&waits, &none, 8080, 200, &out);
+    assert_string_equal(
+        out.buf, "shop/x                       asleep                     0         0   10004+         -"
+                 "         -         -  queue new, changes of public.users, schedule 0 2 * * * "
+                 "Europe/Berlin, 2 dead letters\n");
     strbuf_clear(&out);
     live_table_row(&waits, NULL, 8080, 10, &out);
     assert_string_equal(out.buf, "shop/x    \n");

@@ -71,7 +71,7 @@ static void test_data_is_kept_unless_fresh(void **state)
     struct local_processes processes;
     static const char *const fresh[] = {"--fresh", "--init-sql=schema.sql", NULL};
     local_start(local, with_schema);
-    assert_int_equal(local_log_count(local, " a new database: psql -h "), 1);
+    assert_int_equal(local_log_count(local, " a new database: "), 1);
     local_expect(local, "/fn/default/seed/", 200, "{\"seed\":7}");
     expect_count(local, 1);
     expect_count(local, 2);
@@ -80,7 +80,7 @@ static void test_data_is_kept_unless_fresh(void **state)
     assert_int_equal(local_stop(local, SIGTERM), 0);
     expect_gone(local, &processes);
     local_start(local, with_schema);
-    assert_int_equal(local_log_count(local, "the database: psql -h "), 1);
+    assert_int_equal(local_log_count(local, "the database: "), 1);
     expect_count(local, 3);
     assert_int_equal(local_stop(local, SIGINT), 0);
     local_start(local, fresh);
@@ -115,21 +115,20 @@ static void test_command_has_the_database(void **state)
                                        NULL};
     local_expect_end(local, args, 0, "42\n");
     assert_int_equal(local_log_count(local, "{\"seed\":7}"), 1);
+    local_start(local, NULL);
     CLEANUP_FREE char *log = local_log(local);
     char *line = strstr(log, "psql -h ");
     assert_non_null(line);
     assert_non_null(strchr(line, '\n'));
     *strchr(line, '\n') = '\0';
-    local_start(local, NULL);
-    CLEANUP_FREE char *again = local_log(local);
-    line = strstr(again, "psql -h ");
-    *strchr(line, '\n') = '\0';
     CLEANUP_FREE char *command = xasprintf("%s -XAt -c 'SELECT count FROM visits'", line);
     shell_expect(command, "7");
-    CLEANUP_FREE char *super =
-        xasprintf("%s -XAt -c \"SELECT rolsuper::text FROM pg_roles WHERE rolname = current_user\"", line);
-    shell_expect(super, "false");
+    CLEANUP_FREE char *program = xasprintf(
+        "%s/state/psql -XAt -c \"SELECT rolsuper::text FROM pg_roles WHERE rolname = current_user\"",
+        local->folder);
+    shell_expect(program, "false");
     assert_int_equal(local_stop(local, SIGTERM), 0);
+    assert_false(local_has(local, "state/psql"));
 }
 
 static void test_wrong_init_sql(void **state)

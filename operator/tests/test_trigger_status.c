@@ -1,4 +1,5 @@
 /* What waits, as a Function's status shows it; and whether a server has connections enough. */
+#include <math.h>
 #include <string.h>
 
 #include "operator/function/connection_budget.h"
@@ -114,8 +115,8 @@ static void rounds_ages(void **state)
     static const struct {
         double age_s;
         int64_t shown;
-    } ages[] = {{0, 0},     {9.9, 0},     {10, 10},     {59, 50},       {60, 60},
-                {179, 120}, {3599, 3540}, {3600, 3600}, {90000, 90000}, {93599, 90000}};
+    } ages[] = {{0, 0},   {-1, 0},    {NAN, 0},     {INFINITY, 0}, {9.9, 0},       {10, 10},      {59, 50},
+                {60, 60}, {179, 120}, {3599, 3540}, {3600, 3600},  {90000, 90000}, {93599, 90000}};
     for (size_t i = 0; i < ARRAY_SIZE(ages); i++) {
         struct function_status none = {.replicas = 0}, status;
         struct backlog_function backlog = figures;

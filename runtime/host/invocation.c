@@ -370,7 +370,8 @@ static bool attempt(struct invocation *invocation)
     if (commit(invocation) == 0)
         return false;
     if (is_worth_another(invocation)) /* nothing of it was committed */
-        return invocation_enter(invocation, INVOCATION_ENDING, INVOCATION_RUNNING);
+        return !leave_shared(invocation) &&
+               invocation_enter(invocation, INVOCATION_ENDING, INVOCATION_RUNNING);
     if (!output_answer_refusal(invocation))
         answer_database_error(invocation);
     return false;

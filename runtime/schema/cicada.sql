@@ -14,8 +14,8 @@
 -- To take it away with all it holds: DROP SCHEMA cicada CASCADE;
 --
 -- For those who extend it: steps are only ever appended, and a step that was released is never changed. The functions that
--- a function's role calls are SECURITY DEFINER with a fixed search_path, and grant_to() knows them by that; all others are
--- the owner's. Nobody but the owner reads or writes a table.
+-- a function's role calls are SECURITY DEFINER with a fixed search_path, and grant_to() knows them by that (and by name the two
+-- that do DDL on that role's tables); all others are the owner's. Nobody but the owner reads or writes a table.
 
 DO $cicada$
 DECLARE
@@ -45,7 +45,10 @@ DECLARE
     api regprocedure;
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA cicada TO %I', role_name);
-    FOR api IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'cicada'::regnamespace AND p.prosecdef LOOP
+    FOR api IN
+        SELECT p.oid FROM pg_proc p
+        WHERE p.pronamespace = 'cicada'::regnamespace AND (p.prosecdef OR p.proname IN ('table_install', 'table_drop'))
+    LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', api, role_name);
     END LOOP;
 END
@@ -667,6 +670,25 @@ BEGIN
 END
 $body$;
 
+-- Removes the sequences of queues that are gone. One that a table's trigger still asks stays, to answer.
+CREATE FUNCTION cicada.wake_sweep() RETURNS void
+    LANGUAGE plpgsql
+AS $body$
+DECLARE
+    wake regclass;
+BEGIN
+    FOR wake IN
+        SELECT c.oid FROM pg_class c
+        WHERE c.relnamespace = 'cicada'::regnamespace AND c.relkind = 'S' AND c.relname ~ '^queue_wake_[0-9]+$'
+            AND NOT EXISTS (SELECT FROM cicada.queue q WHERE q.wake = c.oid)
+            AND NOT EXISTS (SELECT FROM pg_trigger t WHERE starts_with(t.tgname, 'cicada.')
+                                AND position(convert_to('cicada.' || c.relname, 'UTF8') || '\x00' IN t.tgargs) = 1)
+    LOOP
+        EXECUTE format('DROP SEQUENCE %s', wake);
+    END LOOP;
+END
+$body$;
+
 -- Removes a queue and all it holds; its id may stay in an open transaction's events, which event_maintain() removes. False: it
 -- is not there.
 CREATE FUNCTION cicada.queue_drop(queue text) RETURNS boolean
@@ -687,7 +709,8 @@ BEGIN
     END LOOP;
     DELETE FROM cicada.dead_letter d WHERE d.queue = q.id;
     DELETE FROM cicada.dedup d WHERE d.queue = q.id;
-    EXECUTE format('DROP SEQUENCE %s', q.wake);
+    PERFORM setval(q.wake, -1);
+    PERFORM cicada.wake_sweep();
     RETURN true;
 END
 $body$;
@@ -714,9 +737,20 @@ $body$;
 -- once more, and wait no longer than a second for cicada_wake with the queue's id. A claim that finds something ends it. It
 -- is a sequence's value: seen at once, by old snapshots too, and no row that many versions could pile up of.
 CREATE FUNCTION cicada.queue_sleep(queue_ids integer[]) RETURNS void
-    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $body$
-    SELECT setval(q.wake, cicada.clock_ms() + 2000) FROM cicada.queue q WHERE q.id = ANY (queue_ids)
+DECLARE
+    queue_id integer;
+    wake regclass;
+BEGIN
+    FOREACH queue_id IN ARRAY queue_ids LOOP
+        PERFORM pg_advisory_xact_lock_shared(7310294, queue_id); -- nobody closes or drops it
+        SELECT q.wake INTO wake FROM cicada.queue q WHERE q.id = queue_id AND coalesce(pg_sequence_last_value(q.wake), 0) >= 0;
+        IF FOUND THEN
+            PERFORM setval(wake, cicada.clock_ms() + 2000);
+        END IF;
+    END LOOP;
+END
 $body$;
 
 DO $slots$
@@ -1311,8 +1345,8 @@ $body$;
 
 -- ---- Looking after queues: the API for everybody ----
 
--- What each queue, or each of these, holds. Nothing is counted beyond 10,000 (capped: there may be more). due: could be claimed now; blocked:
--- waits for an earlier event of its key; dead: dead letters.
+-- What each queue, or each of these, holds. Nothing is counted beyond 10,000 (capped: there may be more). due: could be claimed
+-- now; blocked: waits for an earlier event of its key; dead: dead letters.
 CREATE FUNCTION cicada.queue_stats(queues text[] DEFAULT NULL)
     RETURNS TABLE (queue text, queue_id integer, consumer text, due bigint, delayed bigint, leased bigint, blocked bigint,
                    dead bigint, capped boolean, oldest_due interval, oldest_due_s double precision)
@@ -1578,6 +1612,498 @@ BEGIN
     removed := FOUND;
     RETURN cicada.queue_drop(cicada.trigger_queue(namespace, function, trigger)) OR removed;
 END
+$body$;
+
+-- ---- Changes of tables ----
+--
+-- A table's trigger has a queue, and on the table one trigger for each operation, named after the queue and the operation. Its
+-- arguments are what the row's way needs:
+--   0       the queue's sequence: it is below 0, or gone, if the trigger is not registered any more
+--   1       the queue's id
+--   2, 3    source; names of schema and table, in JSON
+--   4       schema.table, and 5 the same as SQL has it, with 6 its OID; those of the root, where partitions have copies
+--   7, 8    the primary key's index, and its OID; '' if there is none
+--   9       what it was made of: by it table_install() sees a change
+--   10 ...  the columns of the primary key
+-- DDL on the table may outdate what 2 to 10 say: that is seen, and they are looked up.
+
+-- One part of a path, with everything else but letters, digits, '.', '_', '~' and '-' by its bytes.
+CREATE FUNCTION cicada.path_part(part text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+AS $body$
+    SELECT string_agg(CASE WHEN c COLLATE "C" ~ '^[A-Za-z0-9._~-]$' THEN c
+                           ELSE upper(regexp_replace(encode(convert_to(c, 'UTF8'), 'hex'), '(..)', '%\1', 'g')) END, '' ORDER BY n)
+    FROM regexp_split_to_table(part, '') WITH ORDINALITY p (c, n)
+$body$;
+
+-- What events say of a table, and its primary key.
+CREATE FUNCTION cicada.table_describe(relation oid, OUT source text, OUT names text, OUT schema_name name, OUT table_name name,
+                                      OUT key_index regclass, OUT key_columns name[])
+    LANGUAGE sql STABLE
+AS $body$
+    SELECT '/postgresql/' || cicada.path_part(n.nspname) || '/' || cicada.path_part(c.relname),
+           format('"schema": %s, "table": %s', to_json(n.nspname::text), to_json(c.relname::text)), n.nspname, c.relname,
+           i.indexrelid::regclass,
+           ARRAY(SELECT a.attname FROM unnest(i.indkey::smallint[]) WITH ORDINALITY k (attnum, place)
+                 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum
+                 WHERE k.place <= i.indnkeyatts ORDER BY k.place)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary AND i.indisvalid
+    WHERE c.oid = relation
+$body$;
+
+-- The same for a trigger that may be a partition's copy: of the table that it was made on.
+CREATE FUNCTION cicada.capture_describe(relation oid, trigger_name name, OUT source text, OUT names text, OUT key_columns name[])
+    LANGUAGE sql STABLE
+AS $body$
+    WITH RECURSIVE up (tgrelid, tgparentid) AS (
+        SELECT t.tgrelid, t.tgparentid FROM pg_trigger t WHERE t.tgrelid = relation AND t.tgname = trigger_name
+        UNION ALL SELECT t.tgrelid, t.tgparentid FROM up u JOIN pg_trigger t ON t.oid = u.tgparentid
+    )
+    SELECT d.source, d.names, d.key_columns FROM up u, cicada.table_describe(u.tgrelid) d WHERE u.tgparentid = 0
+$body$;
+
+-- SQL for the primary key of the row $1 or $2 (NEW, OLD), as JSON and as the event's key.
+CREATE FUNCTION cicada.capture_key_sql(operation text, key_columns name[]) RETURNS text
+    LANGUAGE sql STABLE
+AS $body$
+    SELECT CASE WHEN operation = 'TRUNCATE' OR key_columns = '{}' THEN $sql$SELECT 'null', NULL$sql$ ELSE
+        $sql$SELECT row_to_json(k)::text, (SELECT CASE count(*) WHEN 1 THEN min(j.value #>> '{}') ELSE json_agg(j.value)::text END
+             FROM json_each(row_to_json(k)) j) FROM (SELECT $sql$
+        || (SELECT string_agg(format(CASE operation WHEN 'DELETE' THEN '($2).%I' ELSE '($1).%I' END, c), ', ' ORDER BY n)
+            FROM unnest(key_columns) WITH ORDINALITY u (c, n))
+        || ') k' END
+$body$;
+
+-- SQL for the names of the columns in which the rows $1 and $2 differ, in JSON; of all, if there is only one row.
+CREATE FUNCTION cicada.capture_changed_sql(operation text, relation oid) RETURNS text
+    LANGUAGE sql STABLE
+AS $body$
+    SELECT 'SELECT to_json(array_remove(ARRAY[' || string_agg(
+               format(CASE operation
+                          WHEN 'UPDATE' THEN 'CASE WHEN ROW(($1).%1$I)::record *<> ROW(($2).%1$I)::record THEN %1$L END'
+                          ELSE '%1$L' END, a.attname), ', ' ORDER BY a.attnum) || ']::text[], NULL))'
+    FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+$body$;
+
+DO $insert$
+DECLARE
+    branches text;
+BEGIN
+    SELECT string_agg(format($sql$
+        WHEN %1$s THEN
+            INSERT INTO cicada.event_%1$s (id, due_at, time, queue, epoch, attempt, lane, priority, depth, ordered, alone, key,
+                                           source, type, traceparent, payload)
+            VALUES (nextval('cicada.event_id'), clock_timestamp(), now(), queue_id, 0, 0, 0, 0, depth, false, false, event_key,
+                    source, 'cicada.dev.row.' || lower(TG_OP), left(nullif(current_setting('cicada.traceparent', true), ''), 512),
+                    payload);$sql$, slot), '' ORDER BY slot)
+    INTO branches FROM generate_series(1, 4) slot;
+    -- Writes the event of a changed row, in the transaction that changed it. What writers wait for: its one statement is the
+    -- INSERT, all else are expressions, as long as nothing is outdated and the row is not large.
+    EXECUTE replace($capture$
+CREATE FUNCTION cicada.table_capture() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC'
+AS $body$
+DECLARE
+    wake_until bigint := pg_sequence_last_value(to_regclass(TG_ARGV[0]));
+    queue_id integer := TG_ARGV[1];
+    source text := TG_ARGV[2];
+    depth integer := coalesce(nullif(current_setting('cicada.depth', true), '')::integer + 1, 0);
+    slot bigint := CASE WHEN depth <= 16 THEN pg_sequence_last_value('cicada.event_slot') END;
+    head text := '{"operation": "' || TG_OP || '", ' || TG_ARGV[3] || ', "key": ';
+    -- Not even made JSON, which has a limit of its own.
+    large boolean := coalesce(pg_column_size(NEW), 0) + coalesce(pg_column_size(OLD), 0) > 1048576;
+    image json;
+    images text;
+    item text;
+    key_image text := 'null';
+    event_key text;
+    payload text;
+    about record;
+    e cicada.event_0;
+BEGIN
+    IF (wake_until >= 0) IS NOT TRUE THEN
+        RETURN NULL;
+    END IF;
+    IF NOT large THEN
+        image := row_to_json(NEW);
+        images := ', "old": ' || coalesce(row_to_json(OLD)::text, 'null') || ', "new": ' || coalesce(image::text, 'null') || '}';
+        IF TG_NARGS > 10 AND TG_OP <> 'TRUNCATE' THEN -- NULL if a column of the key has another name now
+            IF TG_OP = 'DELETE' THEN
+                image := row_to_json(OLD);
+            END IF;
+            item := image -> TG_ARGV[10];
+            key_image := '{' || to_json(TG_ARGV[10])::text || ':' || item;
+            event_key := '[' || item;
+            FOR i IN 11 .. TG_NARGS - 1 LOOP
+                item := image -> TG_ARGV[i];
+                key_image := key_image || ',' || to_json(TG_ARGV[i])::text || ':' || item;
+                event_key := event_key || ', ' || item;
+            END LOOP;
+            key_image := key_image || '}';
+            event_key := CASE TG_NARGS WHEN 11 THEN item::json #>> '{}' ELSE event_key || ']' END;
+        END IF;
+        IF (TG_ARGV[4] = TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME OR to_regclass(TG_ARGV[5])::oid::text = TG_ARGV[6])
+            AND (TG_ARGV[8] = '' OR to_regclass(TG_ARGV[7])::oid::text = TG_ARGV[8]) THEN
+            payload := head || key_image || images;
+        END IF;
+    END IF;
+    IF (octet_length(payload) <= 262144) IS NOT TRUE THEN
+        SELECT * INTO about FROM cicada.capture_describe(TG_RELID, TG_NAME);
+        source := about.source;
+        EXECUTE cicada.capture_key_sql(TG_OP, about.key_columns) INTO key_image, event_key USING NEW, OLD;
+        head := '{"operation": "' || TG_OP || '", ' || about.names || ', "key": ';
+        payload := head || key_image || images;
+        IF (octet_length(payload) <= 262144) IS NOT TRUE THEN
+            EXECUTE cicada.capture_changed_sql(TG_OP, TG_RELID) INTO images USING NEW, OLD;
+            payload := head || CASE WHEN octet_length(key_image) > 131072 THEN 'null' ELSE key_image END
+                || ', "changed": ' || images || ', "old": null, "new": null, "truncated": true}';
+        END IF;
+    END IF;
+    IF octet_length(event_key) NOT BETWEEN 1 AND 255 THEN
+        event_key := 'sha256:' || encode(sha256(convert_to(event_key, 'UTF8')), 'hex');
+    END IF;
+    CASE slot{branches}
+        ELSE
+            e := cicada.event_new(queue_id, NULL);
+            e.id := nextval('cicada.event_id');
+            e.key := event_key;
+            e.source := source;
+            e.type := 'cicada.dev.row.' || lower(TG_OP);
+            e.payload := payload;
+            PERFORM cicada.event_put(e);
+    END CASE;
+    IF wake_until > 0 THEN -- as queue_notify()
+        IF wake_until > cicada.clock_ms() THEN
+            PERFORM pg_notify('cicada_wake', queue_id::text);
+        END IF;
+    END IF;
+    RETURN NULL;
+END
+$body$
+    $capture$, '{branches}', branches);
+END
+$insert$;
+
+-- ---- Installing and removing the triggers of tables ----
+
+-- Raises ZC011 if a condition is not one expression: what stands between two parentheses must not be able to close them. Some
+-- of what the server knows is refused, so that it is certain what is quoted.
+CREATE FUNCTION cicada.condition_check(condition text) RETURNS void
+    LANGUAGE plpgsql STABLE
+AS $body$
+DECLARE
+    bare text := regexp_replace(condition, $re$'[^']*'|"[^"]*"$re$, E'\x01', 'g'); -- without what is quoted
+    depth integer := 0;
+    wrong text;
+BEGIN
+    CASE
+        WHEN octet_length(condition) > 8192 THEN wrong := 'it has more than 8192 bytes';
+        WHEN condition ~ E'[\x01-\x08\x0e-\x1f]' THEN wrong := 'it has a control character';
+        WHEN bare ~ '^\s*$' THEN wrong := 'it is empty';
+        WHEN bare ~ $re$['"]$re$ THEN wrong := 'a quote is not closed';
+        WHEN bare ~ E'(^|[^A-Za-z_])[eE]\x01' THEN wrong := 'a string with escapes (E) is not taken';
+        WHEN position(';' IN bare) > 0 THEN wrong := 'it has a semicolon';
+        WHEN bare ~ '--|/\*|\*/' THEN wrong := 'it has a comment';
+        WHEN bare ~ '[$\\]' THEN wrong := 'it has a dollar sign or a backslash outside of quotes';
+        ELSE
+            FOREACH wrong IN ARRAY regexp_split_to_array(regexp_replace(bare, '[^()]', '', 'g'), '') LOOP
+                depth := depth + CASE wrong WHEN '(' THEN 1 WHEN ')' THEN -1 ELSE 0 END;
+                EXIT WHEN depth < 0;
+            END LOOP;
+            wrong := CASE WHEN depth <> 0 THEN 'its parentheses do not match' END;
+    END CASE;
+    IF wrong IS NOT NULL THEN
+        RAISE EXCEPTION 'the condition must be one expression: %', wrong USING ERRCODE = 'ZC011';
+    END IF;
+END
+$body$;
+
+-- SQL that says whether a column of OLD and NEW differ. IS DISTINCT FROM needs an equality, which is looked up when the trigger
+-- is made or, inside of arrays and the like, when it runs: where it is not certain that there is one, bytes are compared.
+CREATE FUNCTION cicada.column_distinct(type_id oid, column_name name) RETURNS text
+    LANGUAGE sql STABLE
+AS $body$
+    WITH RECURSIVE base (id) AS (
+        SELECT type_id
+        UNION ALL SELECT t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.id AND t.typtype = 'd'
+    )
+    SELECT format(CASE WHEN t.typtype = 'e' OR t.typcategory <> 'A' AND t.typnamespace = 'pg_catalog'::regnamespace
+                            AND EXISTS (SELECT FROM pg_opclass o JOIN pg_am m ON m.oid = o.opcmethod
+                                        WHERE o.opcintype = t.oid AND o.opcdefault AND m.amname = 'btree')
+                       THEN 'OLD.%1$I IS DISTINCT FROM NEW.%1$I'
+                       ELSE 'ROW(OLD.%1$I)::record *<> ROW(NEW.%1$I)::record' END, column_name)
+    FROM base b JOIN pg_type t ON t.oid = b.id AND t.typtype <> 'd'
+$body$;
+
+-- The table of this name, which is as SQL has it: schema.table, in double quotes where it needs them; else in public.
+CREATE FUNCTION cicada.table_find(table_name text, OUT relation oid, OUT owner oid)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    parts text[];
+    kind "char";
+BEGIN
+    BEGIN
+        parts := parse_ident(table_name);
+    EXCEPTION WHEN invalid_parameter_value THEN
+        parts := NULL;
+    END;
+    IF coalesce(cardinality(parts), 0) NOT IN (1, 2) THEN
+        RAISE EXCEPTION 'table name % is not valid', coalesce(quote_literal(table_name), 'NULL') USING ERRCODE = 'ZC011',
+            HINT = 'It is schema.table, in double quotes where SQL needs them.';
+    END IF;
+    IF cardinality(parts) = 1 THEN
+        parts := ARRAY['public', parts[1]];
+    END IF;
+    SELECT c.oid, c.relowner, c.relkind INTO relation, owner, kind
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = parts[1] AND c.relname = parts[2];
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'table % does not exist', table_name USING ERRCODE = 'undefined_table';
+    END IF;
+    IF kind NOT IN ('r', 'p') OR parts[1] IN ('cicada', 'pg_catalog', 'information_schema') THEN
+        RAISE EXCEPTION '% is no table whose changes could be events', table_name USING ERRCODE = 'ZC011';
+    END IF;
+END
+$body$;
+
+-- The triggers that a table shall have: what pg_trigger has of them, and how they are made.
+CREATE FUNCTION cicada.table_wanted(queue text, relation oid, operations text[], columns text[], condition text)
+    RETURNS TABLE (name name, type smallint, args bytea, command text)
+    LANGUAGE plpgsql STABLE
+AS $body$
+DECLARE
+    about record;
+    att record;
+    arguments text[];
+    argument_list text;
+    column_name text;
+    operation text;
+    changes text[] := '{}';
+    made_of text := '1'; -- of this way to make them
+BEGIN
+    FOREACH column_name IN ARRAY coalesce(columns, '{}') LOOP
+        SELECT a.attname, a.attnum, a.atttypid INTO att FROM pg_attribute a
+        WHERE a.attrelid = relation AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'column % of table % does not exist', quote_ident(column_name), relation::regclass
+                USING ERRCODE = 'ZC011';
+        END IF;
+        changes := changes || cicada.column_distinct(att.atttypid, att.attname);
+        made_of := made_of || ' ' || att.attnum || ' ' || att.atttypid;
+    END LOOP;
+    SELECT * INTO about FROM cicada.table_describe(relation);
+    SELECT ARRAY[q.wake::text, q.id::text, about.source, about.names, about.schema_name || '.' || about.table_name,
+                 relation::regclass::text, relation::text, coalesce(about.key_index::text, ''),
+                 coalesce(about.key_index::oid::text, ''),
+                 left(encode(sha256(convert_to(made_of || ' ' || coalesce(condition, ''), 'UTF8')), 'hex'), 16)]
+           || about.key_columns::text[]
+    INTO STRICT arguments FROM cicada.queue q WHERE q.name = table_wanted.queue;
+    SELECT string_agg(convert_to(a, getdatabaseencoding()) || '\x00', '' ORDER BY n), string_agg(quote_literal(a), ', ' ORDER BY n)
+    INTO args, argument_list FROM unnest(arguments) WITH ORDINALITY u (a, n);
+    FOREACH operation IN ARRAY ARRAY(SELECT DISTINCT unnest(operations)) LOOP
+        name := queue || '.' || lower(operation);
+        type := CASE operation WHEN 'INSERT' THEN 1 + 4 WHEN 'DELETE' THEN 1 + 8 WHEN 'UPDATE' THEN 1 + 16 ELSE 32 END;
+        command := format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s FOR EACH %s %s EXECUTE FUNCTION cicada.table_capture(%s)',
+            name, operation, relation::regclass, CASE operation WHEN 'TRUNCATE' THEN 'STATEMENT' ELSE 'ROW' END,
+            'WHEN ((' || nullif(concat_ws(') AND (',
+                                          CASE operation WHEN 'UPDATE' THEN nullif(array_to_string(changes, ' OR '), '') END,
+                                          CASE WHEN operation <> 'TRUNCATE' THEN condition END), '') || '))',
+            argument_list);
+        RETURN NEXT;
+    END LOOP;
+END
+$body$;
+
+-- Our triggers with this queue, on whatever tables; without the copies that partitions have.
+CREATE FUNCTION cicada.table_present(queue text) RETURNS SETOF pg_trigger
+    LANGUAGE sql STABLE
+AS $body$
+    SELECT t.* FROM pg_trigger t
+    WHERE t.tgname IN (queue || '.insert', queue || '.update', queue || '.delete', queue || '.truncate')
+        AND t.tgfoid = 'cicada.table_capture()'::regprocedure AND t.tgparentid = 0
+$body$;
+
+-- What table_install() has to run on whose tables; nothing, if all is as wanted. The queue is made if it is not there.
+CREATE FUNCTION cicada.table_plan(namespace text, function text, trigger text, relation oid, operations text[], columns text[],
+                                  condition text, ordered boolean)
+    RETURNS TABLE (on_relation oid, owner oid, command text)
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    queue_name CONSTANT text := cicada.trigger_queue(namespace, function, trigger);
+    taken name;
+BEGIN
+    PERFORM cicada.need_read_committed();
+    IF queue_name || ordered::text IS NULL THEN
+        RAISE EXCEPTION 'a trigger has namespace, function, name and ordered' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    IF coalesce(operations, '{}') = '{}' OR NOT operations <@ '{INSERT,UPDATE,DELETE,TRUNCATE}' THEN
+        RAISE EXCEPTION 'operations are INSERT, UPDATE, DELETE and TRUNCATE, and one at least' USING ERRCODE = 'ZC011';
+    END IF;
+    IF columns <> '{}' AND 'UPDATE' <> ALL (operations) THEN
+        RAISE EXCEPTION 'columns are for UPDATE, which is not among the operations' USING ERRCODE = 'ZC011';
+    END IF;
+    IF condition IS NOT NULL THEN
+        PERFORM cicada.condition_check(condition);
+    END IF;
+    SELECT t.tgname INTO taken FROM pg_trigger t
+    WHERE t.tgrelid = relation AND starts_with(t.tgname, queue_name || '.') AND t.tgfoid <> 'cicada.table_capture()'::regprocedure;
+    IF FOUND THEN
+        RAISE EXCEPTION 'table % has a trigger % that is not ours', relation::regclass, quote_ident(taken) USING ERRCODE = 'ZC011';
+    END IF;
+    IF NOT EXISTS (SELECT FROM cicada.queue q
+                   WHERE q.name = queue_name AND q.namespace IS NOT NULL AND q.ordered = table_plan.ordered) THEN
+        PERFORM cicada.queue_consume(queue_name, table_plan.namespace, table_plan.function, table_plan.trigger,
+                                     table_plan.ordered);
+    END IF;
+    RETURN QUERY
+    WITH wanted AS MATERIALIZED (
+        SELECT * FROM cicada.table_wanted(queue_name, relation, operations, columns, condition)
+    ), present AS MATERIALIZED (
+        SELECT * FROM cicada.table_present(queue_name)
+    ) -- to drop takes the stronger lock: first
+    SELECT p.tgrelid, c.relowner, format('DROP TRIGGER IF EXISTS %I ON %s', p.tgname, p.tgrelid::regclass)
+    FROM present p JOIN pg_class c ON c.oid = p.tgrelid
+    WHERE p.tgrelid <> relation OR p.tgname NOT IN (SELECT w.name FROM wanted w)
+    UNION ALL
+    SELECT relation, c.relowner, w.command FROM wanted w JOIN pg_class c ON c.oid = relation
+    WHERE NOT EXISTS (SELECT FROM present p WHERE p.tgrelid = relation AND p.tgname = w.name AND p.tgtype = w.type
+                          AND p.tgargs = w.args);
+END
+$body$;
+
+-- From now on the trigger's events are written. False: they were before.
+CREATE FUNCTION cicada.table_register(namespace text, function text, trigger text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    q cicada.queue;
+BEGIN
+    SELECT * INTO STRICT q FROM cicada.queue r
+    WHERE r.name = cicada.trigger_queue(table_register.namespace, table_register.function, table_register.trigger);
+    IF pg_sequence_last_value(q.wake) >= 0 THEN
+        RETURN false;
+    END IF;
+    PERFORM setval(q.wake, 0);
+    RETURN true;
+END
+$body$;
+
+-- Raises ZC010: this role does not own that table.
+CREATE FUNCTION cicada.owner_refuse(relation oid, role_name name) RETURNS void
+    LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    owner_name CONSTANT name := (SELECT pg_get_userbyid(c.relowner) FROM pg_class c WHERE c.oid = relation);
+BEGIN
+    RAISE EXCEPTION 'table % belongs to role %, and role % may not change its triggers', relation::regclass,
+        quote_ident(owner_name), quote_ident(role_name)
+        USING ERRCODE = 'ZC010', HINT = format('GRANT %I TO %I;', owner_name, role_name);
+END
+$body$;
+
+-- Makes a table's changes events of the trigger's queue, in one transaction: until it commits, all is as before.
+--   operations   INSERT, UPDATE, DELETE, TRUNCATE
+--   columns      an UPDATE counts only if one of them is changed; NULL or none: any UPDATE
+--   condition    an expression of NEW and OLD, or NULL; what is not in pg_catalog is named with its schema. TRUNCATE has no rows
+-- True: something was changed. False: all was as wanted, and no table was locked. To be run by the table's owner, with a
+-- lock_timeout: the table is locked against writers, and, where an operation is taken away, against all. Errors: ZC010 not the
+-- owner, ZC011 name, operation, column or condition, 42P01 no such table, 55P03.
+CREATE FUNCTION cicada.table_install(namespace text, function text, trigger text, table_name text, operations text[],
+                                     columns text[], condition text, ordered boolean) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on
+AS $body$
+DECLARE
+    target record;
+    step record;
+    changed boolean := false;
+BEGIN
+    SELECT * INTO target FROM cicada.table_find(table_name);
+    IF NOT pg_has_role(target.owner, 'USAGE') THEN
+        PERFORM cicada.owner_refuse(target.relation, current_user);
+    END IF;
+    FOR step IN
+        SELECT * FROM cicada.table_plan(namespace, function, trigger, target.relation, operations, columns, condition, ordered)
+    LOOP
+        IF NOT pg_has_role(step.owner, 'USAGE') THEN
+            PERFORM cicada.owner_refuse(step.on_relation, current_user);
+        END IF;
+        BEGIN
+            EXECUTE step.command;
+        EXCEPTION WHEN OTHERS THEN
+            -- What the server says of an expression becomes ZC011; not what it says of rights, of locks, or of itself.
+            IF left(SQLSTATE, 2) NOT IN ('0A', '22', '42') OR SQLSTATE = '42501' THEN
+                RAISE;
+            END IF;
+            RAISE EXCEPTION '%', SQLERRM USING ERRCODE = 'ZC011';
+        END;
+        changed := true;
+    END LOOP;
+    RETURN cicada.table_register(namespace, function, trigger) OR changed;
+END
+$body$;
+
+-- From now on the trigger's events are not written any more, whatever triggers are left. False: they were not before.
+CREATE FUNCTION cicada.table_unregister(namespace text, function text, trigger text) RETURNS boolean
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    q cicada.queue;
+BEGIN
+    PERFORM cicada.need_read_committed();
+    SELECT * INTO q FROM cicada.queue r
+    WHERE r.name = cicada.trigger_queue(table_unregister.namespace, table_unregister.function, table_unregister.trigger);
+    IF NOT FOUND OR pg_sequence_last_value(q.wake) < 0 THEN
+        RETURN false;
+    END IF;
+    PERFORM pg_advisory_xact_lock(7310294, q.id); -- no claim and no queue_sleep() is about to set it
+    PERFORM setval(q.wake, -1);
+    RETURN true;
+END
+$body$;
+
+-- Our triggers that are on tables, and what drops them.
+CREATE FUNCTION cicada.table_leftovers(namespace text, function text, trigger text)
+    RETURNS TABLE (on_relation oid, owner oid, command text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+    SELECT p.tgrelid, c.relowner, format('DROP TRIGGER IF EXISTS %I ON %s', p.tgname, p.tgrelid::regclass)
+    FROM cicada.table_present(cicada.trigger_queue(namespace, function, trigger)) p JOIN pg_class c ON c.oid = p.tgrelid
+    ORDER BY p.tgrelid, p.tgname
+$body$;
+
+-- The part of table_drop() that is the schema owner's.
+CREATE FUNCTION cicada.table_forget() RETURNS void
+    LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+    SELECT cicada.wake_sweep()
+$body$;
+
+-- Drops the trigger's triggers, on whatever tables; true: none is left. To be run by the tables' owner, with a lock_timeout: a
+-- table is locked against all. Errors: ZC010 not the owner, 55P03.
+CREATE FUNCTION cicada.table_drop(namespace text, function text, trigger text) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    step record;
+BEGIN
+    FOR step IN SELECT * FROM cicada.table_leftovers(namespace, function, trigger) LOOP
+        IF NOT pg_has_role(step.owner, 'USAGE') THEN
+            PERFORM cicada.owner_refuse(step.on_relation, current_user);
+        END IF;
+        EXECUTE step.command;
+    END LOOP;
+    PERFORM cicada.table_forget();
+    RETURN NOT EXISTS (SELECT FROM cicada.table_leftovers(namespace, function, trigger));
+END
+$body$;
+
+-- What the tables' owner can run instead; '' if nothing is left.
+CREATE FUNCTION cicada.table_cleanup_sql(namespace text, function text, trigger text) RETURNS text
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+    SELECT coalesce(string_agg(l.command || ';', ' '), '') FROM cicada.table_leftovers(namespace, function, trigger) l
 $body$;
 
         $step$]

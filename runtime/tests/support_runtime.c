@@ -25,7 +25,7 @@
 #include "runtime/base/strbuf.h"
 #include "runtime/base/text.h"
 
-#define WAIT_MS          10000
+#define WAIT_MS          30000
 #define ANSWER_MAX_BYTES (32u << 20)
 
 static void pause_ms(int ms)

@@ -75,7 +75,7 @@ void http_call_start(struct http_call *call, int port, const char *method, const
 void http_call_join(struct http_call *call);
 
 int free_port(void);
-/* Waits until the predicate holds; fails the test after 10 s. */
+/* Waits until the predicate holds; fails the test after 30 s. */
 void wait_until(bool predicate(void *arg), void *arg, const char *what);
 /* Runs SQL as the test database's owner; the first value of the last result, or "". The caller frees it. */
 char *database_value(const char *sql);

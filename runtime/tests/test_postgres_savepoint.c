@@ -351,7 +351,7 @@ static void test_rows_one_by_one(void **state)
     pgtest_commit(reading.tx);
     pg_transaction_free(reading.tx);
 
-    reading = (struct reading){.tx = pg_transaction_new(pool, true, pgtest_deadline(5000))};
+    reading = (struct reading){.tx = pg_transaction_new(pool, true, pgtest_deadline(20000))};
     assert_int_equal(
         each(&reading, "SELECT 10 / (3 - g) AS n, 'x' AS text FROM generate_series(1, 9) g", &error), -1);
     assert_string_equal(error.sqlstate, "22012");
@@ -375,7 +375,7 @@ static void test_slow_reader_is_not_late(void **state)
     pgtest_commit(reading.tx);
     pg_transaction_free(reading.tx);
 
-    reading = (struct reading){.tx = pg_transaction_new(pool, true, pgtest_deadline(5000)), .sleep_ms = 1};
+    reading = (struct reading){.tx = pg_transaction_new(pool, true, pgtest_deadline(20000)), .sleep_ms = 1};
     int64_t start_ms = clock_monotonic_ms();
     assert_int_equal(
         each(
@@ -395,7 +395,7 @@ static void test_slow_reader_is_not_late(void **state)
 static void test_reading_that_is_ended(void **state)
 {
     struct pg_pool *pool = pgtest_pool(NULL, 1);
-    struct reading reading = {.tx = pg_transaction_new(pool, true, pgtest_deadline(5000)), .stop_at = 3};
+    struct reading reading = {.tx = pg_transaction_new(pool, true, pgtest_deadline(20000)), .stop_at = 3};
     struct pg_error error;
 
     (void)state;

@@ -1,10 +1,11 @@
 {{/* What each program may do where Functions live; the Roles of rbac.yaml bind these cluster-wide or per namespace. */}}
 
 {{- define "cicada.operatorRules" -}}
-# Functions are what it acts on; it never changes one.
+# Functions are what it acts on. patch: the finalizer of those with triggers, which keeps one until its triggers are out of its
+# database; it changes nothing else of them. A right to write metadata.finalizers alone does not exist.
 - apiGroups: [cicada.dev]
   resources: [functions]
-  verbs: [list, watch]
+  verbs: [list, watch, patch]
 # Conditions, URL and replicas of each, by server-side apply.
 - apiGroups: [cicada.dev]
   resources: [functions/status]
@@ -45,6 +46,15 @@
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
+# The URLs of the databases of Functions with triggers: queues are watched, schedules ticked and triggers installed there. Each by the name
+# that the Function gives; no list, no watch.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get]
+# Whether a deleted Function goes with its whole namespace, which must not wait for a database.
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
 {{- end -}}
 
 {{- define "cicada.gatewayRules" -}}
@@ -70,7 +80,7 @@
   resources: [secrets]
   verbs: [get]
 # What is wrong with such a Secret, as Events of the Functions that name it: their owners can't read the gateway's log, and the operator,
-# which tells them all else, has no right to read Secrets. patch counts repetitions.
+# which tells them all else, reads no certificates. patch counts repetitions.
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
