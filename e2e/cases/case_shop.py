@@ -124,6 +124,24 @@ def test_a_payment_settles_an_order():
     expect(pay('perhaps').status in (400, 422), 'unknown payment status')
 
 
+def test_an_event_settles_an_order():
+    """From zero, all three: the queue's function settles, the row that it changes wakes the next one, whose answer wakes the last."""
+    made = order(product=2).json
+    for name in ('settle-payment', 'ship-order', 'tell-customer'):
+        harness.patch_function(name, {'scaling': {'idleSeconds': 1}})
+    harness.wait_ready('ship-order')
+    harness.wait_ready('tell-customer')
+    harness.wait_asleep('settle-payment')
+    shipped = f"SELECT o.status, m.recipient FROM orders o LEFT JOIN mails m ON m.order_id = o.id WHERE o.id = {int(made['id'])}"
+    start = time.monotonic()
+    harness.database.shop(f"SELECT cicada.enqueue('payments', jsonb_build_object('order_id', {int(made['id'])}, 'payment_status', 'paid'))")
+    until('it is paid', 30, lambda: harness.database.shop(shipped).startswith('paid'))
+    paid = time.monotonic()
+    until('its customer is told', 30, lambda: harness.database.shop(shipped) == 'paid|ada@example.com')
+    print(f'    enqueue until paid {paid - start:.2f} s, until the customer is told {time.monotonic() - start:.2f} s')
+    expect(harness.database.shop(f"SELECT count(*) FROM shipments WHERE order_id = {int(made['id'])}") == '1', 'not shipped once')
+
+
 def test_a_repeated_checkout_orders_once():
     """The key is new with each run; the cluster and its database may not be."""
     body = {'user_id': 1, 'items': [{'product_id': 1, 'quantity': 1}, {'product_id': 2, 'quantity': 6}]}

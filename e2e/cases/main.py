@@ -17,11 +17,12 @@ import case_failures
 import case_faults
 import case_rounds
 import case_tls
+import case_events
 import case_chaos
 import case_chart
 import case_readme
 
-MODULES = [case_install, case_validate, case_shop, case_sql, case_coldstart, case_burst, case_scaling, case_overload, case_streams, case_failures,
+MODULES = [case_install, case_validate, case_shop, case_sql, case_events, case_coldstart, case_burst, case_scaling, case_overload, case_streams, case_failures,
            case_faults, case_rounds, case_chaos, case_tls, case_chart]
 if 'E2E_HOST_PID' in os.environ:  # the cluster of e2e/cluster, which the README tells to start
     MODULES.append(case_readme)

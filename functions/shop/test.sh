@@ -98,6 +98,68 @@ refused 422 invalid_field settle-payment '{"order_id":-1,"payment_status":"paid"
 refused 422 invalid_field settle-payment "{\"order_id\":$order,\"payment_status\":\"perhaps\"}"
 refused 422 invalid_field settle-payment "{\"order_id\":$order}"
 
+check 'settle-payment: an event of the queue pays as a request does'
+new_order 1 1
+expect_row "SELECT cicada.enqueue('payments', jsonb_build_object('order_id', $order, 'payment_status', 'paid')) > 0" t
+await_row "SELECT status, settled_at IS NOT NULL FROM orders WHERE id = $order" 'paid|t'
+
+# Of all queues but their dead letters.
+waiting='SELECT coalesce(sum(due + delayed + leased + blocked), 0) FROM cicada.queue_stats()'
+
+check 'settle-payment: announced twice, it is done; what contradicts is a dead letter'
+expect_row "SELECT cicada.enqueue('payments', jsonb_build_object('order_id', $order, 'payment_status', 'paid')) > 0" t
+expect_row "SELECT cicada.enqueue('payments', jsonb_build_object('order_id', $order, 'payment_status', 'failed')) > 0" t
+await_row "$waiting" 0
+expect_row "SELECT payload ->> 'payment_status', reason FROM cicada.dead_letters('payments')" 'failed|rejected'
+expect_row "SELECT status FROM orders WHERE id = $order" paid
+
+check 'settle-payment: an event of a transaction that failed is none'
+new_order 1 1
+sql "BEGIN; SELECT cicada.enqueue('payments', jsonb_build_object('order_id', $order, 'payment_status', 'paid')); ROLLBACK" >/dev/null
+await_row "$waiting" 0
+expect_row "SELECT status FROM orders WHERE id = $order" pending
+
+# ---- ship-order, tell-customer ----
+
+check 'ship-order: an order that becomes paid is shipped, and its customer told, once'
+new_order 2 1
+call POST /fn/shop/settle-payment "{\"order_id\":$order,\"payment_status\":\"paid\"}"
+expect_status 200
+await_row "SELECT count(*) FROM shipments WHERE order_id = $order" 1
+await_row "SELECT recipient, body FROM mails WHERE order_id = $order" "ada@example.com|Dear Ada, your order $order is on its way."
+
+check 'ship-order: whoever writes that it is paid'
+new_order 2 1
+sql "UPDATE orders SET status = 'paid', settled_at = now() WHERE id = $order"
+await_row "SELECT count(*) FROM mails WHERE order_id = $order" 1
+
+check 'ship-order: what is not paid is not shipped'
+new_order 2 1
+call POST /fn/shop/settle-payment "{\"order_id\":$order,\"payment_status\":\"failed\"}"
+await_row "$waiting" 0
+expect_row "SELECT count(*) FROM shipments WHERE order_id = $order" 0
+
+# ---- daily-sales ----
+
+check 'daily-sales: the days before, each once'
+sql "INSERT INTO products (id, name, price_cents, stock) VALUES (80, 'Tray', 1000, 5);
+     INSERT INTO orders (user_id, product_id, quantity, total, status, created_at, settled_at) VALUES
+         (1, 80, 1, 10, 'paid', '2026-03-28 12:00+01', '2026-03-28 23:59:59+01'),
+         (1, 80, 2, 20, 'paid', '2026-03-28 12:00+01', '2026-03-29 00:00+01'),
+         (1, 80, 3, 30, 'paid', '2026-03-28 12:00+01', '2026-03-29 23:59+02'),
+         (1, 80, 4, 40, 'failed', '2026-03-28 12:00+01', '2026-03-29 12:00+02'),
+         (1, 80, 5, 50, 'paid', '2026-03-28 12:00+01', '2026-03-30 00:00+02')"
+call POST /fn/shop/daily-sales '{"tick":"2026-03-30T00:00:00Z"}'
+expect_status 204
+expect_row 'SELECT day, orders, pieces, total FROM daily_sales WHERE product_id = 80 ORDER BY day' '2026-03-28|1|1|10.00
+2026-03-29|2|5|50.00'
+call POST /fn/shop/daily-sales '{"tick":"2026-03-30T00:00:00Z"}'
+expect_status 204
+call POST /fn/shop/daily-sales '{"tick":"2026-03-31T00:00:00Z"}'
+expect_row 'SELECT day, orders, pieces, total FROM daily_sales WHERE product_id = 80 ORDER BY day' '2026-03-28|1|1|10.00
+2026-03-29|2|5|50.00
+2026-03-30|1|5|50.00'
+
 # ---- get-order ----
 
 check 'get-order: the row as PostgreSQL writes it'

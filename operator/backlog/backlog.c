@@ -345,14 +345,6 @@ void backlog_function_release(struct backlog_function *function)
     *function = (struct backlog_function){0};
 }
 
-int64_t backlog_shown_age_s(double age_s)
-{
-    int64_t age = age_s > 0 && age_s < INT32_MAX ? (int64_t)age_s : 0;
-    int64_t step = age < 60 ? 10 : age < 3600 ? 60 : 3600;
-
-    return age / step * step;
-}
-
 /* ---- life ---- */
 
 static void make_metrics(struct backlog_metrics *ret, struct metrics *metrics)
@@ -422,6 +414,7 @@ void backlog_free(struct backlog *backlog)
         return; /* in libpq, which resolves names without a time limit: what it uses must stay */
     HASH_ITER(hh, backlog->functions, watched, next)
     {
+        /* What is freed is in the table no more. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
         HASH_DEL(backlog->functions, watched);
         watched_unref_locked(watched);
     }

@@ -10,8 +10,9 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
 
-/* A session that is silent for longer is given up: so soon is a listener that is dead found, since there is a call each second. */
+/* A session that is silent for longer is given up. There is a poll each second, so a connection that is dead is found in that time. */
 #define CALL_TIMEOUT_MS  10000
+#define POLL_TIMEOUT_MS  5000
 #define ARRAY_MAX_BYTES  (1u << 20)
 #define TIME_TEXT_SIZE   RFC3339_SIZE
 #define COUNT_MAX        1000000 /* the schema counts to 10,000 */
@@ -198,16 +199,19 @@ int store_release(struct pg_session *session, const char *queue, const struct st
 int store_stats(struct pg_session *session, const char *queues, const char *sleep_ids, store_stats_fn *each,
                 void *arg, struct pg_error *error)
 {
-    const struct pg_command sleep = {
-        .sql = "SELECT cicada.queue_sleep($1)", .param_count = 1, .params = &sleep_ids};
+    /* Sequences say who sleeps, and those are seen by all at once: the counts may be taken in the same transaction. */
+    const struct pg_command commands[] = {
+        {.sql = "SELECT cicada.queue_sleep($1)", .param_count = 1, .params = &sleep_ids},
+        {.sql = "SELECT queue, consumer, queue_id, due, delayed, leased, blocked, dead, capped, oldest_due_s"
+                " FROM cicada.queue_stats($1)",
+         .param_count = 1,
+         .params = &queues},
+    };
+    size_t skipped = sleep_ids == NULL;
     CLEANUP_RESULT struct pg_result *result = NULL;
 
-    /* Sequences say who sleeps, and those are seen by all at once: the counts may be taken in the same transaction. */
-    if (call_after(
-            session, sleep_ids != NULL ? &sleep : NULL,
-            "SELECT queue, consumer, queue_id, due, delayed, leased, blocked, dead, capped, oldest_due_s"
-            " FROM cicada.queue_stats($1)",
-            1, &queues, &result, error) != 0)
+    if (pg_session_run(session, commands + skipped, ARRAY_SIZE(commands) - skipped,
+                       clock_monotonic_ms() + POLL_TIMEOUT_MS, &result, error) != 0)
         return -1;
     for (int row = 0; row < pg_result_rows(result); row++) {
         const struct store_stats stats = {

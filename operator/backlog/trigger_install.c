@@ -135,24 +135,48 @@ static void take_leftover(void *arg, const char *trigger, const char *source, co
     snprintf(found->queue, sizeof(found->queue), "%s", queue);
 }
 
+/* The queue of a table's trigger goes last: by it is known what is left. But not if another kind of trigger of that name has it by now. */
+static bool keeps_queue(const struct work *work, const char *trigger)
+{
+    for (size_t i = 0; i < work->trigger_count && !work->removing; i++)
+        if (strcmp(work->triggers[i].who.trigger, trigger) == 0 &&
+            work->triggers[i].wanted->source != TRIGGER_QUEUE && work->triggers[i].done)
+            return true;
+    return false;
+}
+
+static int fail_removal(struct database_watch *watch, struct work *work, const char *trigger,
+                        const struct pg_error *error, const struct pg_session *session)
+{
+    watch_count_error(watch, "remove", error);
+    explain(&work->reason, &work->message, trigger, error, session);
+    return -1;
+}
+
 static int remove_table(struct database_watch *watch, struct work *work, const struct store_trigger *who,
                         struct owner *owner)
 {
     struct pg_session *session = watch->session;
+    char queue[STORE_QUEUE_SIZE];
     struct pg_error error = {0};
     bool gone = false;
 
     /* From here on nothing is captured, even if the rest takes its time. */
-    if (store_table_unregister(session, who, &error) != 0 ||
-        (session = owner_session(watch, work, owner, &error)) == NULL ||
-        store_table_drop(session, who, &gone, &error) != 0) {
-        watch_count_error(watch, "remove", &error);
-        explain(&work->reason, &work->message, who->trigger, &error, session);
+    if (store_table_unregister(session, who, &error) != 0)
+        return fail_removal(watch, work, who->trigger, &error, session);
+    session = owner_session(watch, work, owner, &error);
+    if (session == NULL || store_table_drop(session, who, &gone, &error) != 0)
+        return fail_removal(watch, work, who->trigger, &error, session);
+    if (!gone) {
+        problem_set(&work->reason, &work->message, NULL, "trigger %s: a table still has it", who->trigger);
         return -1;
     }
-    if (!gone)
-        problem_set(&work->reason, &work->message, NULL, "trigger %s: its table still has it", who->trigger);
-    return gone ? 0 : -1;
+    if (keeps_queue(work, who->trigger))
+        return 0;
+    if (store_queue_name(watch->session, who, queue, &error) != 0 ||
+        store_release(watch->session, queue, who, &error) != 0)
+        return fail_removal(watch, work, who->trigger, &error, watch->session);
+    return 0;
 }
 
 static int remove_leftover(struct database_watch *watch, struct work *work, const struct leftover *leftover,
@@ -167,11 +191,21 @@ static int remove_leftover(struct database_watch *watch, struct work *work, cons
     rc = strcmp(leftover->source, "schedule") == 0
              ? store_schedule_remove(watch->session, &who, &error)
              : store_release(watch->session, leftover->queue, &who, &error);
-    if (rc != 0) {
-        watch_count_error(watch, "remove", &error);
-        explain(&work->reason, &work->message, who.trigger, &error, watch->session);
+    return rc == 0 ? 0 : fail_removal(watch, work, who.trigger, &error, watch->session);
+}
+
+/* When the Function goes, a table may have triggers of which the schema knows nothing any more. */
+static void add_tables_of_spec(struct leftovers *leftovers)
+{
+    const struct work *work = leftovers->work;
+
+    for (size_t i = 0; i < work->trigger_count && work->removing; i++) {
+        bool found = work->triggers[i].wanted->source != TRIGGER_TABLE;
+        for (size_t j = 0; j < leftovers->count; j++)
+            found = found || strcmp(leftovers->found[j].trigger, work->triggers[i].who.trigger) == 0;
+        if (!found)
+            take_leftover(leftovers, work->triggers[i].who.trigger, "table", "");
     }
-    return rc;
 }
 
 static void clean(struct database_watch *watch, struct work *work, struct owner *owner)
@@ -183,10 +217,10 @@ static void clean(struct database_watch *watch, struct work *work, struct owner 
     problem_clear(&work->reason, &work->message);
     if (store_triggers_of(watch->session, work->spec->namespace, work->spec->name, take_leftover, &leftovers,
                           &error) != 0) {
-        watch_count_error(watch, "remove", &error);
-        explain(&work->reason, &work->message, "*", &error, watch->session);
         left = 1;
+        (void)fail_removal(watch, work, "*", &error, watch->session);
     }
+    add_tables_of_spec(&leftovers);
     for (size_t i = 0; i < leftovers.count && !pg_session_is_lost(watch->session); i++)
         left += remove_leftover(watch, work, &leftovers.found[i], owner) != 0;
     work->cleaned = left == 0 && leftovers.count < LEFTOVERS_MAX && !pg_session_is_lost(watch->session);

@@ -140,8 +140,17 @@ static size_t read_gateway(void *arg)
 static struct autoscaler_load read_load(void *arg, const char *namespace, const char *name)
 {
     const struct fleet *fleet = arg;
+    struct backlog_load backlog = backlog_load(fleet->backlog, namespace, name);
+    struct autoscaler_events events = {
+        .any = backlog.any_triggers,
+        .known = backlog.known,
+        .busy = backlog.busy,
+        .behind = backlog.behind,
+        .wanted = backlog.wanted,
+        .held = backlog.held,
+    };
     if (!fleet->now) {
-        return (struct autoscaler_load){.at_ms = fleet->read_ms};
+        return (struct autoscaler_load){.at_ms = fleet->read_ms, .events = events};
     }
     CLEANUP_FREE char *key = xasprintf(KEY_FORMAT, namespace, name);
     struct gateway_load load = gateway_report_load(fleet->before, fleet->now, key);
@@ -153,6 +162,7 @@ static struct autoscaler_load read_load(void *arg, const char *namespace, const 
         .quiet_ms = load.idle_ms,
         .any = true,
         .complete = true,
+        .events = events,
     };
 }
 
@@ -236,7 +246,11 @@ static void forget_function(struct fleet *fleet, struct fleet_function *function
 
 void fleet_forget_if_over(struct fleet_function *function)
 {
-    if (function->removed && LIST_EMPTY(&function->replicas) && !function->events.watched) {
+    if (!function->removed || !LIST_EMPTY(&function->replicas)) {
+        return;
+    }
+    fleet_events_remove(function);
+    if (!function->events.watched) {
         forget_function(function->fleet, function);
     }
 }

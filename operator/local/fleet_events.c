@@ -67,6 +67,7 @@ void fleet_events_refresh(struct fleet_function *function)
         return;
     }
     function->events.watched = true;
+    function->events.removing = false;
     backlog_set(function->fleet->backlog, function->spec, url, owner_url);
     backlog_set_awake(function->fleet->backlog, spec->namespace, spec->name, function->events.awake);
 }
@@ -94,9 +95,10 @@ bool fleet_events_are_settled(const struct fleet_function *function)
 void fleet_events_remove(struct fleet_function *function)
 {
     const char *url = NULL, *owner_url = NULL;
-    if (!function->events.watched) {
+    if (!function->events.watched || function->events.removing) {
         return;
     }
+    function->events.removing = true;
     if (function->spec->has_database && find_urls(function, &url, &owner_url) < 0) {
         url = NULL; /* the Secret has gone first */
     }

@@ -404,7 +404,6 @@ void fleet_function_remove(struct fleet_function *function)
     function->removed = true;
     function->desired = 0;
     loop_timer_cancel(&function->retry);
-    fleet_events_remove(function);
     gateway_function_remove(function->fleet->gateway, function->spec->namespace, function->spec->name);
     reconcile(function);
 }

@@ -15,6 +15,7 @@ LIST_HEAD(replica_list, replica);
 /* What the database of a Function says of its triggers. */
 struct fleet_events {
     bool watched;                    /* the backlog has it, until its triggers are removed */
+    bool removing;                   /* they are about to be */
     bool awake;                      /* as the backlog was told */
     char state[REPLICA_REASON_SIZE]; /* why its triggers don't work; empty: nothing is known */
     char *problem;                   /* what was last said about that */
@@ -84,7 +85,7 @@ void fleet_events_refresh(struct fleet_function *function);
 /* Some process of it is there to work on events, or none is. */
 void fleet_events_set_awake(struct fleet_function *function, bool awake);
 bool fleet_events_are_settled(const struct fleet_function *function);
-/* Its triggers are taken out of the database; it stays, removed, until they are. */
+/* Its triggers are taken out of the database; it stays, removed, until they are. Not while a process of it may ask for them. */
 void fleet_events_remove(struct fleet_function *function);
 /* The backlog would tell something new. */
 void fleet_events_changed(struct fleet_function *function);

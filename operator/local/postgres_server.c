@@ -181,8 +181,10 @@ static void server_line(void *arg, const char *text, size_t len)
     struct postgres_server *server = arg;
     line_tail_add(&server->tail, text, len);
     CLEANUP_FREE char *copy = xstrndup(text, len);
-    /* Its start and end are told by us; what is wrong is told by it. */
-    if (strstr(copy, "LOG: ") == NULL) {
+    /* Its start and end are told by us; what is wrong is told by it, but not who was still about to go at its end. */
+    bool is_farewell =
+        server->stopping && strstr(copy, "terminating connection due to administrator command");
+    if (strstr(copy, "LOG: ") == NULL && !is_farewell) {
         console_process_line(server->settings.console, "postgres", text, len);
     }
 }

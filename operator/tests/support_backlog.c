@@ -103,10 +103,11 @@ int backlog_group_teardown(void **state)
 
 /* ---- what is wanted ---- */
 
-static struct function_spec *make_spec(const char *name, const char *triggers)
+static struct function_spec *make_spec_with(const char *name, const char *triggers, const char *pooler)
 {
-    CLEANUP_FREE char *yaml = xasprintf(
-        "{handler: a.so:f, database: {secretRef: {name: db}}, eventConcurrency: 4, triggers: %s}", triggers);
+    CLEANUP_FREE char *yaml = xasprintf("{handler: a.so:f, database: {secretRef: {name: db}, pooler: %s},"
+                                        " eventConcurrency: 4, triggers: %s}",
+                                        pooler, triggers);
     cJSON *object = support_function(yaml);
     struct function_spec *spec;
     struct err err = ERR_INIT;
@@ -116,6 +117,18 @@ static struct function_spec *make_spec(const char *name, const char *triggers)
         fail_msg("%s", err.msg);
     cJSON_Delete(object);
     return spec;
+}
+
+static struct function_spec *make_spec(const char *name, const char *triggers)
+{
+    return make_spec_with(name, triggers, "None");
+}
+
+void backlog_want_pooled(struct backlog_world *world, const char *name, const char *triggers, const char *url)
+{
+    CLEANUP_SPEC struct function_spec *spec = make_spec_with(name, triggers, "Transaction");
+
+    backlog_set(world->backlog, spec, url, NULL);
 }
 
 void backlog_want(struct backlog_world *world, struct backlog *backlog, const char *name,

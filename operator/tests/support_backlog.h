@@ -38,6 +38,9 @@ void backlog_want(struct backlog_world *world, struct backlog *backlog, const ch
                   const char *triggers, const char *url);
 void backlog_want_owner(struct backlog_world *world, const char *name, const char *triggers,
                         const char *owner_url);
+/* With database.pooler: Transaction. */
+void backlog_want_pooled(struct backlog_world *world, const char *name, const char *triggers,
+                         const char *url);
 void backlog_unwant(struct backlog_world *world, const char *name, const char *triggers);
 
 /* Until it is so. */

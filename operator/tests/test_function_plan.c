@@ -332,12 +332,12 @@ static void compare_golden(const char *folder, const cJSON *shown)
     CLEANUP_FREE char *golden = support_exists(path) ? support_read(path) : xstrdup("");
     size_t len = strlen(golden);
     golden[len > 0 ? len - 1 : 0] = '\0'; /* the newline at the end of the file */
-    if (strcmp(golden, text) != 0) {
+    bool same = strcmp(golden, text) == 0;
+    if (!same) {
         print_error("%s: expected\n%s\nbut the plan is\n%s\n", path, golden, text);
-        free(text);
-        fail();
     }
     free(text);
+    assert_true(same);
 }
 
 static void test_case(void **state)

@@ -20,15 +20,19 @@
 #define RUNTIME     "cicada-runtime"
 #define AWAIT_MS    30000
 #define ROUNDS      2
+#define ASLEEP_MS   1200 /* by then somebody listens for the next event; before, it would take up to a second */
 #define REST_MS     1500
 #define REST_CPU    200 /* ms: far above what it takes, far below what a loop would */
 #define QUEUE(name) "  triggers: [{name: q, queue: {name: " name "}}]\n"
 #define NONE        "  result: None\n"
 #define NOTE_SQL    "INSERT INTO public.note (what) VALUES (:what)"
 #define DONE_SQL    "SELECT count(*) FROM public.note"
+#define ORDER_SQL                                                                                            \
+    "INSERT INTO public.note (what) VALUES ((:_event)->>'type' || ' ' || ((:_event)->>'subject'))"
 
 static const char tables[] =
-    "CREATE TABLE public.note (what text, at timestamptz NOT NULL DEFAULT clock_timestamp())";
+    "CREATE TABLE public.note (what text, at timestamptz NOT NULL DEFAULT clock_timestamp());"
+    "CREATE TABLE public.orders (id bigint PRIMARY KEY, status text NOT NULL)";
 
 struct scene {
     struct local local;
@@ -126,6 +130,7 @@ static void test_enqueue_wakes_a_sleeping_function(void **state)
     for (int round = 1; round <= ROUNDS; round++) {
         CLEANUP_FREE char *count = xasprintf("%d", round);
         local_await_children(&scene->local, RUNTIME, 0);
+        poll(NULL, 0, ASLEEP_MS);
         session_exec(scene->session, "SELECT cicada.enqueue('jobs', '{\"what\": \"job\"}')");
         int64_t committed_us = clock_monotonic_us();
         await_value(scene, DONE_SQL, count);
@@ -141,12 +146,16 @@ static void test_enqueue_wakes_a_sleeping_function(void **state)
 static int64_t cpu_ms(const struct local *local)
 {
     CLEANUP_FREE char *path = xasprintf("/proc/%d/stat", (int)local->pid), *text = runtime_process_read(path);
-    const char *after_name = strrchr(text, ')');
-    uint64_t user = 0, system = 0;
-    assert_non_null(after_name);
-    assert_int_equal(sscanf(after_name, ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %" SCNu64 " %" SCNu64,
-                            &user, &system),
-                     2);
+    const char *at = strrchr(text, ')'); /* field 2: its name */
+    for (int field = 2; at && field < 14; field++) {
+        at = strchr(at + 1, ' ');
+    }
+    char *end = NULL;
+    if (!at) {
+        fail_msg("%s: %s", path, text);
+        return 0;
+    }
+    unsigned long user = strtoul(at, &end, 10), system = strtoul(end, NULL, 10);
     return (int64_t)((user + system) * 1000) / sysconf(_SC_CLK_TCK);
 }
 
@@ -170,6 +179,59 @@ static void test_a_sleeping_function_costs_nothing(void **state)
                    "SELECT count(*) FROM pg_stat_activity WHERE datname = '" DATABASE
                    "' AND application_name <> ''",
                    "1");
+    stop(scene);
+}
+
+#define TRIGGERS "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'public.orders'::regclass"
+
+/* It goes with the Function, and comes back with it; at our end it stays, and what happens meanwhile is not lost. */
+static void test_table_trigger(void **state)
+{
+    struct scene *scene = *state;
+    session_exec(scene->session,
+                 "INSERT INTO public.orders SELECT i, 'pending' FROM generate_series(1, 9) i");
+    write_function(scene, "ship", ORDER_SQL,
+                   NONE "  triggers: [{name: paid, table: {name: public.orders, operations: [UPDATE], "
+                        "columns: [status], when: \"NEW.status = 'paid'\"}}]\n");
+    write_function(scene, "other", "SELECT 1", NONE); /* a folder without manifests would be a mistake */
+    start(scene);
+    await_value(scene, TRIGGERS, "1");
+    session_exec(scene->session, "UPDATE public.orders SET status = 'paid' WHERE id IN (3, 4)");
+    session_exec(scene->session, "UPDATE public.orders SET status = 'failed' WHERE id = 5");
+    await_value(scene, "SELECT string_agg(what, ', ' ORDER BY what) FROM public.note",
+                "cicada.dev.row.update 3, cicada.dev.row.update 4");
+    stop(scene);
+    session_expect(scene->session, TRIGGERS, "1");
+    session_exec(scene->session, "UPDATE public.orders SET status = 'paid' WHERE id = 6");
+    start(scene);
+    await_value(scene, DONE_SQL, "3");
+    CLEANUP_FREE char *manifest = local_path(&scene->local, "manifests/ship.yaml"),
+                      *away = local_path(&scene->local, "tmp/ship.yaml");
+    assert_int_equal(rename(manifest, away), 0);
+    await_value(scene, TRIGGERS, "0");
+    session_exec(scene->session, "UPDATE public.orders SET status = 'paid' WHERE id = 7");
+    assert_int_equal(rename(away, manifest), 0);
+    await_value(scene, TRIGGERS, "1");
+    session_exec(scene->session, "UPDATE public.orders SET status = 'paid' WHERE id = 8");
+    await_value(scene, "SELECT max(what) FROM public.note", "cicada.dev.row.update 8");
+    session_expect(scene->session, DONE_SQL, "4");
+    stop(scene);
+}
+
+/* The table is somebody else's: said once, with what is to be done, and good as soon as that is done. */
+static void test_a_table_of_somebody_else(void **state)
+{
+    struct scene *scene = *state;
+    CLEANUP_FREE char *super_url = test_database_url(NULL, 0, DATABASE);
+    test_database_exec(super_url, "ALTER TABLE public.orders OWNER TO CURRENT_USER");
+    write_function(scene, "ship", ORDER_SQL,
+                   NONE "  triggers: [{name: paid, table: {name: public.orders, operations: [INSERT]}}]\n");
+    start(scene);
+    local_await_log(&scene->local, "default/ship | NotTableOwner: ");
+    test_database_exec(super_url, "ALTER TABLE public.orders OWNER TO " ROLE);
+    local_await_log(&scene->local, "default/ship | its triggers work now");
+    assert_int_equal(local_log_count(&scene->local, "NotTableOwner"), 1);
+    session_expect(scene->session, TRIGGERS, "1");
     stop(scene);
 }
 
@@ -236,6 +298,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_enqueue_wakes_a_sleeping_function, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_sleeping_function_costs_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_table_trigger, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_table_of_somebody_else, setup, teardown),
         cmocka_unit_test_setup_teardown(test_schedule, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_killed_process_loses_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_chain, setup, teardown),

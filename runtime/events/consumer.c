@@ -52,10 +52,13 @@ static void work_on(struct worker *worker, const struct load *load)
 int consumer_load(const struct consumer *consumer, int trigger)
 {
     int batch_size = consumer->settings.triggers[trigger].batch_size;
+    int64_t most = CONSUMER_GROUP_US / (consumer->run_us + 1);
 
     if (batch_size > 1)
         return batch_size;
-    return consumer->run_us < CONSUMER_GROUP_RUN_US ? consumer->settings.group_most : 1;
+    if (most > consumer->settings.group_most)
+        most = consumer->settings.group_most;
+    return most > 1 ? (int)most : 1;
 }
 
 /* A batch is as large as it may be. Of events that are run one by one each worker takes its share. */

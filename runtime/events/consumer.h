@@ -28,7 +28,8 @@
 #define CONSUMER_TRIGGERS_MAX    16
 #define CONSUMER_CONCURRENCY_MAX 250
 #define CONSUMER_PROBLEM_SIZE    256
-#define CONSUMER_RUN_MAX         1000 /* events of one run */
+#define CONSUMER_RUN_MAX         1000  /* events of one run */
+#define CONSUMER_GROUP_US        25000 /* what a group takes, about */
 
 struct consumer;
 

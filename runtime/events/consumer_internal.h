@@ -20,8 +20,6 @@ struct trigger {
 /* While events are at work for no longer than this, as many more are claimed ahead: then a claim serves several. Others would wait here, while
  * another replica is idle. */
 #define CONSUMER_AHEAD_RUN_US 20000
-/* Events that take no longer share a transaction: one that takes long would keep the others' locks. */
-#define CONSUMER_GROUP_RUN_US 3000
 /* While payloads in hand take more, nothing is claimed; one claim brings at most CONSUMER_CLAIM_MAX times 256 KiB beyond that. */
 #define CONSUMER_HAND_BYTES ((size_t)8 << 20)
 #define CONSUMER_CLAIM_MAX  100 /* events */
@@ -63,7 +61,8 @@ struct consumer {
     char problem[CONSUMER_PROBLEM_SIZE];
 };
 
-/* How many events of a trigger a worker takes at once, at most; with the mutex held. */
+/* How many events of a trigger a worker takes at once, at most: a batch, or as many as one transaction can have before what it has
+ * locked is wanted. With the mutex held. */
 int consumer_load(const struct consumer *consumer, int trigger);
 
 /* ---- consumer_session.c: on the consumer's thread ---- */

@@ -17,9 +17,7 @@
 #include "runtime/host/event_service_internal.h"
 #include "runtime/host/watchdog.h"
 
-#define HEADERS_MAX        64
 #define HEADERS_JSON_DEPTH 2
-#define GROUP_MAX_US       20000 /* after that a transaction takes no further event: what it has locked is wanted */
 
 /* What an invocation of events needs for as long as it lasts. */
 struct run {
@@ -32,22 +30,28 @@ struct run {
 
 /* ---- events as a request ---- */
 
-/* The event's own headers, after the Content-Type. Returns how many. */
-static size_t read_headers(struct arena *arena, const struct event *event, struct http_header *headers)
+static struct json_doc *parse_headers(const struct event *event)
 {
     struct json_doc *doc = NULL;
     struct err err = ERR_INIT;
-    size_t count = 0;
+
+    if (event->headers != NULL &&
+        json_reader_parse(event->headers, strlen(event->headers), HEADERS_JSON_DEPTH, &doc, &err) != 0)
+        log_warn("headers of the event: %s", err.msg); /* enqueue() has checked them, and that they are few */
+    return doc;
+}
+
+/* The event's own, after the Content-Type. */
+static struct http_header *read_headers(struct arena *arena, const struct event *event, size_t *ret_count)
+{
+    struct json_doc *doc = parse_headers(event);
+    const struct json_node *root = doc != NULL ? json_doc_root(doc) : NULL;
+    size_t most = root != NULL ? json_node_count(root) : 0, count = 0;
+    struct http_header *headers = arena_alloc(arena, (most + 1) * sizeof(*headers));
 
     headers[count++] = (struct http_header){"Content-Type", "application/json"};
-    if (event->headers == NULL)
-        return count;
-    if (json_reader_parse(event->headers, strlen(event->headers), HEADERS_JSON_DEPTH, &doc, &err) != 0) {
-        log_warn("headers of the event: %s", err.msg); /* enqueue() has checked them */
-        return count;
-    }
-    for (const struct json_node *node = json_node_first(json_doc_root(doc));
-         node != NULL && count < HEADERS_MAX; node = json_node_next(node)) {
+    for (const struct json_node *node = root != NULL ? json_node_first(root) : NULL; node != NULL;
+         node = json_node_next(node)) {
         size_t len;
         const char *name = json_node_name(node, &len), *value = json_node_string(node, NULL);
         if (name != NULL && value != NULL)
@@ -55,7 +59,8 @@ static size_t read_headers(struct arena *arena, const struct event *event, struc
                 (struct http_header){arena_strndup(arena, name, len), arena_strdup(arena, value)};
     }
     json_doc_free(doc);
-    return count;
+    *ret_count = count;
+    return headers;
 }
 
 static void make_request(struct run *run, const struct http_header *headers, size_t header_count,
@@ -100,14 +105,15 @@ static void set_transaction(struct invocation *invocation, const struct event_it
 static void begin_one(struct run *run, const struct event *event)
 {
     struct invocation *invocation = &run->invocation;
-    struct http_header headers[HEADERS_MAX];
+    const struct http_header *headers;
+    size_t count;
 
     event_item_init(&run->item, event, invocation->trace.traceparent);
     invocation->event = &run->item.cloud;
     invocation->lease = &event->lease;
     set_transaction(invocation, &run->item);
-    make_request(run, headers, read_headers(&invocation->arena, event, headers), event->payload,
-                 event->payload_len);
+    headers = read_headers(&invocation->arena, event, &count);
+    make_request(run, headers, count, event->payload, event->payload_len);
 }
 
 static void begin_batch(struct run *run, struct event_job *const *jobs, size_t count)
@@ -275,7 +281,7 @@ static bool is_conflict(const struct event_result *result)
 static size_t run_group(struct event_service *service, int worker, struct event_job *const *jobs,
                         size_t count, enum run_end *ret_ends)
 {
-    int64_t now_us = clock_monotonic_us(), until_us = now_us + GROUP_MAX_US;
+    int64_t now_us = clock_monotonic_us(), until_us = now_us + CONSUMER_GROUP_US;
     struct pg_transaction *transaction =
         pg_transaction_new(service->settings.target.pool, /* read_only= */ false,
                            now_us / 1000 + service->settings.spec->timeout_ms);
@@ -329,7 +335,7 @@ static size_t run_some(struct event_service *service, int worker, struct event_j
 void event_run(void *arg, int worker, struct event_job *const *jobs, size_t count)
 {
     struct event_service *service = arg;
-    enum run_end ends[CONSUMER_RUN_MAX];
+    enum run_end ends[CONSUMER_RUN_MAX] = {RUN_OVER};
 
     for (size_t begun = 0; begun < count;) {
         size_t more = 0;

@@ -102,33 +102,33 @@ static void put_event(const struct cloud_event *event, const struct cicada_reque
     cloud_event_print(event, cloud_event_has_json(event) && request->json != NULL, out);
 }
 
+static const char *copy_event(const struct cicada_request *request, const struct cloud_event *event,
+                              bool in_array, struct arena *arena)
+{
+    CLEANUP_STRBUF struct strbuf text;
+
+    strbuf_init(&text, cloud_event_text_max(event));
+    if (in_array)
+        strbuf_append_char(&text, '[');
+    put_event(event, request, &text);
+    if (in_array)
+        strbuf_append_char(&text, ']');
+    return arena_strndup(arena, text.buf, text.len);
+}
+
 /* An array of all that the invocation brings. */
 static const char *events_text(const struct cicada_request *request, const struct cloud_event *event,
                                struct arena *arena)
 {
-    CLEANUP_STRBUF struct strbuf text;
-
     if (request->is_batch)
         return arena_strndup(arena, request->body, request->body_len);
-    if (event == NULL)
-        return NULL;
-    strbuf_init(&text, cloud_event_text_max(event));
-    strbuf_append_char(&text, '[');
-    put_event(event, request, &text);
-    strbuf_append_char(&text, ']');
-    return arena_strndup(arena, text.buf, text.len);
+    return event != NULL ? copy_event(request, event, /* in_array= */ true, arena) : NULL;
 }
 
 static const char *event_text(const struct cicada_request *request, const struct cloud_event *event,
                               struct arena *arena)
 {
-    CLEANUP_STRBUF struct strbuf text;
-
-    if (event == NULL)
-        return NULL;
-    strbuf_init(&text, cloud_event_text_max(event));
-    put_event(event, request, &text);
-    return arena_strndup(arena, text.buf, text.len);
+    return event != NULL ? copy_event(request, event, /* in_array= */ false, arena) : NULL;
 }
 
 const char *sql_reserved_text(enum sql_reserved reserved, const struct cicada_request *request,

@@ -16,6 +16,7 @@
 /* Farther deadlines are none for the server, which counts in 32 bits. */
 #define SERVER_LIMIT_MAX_MS ((int64_t)1 << 30)
 #define PARAMS_MAX          65535 /* of the protocol */
+#define VANISHED_MARGIN_MS  ((int64_t)5000)
 
 struct statement {
     const struct pg_command *command;
@@ -60,12 +61,16 @@ static void add_statement_timeout(struct pg_transaction *tx, struct pg_batch *ba
     pg_batch_control(batch, PG_CONTROL_TIMEOUT, command);
 }
 
-/* What a connection without a pooler sets once. */
-static void add_session_settings(struct pg_batch *batch)
+/* What a connection without a pooler sets once. Of a client that vanished only the pooler could hear: then this limit frees what it has
+ * locked, soon after its deadline. */
+static void add_session_settings(const struct pg_transaction *tx, struct pg_batch *batch)
 {
+    int64_t left = pg_transaction_left_ms(tx), idle = PG_IDLE_IN_TRANSACTION_MS;
+    if (left < PG_IDLE_IN_TRANSACTION_MS - VANISHED_MARGIN_MS)
+        idle = (left > 0 ? left : 0) + VANISHED_MARGIN_MS;
     pg_batch_command(batch, PG_BATCH_CONTROL, "SET LOCAL standard_conforming_strings = on", 0, NULL);
     pg_batch_command(batch, PG_BATCH_CONTROL, "SET LOCAL datestyle = ISO", 0, NULL);
-    pg_batch_set_local(batch, "idle_in_transaction_session_timeout", PG_IDLE_IN_TRANSACTION_MS);
+    pg_batch_set_local(batch, "idle_in_transaction_session_timeout", idle);
 }
 
 /* BEGIN and the limits of this transaction. */
@@ -82,7 +87,7 @@ static void add_begin(struct pg_transaction *tx, struct pg_batch *batch)
     pg_batch_control(batch, PG_CONTROL_BEGIN + 2 * (unsigned)tx->isolation + tx->read_only,
                      begin[tx->isolation][tx->read_only]);
     if (tx->pool->pooler)
-        add_session_settings(batch);
+        add_session_settings(tx, batch);
     for (int i = 0; i < tx->setting_count; i++) {
         char command[160];
         (void)snprintf(command, sizeof(command), "SET LOCAL %s = '%s'", tx->settings[i].name,

@@ -205,7 +205,7 @@ static bool address_is_near(uint32_t v4) /* 127.0.0.0/8, 169.254.0.0/16 and 0.0.
 
 bool pg_peer_is_near(int socket_fd)
 {
-    struct sockaddr_storage peer;
+    struct sockaddr_storage peer = {0};
     socklen_t size = sizeof(peer);
     if (getpeername(socket_fd, (struct sockaddr *)&peer, &size) != 0)
         return false;

@@ -269,9 +269,15 @@ CREATE INDEX dedup_expires_at ON cicada.dedup (expires_at);
 
 -- Now, as the sequences in queue.wake count.
 CREATE FUNCTION cicada.clock_ms() RETURNS bigint LANGUAGE sql VOLATILE
-AS $body$
-    SELECT (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::bigint
-$body$;
+    RETURN (extract(epoch FROM clock_timestamp()) * 1000)::bigint;
+
+-- What an event gets of the transaction that sends it. Both settings are made by that of an event's handler; SET LOCAL leaves ''
+-- behind.
+CREATE FUNCTION cicada.next_depth() RETURNS integer LANGUAGE sql STABLE
+    RETURN coalesce(nullif(current_setting('cicada.depth', true), '')::integer + 1, 0);
+
+CREATE FUNCTION cicada.current_traceparent() RETURNS text LANGUAGE sql STABLE
+    RETURN left(nullif(current_setting('cicada.traceparent', true), ''), 512);
 
 -- ---- Writing events: the API for everybody ----
 
@@ -421,9 +427,8 @@ BEGIN
     e.priority := 0;
     e.ordered := false;
     e.alone := false;
-    -- Both are set by the transaction of an event's handler; SET LOCAL leaves '' behind.
-    e.depth := coalesce(nullif(current_setting('cicada.depth', true), '')::integer + 1, 0);
-    e.traceparent := left(nullif(current_setting('cicada.traceparent', true), ''), 512);
+    e.depth := cicada.next_depth();
+    e.traceparent := cicada.current_traceparent();
     IF options <> '{}' THEN
         IF jsonb_typeof(options) <> 'object' THEN
             RAISE EXCEPTION 'options must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
@@ -542,28 +547,19 @@ BEGIN
 END
 $body$;
 
--- Sends an event, in the caller's transaction; its id. Options:
---   key        its subject, and what an ordered queue keeps in order
---   delay      seconds or an interval; not before that
---   priority   -10 to 10, default 0; a higher one goes first
---   headers    an object of strings
---   dedupKey   a second event with it in this queue within 24 hours is not sent: the first one's id is returned
--- An event that is the 17th in a chain of events (cicada.depth) is a dead letter at once.
-CREATE FUNCTION cicada.enqueue(queue text, payload jsonb, options jsonb DEFAULT '{}') RETURNS bigint
-    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- enqueue() in all its generality.
+CREATE FUNCTION cicada.enqueue_any(queue text, payload jsonb, options jsonb) RETURNS bigint
+    LANGUAGE plpgsql
 AS $body$
 DECLARE
     q cicada.queue;
     e cicada.event_0;
     first_id bigint;
 BEGIN
-    SELECT * INTO q FROM cicada.queue r WHERE r.name = enqueue.queue AND NOT starts_with(r.name, 'cicada.');
-    IF NOT FOUND THEN
-        PERFORM cicada.refuse_trigger_queue(enqueue.queue);
-        q := cicada.queue_find(enqueue.queue); -- raises
-    END IF;
+    PERFORM cicada.refuse_trigger_queue(enqueue_any.queue);
+    q := cicada.queue_find(enqueue_any.queue);
     e := cicada.event_new(q.id, options);
-    e.payload := cicada.payload_text(enqueue.payload);
+    e.payload := cicada.payload_text(enqueue_any.payload);
     e.id := nextval('cicada.event_id');
     IF options ->> 'dedupKey' IS NOT NULL THEN
         first_id := cicada.dedup_claim(q.id, cicada.option_text(options, 'dedupKey'), e.id);
@@ -572,12 +568,78 @@ BEGIN
         END IF;
     END IF;
     PERFORM cicada.event_put(e);
-    IF pg_sequence_last_value(q.wake) > 0 THEN
-        PERFORM cicada.queue_notify(q, e.due_at);
-    END IF;
+    PERFORM cicada.queue_notify(q, e.due_at);
     RETURN e.id;
 END
 $body$;
+
+-- What writers wait for is written without parts of its own, which would double what it costs. This is the SQL of the branches of
+-- CASE slot, where queue_id, event_id, event_key, depth, traceparent and body are variables. Such an event is due at once.
+CREATE FUNCTION cicada.put_sql(source text, type text) RETURNS text
+    LANGUAGE sql IMMUTABLE
+AS $body$
+    SELECT string_agg(format($sql$
+        WHEN %1$s THEN
+            INSERT INTO cicada.event_%1$s (id, due_at, time, queue, epoch, attempt, lane, priority, depth, ordered, alone, key,
+                                           source, type, traceparent, payload)
+            VALUES (event_id, clock_timestamp(), now(), queue_id, 0, 0, 0, 0, depth, false, false, event_key, %2$s, %3$s,
+                    traceparent, body);$sql$, slot, put_sql.source, put_sql.type), '' ORDER BY slot)
+    FROM generate_series(1, 4) slot
+$body$;
+
+DO $enqueue$
+BEGIN
+    EXECUTE replace($create$
+-- Sends an event, in the caller's transaction; its id. Options:
+--   key        its subject, and what an ordered queue keeps in order
+--   delay      seconds or an interval; not before that
+--   priority   -10 to 10, default 0; a higher one goes first
+--   headers    an object of strings
+--   dedupKey   a second event with it in this queue within 24 hours is not sent: the first one's id is returned
+-- An event that is the 17th in a chain of events (cicada.depth) is a dead letter at once.
+--
+-- The frequent case, with a key or without options, takes two statements.
+CREATE FUNCTION cicada.enqueue(queue text, payload jsonb, options jsonb DEFAULT '{}') RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+DECLARE
+    queue_id integer;
+    wake_until bigint;
+    slot bigint;
+    depth integer;
+    traceparent text;
+    body text;
+    event_key text;
+    event_id bigint;
+BEGIN
+    IF options <> '{}' THEN
+        event_key := options ->> 'key';
+        IF (options = jsonb_build_object('key', event_key) -- a string, and nothing else
+            AND octet_length(event_key) BETWEEN 1 AND 255) IS NOT TRUE THEN
+            RETURN cicada.enqueue_any(enqueue.queue, enqueue.payload, options);
+        END IF;
+    END IF;
+    SELECT r.id, pg_sequence_last_value(r.wake), pg_sequence_last_value('cicada.event_slot'), cicada.next_depth(),
+           cicada.current_traceparent(), enqueue.payload::text
+    INTO queue_id, wake_until, slot, depth, traceparent, body
+    FROM cicada.queue r WHERE r.name = enqueue.queue AND NOT starts_with(r.name, 'cicada.');
+    IF (octet_length(body) <= 262144 AND depth <= 16) IS NOT TRUE THEN
+        RETURN cicada.enqueue_any(enqueue.queue, enqueue.payload, options); -- also if there is no such queue, or no payload
+    END IF;
+    event_id := nextval('cicada.event_id');
+    CASE slot{put}
+    END CASE;
+    IF wake_until > 0 THEN -- as queue_notify()
+        IF wake_until > cicada.clock_ms() THEN
+            PERFORM pg_notify('cicada_wake', queue_id::text);
+        END IF;
+    END IF;
+    RETURN event_id;
+END
+$body$
+    $create$, '{put}', cicada.put_sql('NULL', 'NULL'));
+END
+$enqueue$;
 
 -- Sends up to 10,000 events with the same options (no dedupKey); their ids, in the order of the payloads.
 CREATE FUNCTION cicada.enqueue_many(queue text, payloads jsonb[], options jsonb DEFAULT '{}') RETURNS SETOF bigint
@@ -1687,17 +1749,7 @@ AS $body$
 $body$;
 
 DO $insert$
-DECLARE
-    branches text;
 BEGIN
-    SELECT string_agg(format($sql$
-        WHEN %1$s THEN
-            INSERT INTO cicada.event_%1$s (id, due_at, time, queue, epoch, attempt, lane, priority, depth, ordered, alone, key,
-                                           source, type, traceparent, payload)
-            VALUES (nextval('cicada.event_id'), clock_timestamp(), now(), queue_id, 0, 0, 0, 0, depth, false, false, event_key,
-                    source, 'cicada.dev.row.' || lower(TG_OP), left(nullif(current_setting('cicada.traceparent', true), ''), 512),
-                    payload);$sql$, slot), '' ORDER BY slot)
-    INTO branches FROM generate_series(1, 4) slot;
     -- Writes the event of a changed row, in the transaction that changed it. What writers wait for: its one statement is the
     -- INSERT, all else are expressions, as long as nothing is outdated and the row is not large.
     EXECUTE replace($capture$
@@ -1708,7 +1760,10 @@ DECLARE
     wake_until bigint := pg_sequence_last_value(to_regclass(TG_ARGV[0]));
     queue_id integer := TG_ARGV[1];
     source text := TG_ARGV[2];
-    depth integer := coalesce(nullif(current_setting('cicada.depth', true), '')::integer + 1, 0);
+    type text := 'cicada.dev.row.' || lower(TG_OP);
+    depth integer := cicada.next_depth();
+    traceparent text := cicada.current_traceparent();
+    event_id bigint;
     slot bigint := CASE WHEN depth <= 16 THEN pg_sequence_last_value('cicada.event_slot') END;
     head text := '{"operation": "' || TG_OP || '", ' || TG_ARGV[3] || ', "key": ';
     -- Not even made JSON, which has a limit of its own.
@@ -1718,7 +1773,7 @@ DECLARE
     item text;
     key_image text := 'null';
     event_key text;
-    payload text;
+    body text;
     about record;
     e cicada.event_0;
 BEGIN
@@ -1745,32 +1800,33 @@ BEGIN
         END IF;
         IF (TG_ARGV[4] = TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME OR to_regclass(TG_ARGV[5])::oid::text = TG_ARGV[6])
             AND (TG_ARGV[8] = '' OR to_regclass(TG_ARGV[7])::oid::text = TG_ARGV[8]) THEN
-            payload := head || key_image || images;
+            body := head || key_image || images;
         END IF;
     END IF;
-    IF (octet_length(payload) <= 262144) IS NOT TRUE THEN
+    IF (octet_length(body) <= 262144) IS NOT TRUE THEN
         SELECT * INTO about FROM cicada.capture_describe(TG_RELID, TG_NAME);
         source := about.source;
         EXECUTE cicada.capture_key_sql(TG_OP, about.key_columns) INTO key_image, event_key USING NEW, OLD;
         head := '{"operation": "' || TG_OP || '", ' || about.names || ', "key": ';
-        payload := head || key_image || images;
-        IF (octet_length(payload) <= 262144) IS NOT TRUE THEN
+        body := head || key_image || images;
+        IF (octet_length(body) <= 262144) IS NOT TRUE THEN
             EXECUTE cicada.capture_changed_sql(TG_OP, TG_RELID) INTO images USING NEW, OLD;
-            payload := head || CASE WHEN octet_length(key_image) > 131072 THEN 'null' ELSE key_image END
+            body := head || CASE WHEN octet_length(key_image) > 131072 THEN 'null' ELSE key_image END
                 || ', "changed": ' || images || ', "old": null, "new": null, "truncated": true}';
         END IF;
     END IF;
     IF octet_length(event_key) NOT BETWEEN 1 AND 255 THEN
         event_key := 'sha256:' || encode(sha256(convert_to(event_key, 'UTF8')), 'hex');
     END IF;
-    CASE slot{branches}
+    event_id := nextval('cicada.event_id');
+    CASE slot{put}
         ELSE
             e := cicada.event_new(queue_id, NULL);
-            e.id := nextval('cicada.event_id');
+            e.id := event_id;
             e.key := event_key;
             e.source := source;
-            e.type := 'cicada.dev.row.' || lower(TG_OP);
-            e.payload := payload;
+            e.type := type;
+            e.payload := body;
             PERFORM cicada.event_put(e);
     END CASE;
     IF wake_until > 0 THEN -- as queue_notify()
@@ -1781,7 +1837,7 @@ BEGIN
     RETURN NULL;
 END
 $body$
-    $capture$, '{branches}', branches);
+    $capture$, '{put}', cicada.put_sql('source', 'type'));
 END
 $insert$;
 

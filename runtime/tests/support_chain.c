@@ -99,6 +99,10 @@ void chain_becomes(const char *sql, const char *answer)
 
     for (int i = 0; i < 300 && !is_fulfilled(&wish); i++)
         pgtest_sleep_ms(100);
+    if (!is_fulfilled(&wish)) {
+        CLEANUP_FREE char *log = runtime_process_read(chain.process.log_path);
+        print_error("%s", log);
+    }
     chain_expect(sql, answer);
 }
 

@@ -1,5 +1,5 @@
 /* event.c - handlers of events that note each run and then do what the payload says: {"text","status","detail","retryAfter","sql","sleepMs",
- * "commit","crash"}. */
+ * "commit","crash","header"}. */
 #include <cicada/function.h>
 #include <stdlib.h>
 #include <time.h>
@@ -23,11 +23,13 @@ static int handle_event(struct cicada_request *req, struct cicada_context *ctx, 
     const char *sql = cicada_json_get_string(body, "sql");
     const char *detail = cicada_json_get_string(body, "detail");
     const char *retry_after = cicada_json_get_string(body, "retryAfter");
+    const char *header = cicada_json_get_string(body, "header");
     int64_t number = 0;
 
     if (cicada_json_get_int64(body, "sleepMs", &number))
         sleep_ms(number);
-    if (note(ctx, cicada_json_get_string(body, "text")) != CICADA_OK)
+    if (note(ctx, header != NULL ? cicada_request_header(req, header)
+                                 : cicada_json_get_string(body, "text")) != CICADA_OK)
         return CICADA_FAIL;
     if (cicada_json_get_int64(body, "crash", &number))
         abort();

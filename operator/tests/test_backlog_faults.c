@@ -1,0 +1,135 @@
+/* What goes wrong between the operator and a database: a restart, a backend that hangs, a pooler, a queue that is very full. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "operator/tests/support_backlog.h"
+#include "runtime/base/clock.h"
+#include "runtime/base/mem.h"
+#include "runtime/base/text.h"
+#include "runtime/schema/schema.h"
+#include "runtime/tests/support_database.h"
+#include "runtime/tests/support_pg_cluster.h"
+#include "runtime/tests/support_pgbouncer.h"
+#include "runtime/tests/support_postgres.h"
+#include "runtime/tests/support_test.h"
+
+#define PAYMENTS "[{name: payments, queue: {name: payments}}]"
+#define ENQUEUE  "SELECT cicada.enqueue('payments', '{}')"
+#define BACKEND  "SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'cicada backlog'"
+
+static struct pg_cluster cluster;
+
+static int cluster_setup(void **state)
+{
+    (void)state;
+    pg_cluster_start(&cluster);
+    test_database_exec(cluster.url, schema_sql);
+    return 0;
+}
+
+static int cluster_teardown(void **state)
+{
+    (void)state;
+    pg_cluster_remove(&cluster);
+    return 0;
+}
+
+static void want_sleeping(struct backlog_world *world)
+{
+    backlog_want(world, world->backlog, "charge", PAYMENTS, cluster.url);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
+    backlog_set_awake(world->backlog, "shop", "charge", false);
+    backlog_wait_known(world->backlog, "charge");
+    test_database_exec(cluster.url, "SELECT cicada.purge('payments')");
+    backlog_wait_count(world->backlog, "charge", 0, 0);
+    backlog_forget_due(world);
+}
+
+static pid_t backend(void)
+{
+    CLEANUP_FREE char *text = test_database_value(cluster.url, BACKEND);
+    int64_t pid = 0;
+
+    (void)parse_int64(text, 2, INT32_MAX, &pid);
+    return (pid_t)pid;
+}
+
+static void test_a_restart_of_the_server(void **state)
+{
+    struct backlog_world *world = *state;
+
+    want_sleeping(world);
+    pg_cluster_restart(&cluster);
+    test_database_exec(cluster.url, ENQUEUE);
+    backlog_wait_due(world, "charge");
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
+}
+
+static void test_a_backend_that_hangs_is_left(void **state)
+{
+    struct backlog_world *world = *state;
+
+    want_sleeping(world);
+    pid_t pid = backend();
+    assert_true(pid > 1);
+    assert_int_equal(kill(pid, SIGSTOP), 0);
+    test_database_exec(cluster.url, ENQUEUE);
+    backlog_wait_due(world, "charge");
+    assert_int_equal(kill(pid, SIGCONT), 0);
+}
+
+/* Another's million events do not keep a Function from being woken: counts end at 10,000. */
+static void test_a_full_queue_delays_nobody(void **state)
+{
+    struct backlog_world *world = *state;
+    const char *count = getenv("CICADA_TEST_EVENTS");
+    CLEANUP_FREE char *fill =
+        xasprintf("SELECT cicada.create_queue('full'); SELECT count(*) FROM (SELECT "
+                  "cicada.enqueue_many('full', p.payloads)"
+                  " FROM generate_series(1, %s / 10000),"
+                  " (SELECT array_agg('{}'::jsonb) AS payloads FROM generate_series(1, 10000)) p) e",
+                  count != NULL ? count : "20000");
+
+    want_sleeping(world);
+    test_database_exec(cluster.url, fill);
+    backlog_want(world, world->backlog, "heap", "[{name: full, queue: {name: full}}]", cluster.url);
+    backlog_set_awake(world->backlog, "shop", "heap", false);
+    backlog_wait_count(world->backlog, "heap", 10000, 0);
+    backlog_wait_due(world, "heap");
+    backlog_forget_due(world);
+    int64_t start_ms = clock_monotonic_ms();
+    test_database_exec(cluster.url, ENQUEUE);
+    backlog_wait_due(world, "charge");
+    print_message("woken after %lld ms\n", (long long)(clock_monotonic_ms() - start_ms));
+    assert_int_equal(backlog_load(world->backlog, "shop", "heap").wanted, 2500);
+}
+
+static void test_behind_a_pooler_it_polls(void **state)
+{
+    struct backlog_world *world = *state;
+    struct pgbouncer pgbouncer;
+
+    want_sleeping(world);
+    pgbouncer_start(&pgbouncer, cluster.port, 1);
+    backlog_want_pooled(world, "charge", PAYMENTS, pgbouncer.url);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
+    backlog_wait_known(world->backlog, "charge");
+    test_database_exec(cluster.url, ENQUEUE);
+    backlog_wait_due(world, "charge");
+    backlog_forget(world->backlog, "shop", "charge");
+    pgbouncer_stop(&pgbouncer);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, backlog_setup_bare, backlog_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_restart_of_the_server),
+        TEST(test_a_backend_that_hangs_is_left),
+        TEST(test_a_full_queue_delays_nobody),
+        TEST(test_behind_a_pooler_it_polls),
+    };
+    return cmocka_run_group_tests(tests, cluster_setup, cluster_teardown);
+}

@@ -1,0 +1,116 @@
+/* Triggers of tables: installed as their owner, with retries, and taken away again. */
+#include <string.h>
+
+#include "operator/tests/support_backlog.h"
+#include "runtime/base/mem.h"
+#include "runtime/tests/support_database.h"
+#include "runtime/tests/support_postgres.h"
+#include "runtime/tests/support_test.h"
+
+#define ORDERS    "[{name: orders, table: {name: public.orders, operations: [INSERT, UPDATE]}}]"
+#define AS_QUEUE  "[{name: orders, queue: {name: payments}}]"
+#define AS_TICKS  "[{name: orders, schedule: {cron: '0 3 * * *'}}]"
+#define NO_TABLE  "[{name: orders, table: {name: public.nothing, operations: [INSERT]}}]"
+#define BAD_WHEN  "[{name: orders, table: {name: public.orders, operations: [INSERT], when: NEW.nothing = 1}}]"
+#define TRIGGERS  "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'public.orders'::regclass"
+#define CONSUMERS "SELECT count(*) FROM cicada.queue"
+#define CHANGE    "INSERT INTO public.orders DEFAULT VALUES"
+
+static int setup(void **state)
+{
+    (void)backlog_setup(state);
+    struct backlog_world *world = *state;
+    session_exec(
+        world->events->owner,
+        "DROP TABLE IF EXISTS public.orders; CREATE TABLE public.orders (id serial PRIMARY KEY, total int);"
+        "GRANT INSERT ON public.orders TO " EVENTS_GUEST);
+    return 0;
+}
+
+static void want_as_owner(struct backlog_world *world, const char *triggers)
+{
+    backlog_want_owner(world, "ship", triggers, world->events->owner_url);
+}
+
+static void test_a_change_wakes(void **state)
+{
+    struct backlog_world *world = *state;
+
+    want_as_owner(world, ORDERS);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_READY, NULL, NULL);
+    session_expect(world->events->owner, TRIGGERS, "2");
+    backlog_set_awake(world->backlog, "shop", "ship", false);
+    backlog_wait_known(world->backlog, "ship");
+    session_exec(world->events->owner, CHANGE);
+    backlog_wait_due(world, "ship");
+    backlog_wait_count(world->backlog, "ship", 1, 0);
+    backlog_unwant(world, "ship", ORDERS);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_REMOVED, NULL, NULL);
+    session_expect(world->events->owner, TRIGGERS, "0");
+    session_expect(world->events->owner, CONSUMERS, "0");
+}
+
+static void test_what_is_wrong_is_said(void **state)
+{
+    struct backlog_world *world = *state;
+
+    backlog_want(world, world->backlog, "ship", ORDERS, NULL); /* as the guest */
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_PROBLEM, "NotTableOwner", "trigger orders: table ");
+    want_as_owner(world, NO_TABLE);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_PROBLEM, "InvalidSpec", "trigger orders: ");
+    want_as_owner(world, BAD_WHEN);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_PROBLEM, "InvalidSpec", "trigger orders: ");
+    want_as_owner(world, ORDERS);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_READY, NULL, NULL);
+}
+
+/* A long transaction of others holds the table: we wait in line for half a second at most, and come again. */
+static void test_a_lock_is_waited_for_in_turns(void **state)
+{
+    struct backlog_world *world = *state;
+
+    session_exec(world->events->owner, "BEGIN; LOCK public.orders");
+    want_as_owner(world, ORDERS);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_WORKING, NULL, "trigger orders: ");
+    session_exec(world->events->owner, "ROLLBACK");
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_READY, NULL, NULL);
+    session_exec(world->events->owner, "BEGIN; LOCK public.orders");
+    backlog_unwant(world, "ship", ORDERS);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_WORKING, NULL, "trigger orders: ");
+    session_exec(world->events->owner, CHANGE "; COMMIT");
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_REMOVED, NULL, NULL);
+    session_expect(world->events->owner, TRIGGERS, "0");
+}
+
+static void test_a_trigger_becomes_another(void **state)
+{
+    struct backlog_world *world = *state;
+
+    want_as_owner(world, ORDERS);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_READY, NULL, NULL);
+    want_as_owner(world, AS_TICKS);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_READY, NULL, NULL);
+    session_expect(world->events->owner, TRIGGERS, "0");
+    session_expect(world->events->owner, CONSUMERS, "1");
+    want_as_owner(world, ORDERS);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_READY, NULL, NULL);
+    session_expect(world->events->owner, TRIGGERS, "2");
+    session_expect(world->events->owner, "SELECT count(*) FROM cicada.schedule", "0");
+    want_as_owner(world, AS_QUEUE);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_READY, NULL, NULL);
+    session_expect(world->events->owner, TRIGGERS, "0");
+    session_expect(world->events->owner, "SELECT string_agg(name, ',') FROM cicada.queue", "payments");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, backlog_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_a_change_wakes),
+        TEST(test_what_is_wrong_is_said),
+        TEST(test_a_lock_is_waited_for_in_turns),
+        TEST(test_a_trigger_becomes_another),
+    };
+    return cmocka_run_group_tests(tests, backlog_group_setup, backlog_group_teardown);
+}

@@ -1,0 +1,134 @@
+/* Events through the real runtime and a real PostgreSQL: leases and connections that are lost, and other sources than a queue of people's. */
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "runtime/base/mem.h"
+#include "runtime/tests/support_event_scene.h"
+#include "runtime/tests/support_postgres.h"
+
+#define WORK    "{\"name\":\"work\",\"queue\":{\"name\":\"q\"}}"
+#define SLEEPS  "state = 'active' AND query LIKE '%pg_sleep(1.5)%' AND pid <> pg_backend_pid()"
+#define AT_WORK "SELECT count(*) FROM cicada.event WHERE lane = 127"
+
+/* Somebody else has taken the event that is at work. */
+static void take_away(struct scene *scene)
+{
+    session_exec(
+        scene->events->owner,
+        "DO $$ BEGIN FOR i IN 0 .. 4 LOOP EXECUTE format('UPDATE cicada.event_%s SET epoch = epoch + 1"
+        " WHERE lane = 127', i); END LOOP; END $$");
+}
+
+static void drop_sessions(struct scene *scene, const char *which)
+{
+    CLEANUP_FREE char *sql =
+        xasprintf("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '%s'"
+                  " AND application_name LIKE 'cicada %%' AND %s",
+                  scene->events->database, which);
+
+    pgtest_exec(sql);
+}
+
+static void lose_lease(struct scene *scene, const char *isolation)
+{
+    scene_start(scene, SCENE_HANDLER, isolation, WORK);
+    scene_send(scene, "{\"text\":\"a\",\"sleepMs\":1500}");
+    scene_becomes(scene, AT_WORK, "1");
+    take_away(scene);
+    scene_becomes_logged(scene, "the lease of event");
+    session_expect(scene->events->owner, SCENE_NOTES, "0");
+    session_expect(scene->events->owner, "SELECT epoch, attempt, lane FROM cicada.event", "2 1 127");
+    scene_expire_leases(scene);
+    scene_becomes(scene, SCENE_STATS, "0 0");
+    session_expect(scene->events->owner, SCENE_NOTES, "1");
+}
+
+static void test_lost_lease(void **state)
+{
+    lose_lease(*state, "");
+}
+
+/* There it looks like any other conflict, and is found out when the event shall be run again. */
+static void test_lost_lease_in_repeatable_read(void **state)
+{
+    lose_lease(*state, ",\"isolation\":\"RepeatableRead\"");
+}
+
+/* One event is in the middle of a statement. */
+static void start_sleeping(struct scene *scene)
+{
+    CLEANUP_FREE char *sql = xasprintf("SELECT count(*) FROM pg_stat_activity WHERE datname = '%s' AND %s",
+                                       scene->events->database, SLEEPS);
+
+    scene_start(scene, SCENE_HANDLER ",\"drainSeconds\":20", "",
+                "{\"name\":\"work\",\"queue\":{\"name\":\"q\"},\"delivery\":{\"maxAttempts\":1}}");
+    scene_send(scene, "{\"text\":\"a\",\"sql\":\"SELECT pg_sleep(1.5)\"}");
+    pgtest_wait_int(sql, 1);
+}
+
+/* What is at work settles without it. */
+static void test_control_connection_is_lost_while_draining(void **state)
+{
+    struct scene *scene = *state;
+
+    start_sleeping(scene);
+    assert_int_equal(kill(scene->process.pid, SIGTERM), 0);
+    scene_becomes_logged(scene, "draining");
+    drop_sessions(scene, "state = 'idle'");
+    scene_becomes(scene, SCENE_STATS, "0 0");
+    session_expect(scene->events->owner, SCENE_NOTES, "1");
+}
+
+static void test_lost_connection_spends_no_attempt(void **state)
+{
+    struct scene *scene = *state;
+
+    start_sleeping(scene);
+    drop_sessions(scene, SLEEPS);
+    scene_becomes(scene, SCENE_STATS, "0 0");
+    session_expect(scene->events->owner, SCENE_NOTES, "1");
+}
+
+static void test_all_headers_arrive(void **state)
+{
+    struct scene *scene = *state;
+
+    scene_start(scene, SCENE_HANDLER, "", WORK);
+    session_exec(scene->events->a,
+                 "SELECT cicada.enqueue('q', '{\"header\":\"x-200\"}', jsonb_build_object('headers',"
+                 " (SELECT jsonb_object_agg('x-' || i, 'v' || i) FROM generate_series(1, 200) i)))");
+    scene_becomes(scene, "SELECT text FROM event_test.notes", "v200");
+}
+
+static void test_ticks_of_a_schedule(void **state)
+{
+    struct scene *scene = *state;
+
+    session_exec(scene->events->a,
+                 "SELECT * FROM cicada.schedule_look('default', 'function', 'clock', '@daily UTC')");
+    scene_start(scene, SCENE_HANDLER, "", "{\"name\":\"clock\"}");
+    session_exec(scene->events->a, "SELECT cicada.schedule_tick('default', 'function', 'clock', '@daily UTC',"
+                                   " ARRAY[timestamptz '2100-01-01 00:00Z'], '2100-01-01 00:00Z', 0)");
+    scene_becomes(scene, "SELECT left(request_id, 6) FROM event_test.notes", "clock-");
+    session_expect(scene->events->owner, SCENE_STATS, "0 0");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, scene_setup, scene_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_lost_lease),
+        TEST(test_lost_lease_in_repeatable_read),
+        TEST(test_control_connection_is_lost_while_draining),
+        TEST(test_lost_connection_spends_no_attempt),
+        TEST(test_all_headers_arrive),
+        TEST(test_ticks_of_a_schedule),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
