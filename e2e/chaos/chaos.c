@@ -6,6 +6,7 @@
 
 /* Events of this share send another one, in the same transaction. */
 #define SENDS_EVERY 10
+#define FAILS_EVERY 13
 #define LINGER_S    5 /* in the middle of a transaction */
 
 static int note(struct cicada_context *ctx, struct cicada_json event)
@@ -36,6 +37,24 @@ static int effect(struct cicada_request *req, struct cicada_context *ctx, struct
     return note(ctx, cicada_request_json(req));
 }
 CICADA_FUNCTION(effect);
+
+/* One after another of a batch. Some fail at first, after their effects. */
+static int batch(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+{
+    (void)req;
+    (void)res;
+    while (cicada_event_next(ctx)) {
+        struct cicada_json event = cicada_event_json(ctx);
+        int64_t number = 0;
+
+        (void)note(ctx, event); /* a query that fails fails its event */
+        if (cicada_event_attempt(ctx) == 1 && cicada_json_get_int64(event, "number", &number) &&
+            number % FAILS_EVERY == 0)
+            (void)cicada_event_fail(ctx, 503, "as planned");
+    }
+    return CICADA_OK;
+}
+CICADA_FUNCTION(batch);
 
 /* The same, but an event that says so ends the process, after its effects and before their commit. */
 static int poison(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)

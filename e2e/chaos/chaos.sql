@@ -10,7 +10,7 @@ CREATE TABLE chaos.key (function text, key text, n bigint NOT NULL, PRIMARY KEY 
 -- What the handlers do. No index says that a number is there once: twice shall be seen.
 CREATE TABLE chaos.done (function text NOT NULL, number bigint NOT NULL, serial bigserial);
 CREATE TABLE chaos.account (id integer PRIMARY KEY, balance bigint NOT NULL) WITH (fillfactor = 50);
-INSERT INTO chaos.account SELECT i, 0 FROM generate_series(1, 64) i;
+INSERT INTO chaos.account SELECT i, 0 FROM generate_series(1, 1000) i;
 
 -- Events with a write of one's own each, in the caller's transaction.
 CREATE FUNCTION chaos.send(function text, key text, events integer) RETURNS void LANGUAGE plpgsql
@@ -24,7 +24,7 @@ BEGIN
         event.number := nextval('chaos.number');
         event.function := send.function;
         event.key := send.key;
-        event.account := 1 + floor(random() * 64);
+        event.account := 1 + floor(random() * 1000);
         event.amount := 1 + floor(random() * 1000);
         INSERT INTO chaos.sent SELECT (event).*;
         PERFORM cicada.enqueue(send.function, to_jsonb(event), jsonb_build_object('key', send.key));

@@ -75,6 +75,9 @@ class Replica:
         """As a pod that is deleted. What does not end in time has failed."""
         process, self.asked = self.popen, True
         process.terminate()
+        self._await_end(process)
+
+    def _await_end(self, process: subprocess.Popen) -> None:
         try:
             process.wait(DRAIN_SECONDS)
         except subprocess.TimeoutExpired as error:
@@ -91,12 +94,25 @@ class Replica:
         self.signal_all(signal.SIGSTOP)
         threading.Thread(target=thaw, daemon=True).start()
 
-    def stop(self) -> None:
-        self.stopping = True
+    def ask_to_stop(self) -> None:
+        self.stopping = self.asked = True
         self.signal_all(signal.SIGCONT)
-        self.drain()
-        self.thread.join()
-        self.log.close()
+        self.popen.terminate()
+
+    def stop(self) -> None:
+        """After ask_to_stop(): a second SIGTERM would mean "at once"."""
+        try:
+            self._await_end(self.popen)
+        finally:
+            self.thread.join()
+            self.log.close()
+
+
+def stop_all(replicas: list[Replica]) -> None:
+    for replica in replicas:
+        replica.ask_to_stop()
+    for replica in replicas:
+        replica.stop()
 
 
 def build_handlers(folder: pathlib.Path) -> None:

@@ -13,6 +13,17 @@ static int effect(struct cicada_request *req, struct cicada_context *ctx, struct
 }
 CICADA_FUNCTION(effect);
 
+/* The same for a batch, with one statement. */
+static int effect_batch(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
+{
+    (void)res;
+    return cicada_execute(ctx,
+                          "INSERT INTO bench.effect (number) SELECT (event -> 'data' ->> 'number')::bigint"
+                          " FROM jsonb_array_elements($1::jsonb) event",
+                          CICADA_PARAMS(cicada_text(cicada_request_body(req, NULL))));
+}
+CICADA_FUNCTION(effect_batch);
+
 /* When it was entered. */
 static int entry(struct cicada_request *req, struct cicada_context *ctx, struct cicada_response *res)
 {

@@ -23,12 +23,18 @@ def compare(database: postgres.Postgres, title: str, contestants: list[queues.Qu
 def run() -> None:
     database = postgres.Postgres()
     single = [queues.Cicada('cicada'), queues.Graphile('graphile-worker'), queues.PgBoss('pg-boss'), queues.PgBoss('pg-boss transactional', once=True)]
+    batched = [queues.Cicada('cicada', batch=queues.BATCH), queues.Graphile('graphile-worker', batch=queues.GRAPHILE_BATCH),
+               queues.PgBoss('pg-boss', batch=queues.BATCH), queues.PgBoss('pg-boss transactional', batch=queues.BATCH, once=True)]
     try:
         queues.install(database)
         on = compare(database, 'throughput: one by one', single, JOBS, '')
         off = compare(database, 'throughput: one by one, synchronous_commit off', single, JOBS, OFF)
+        batches = compare(database, 'throughput: in batches', batched, 10 * JOBS, '')
+        batches_off = compare(database, 'throughput: in batches, synchronous_commit off', batched, 10 * JOBS, OFF)
         report.target('one by one / graphile-worker', on.ratio('cicada', 'graphile-worker'), 1.7)
         report.target('one by one, synchronous_commit off / graphile-worker', off.ratio('cicada', 'graphile-worker'), 3)
-        report.save('events-throughput', {'on': on.rounds, 'off': off.rounds})
+        report.target('in batches / graphile-worker', batches.ratio('cicada', 'graphile-worker'), 1)
+        report.target('in batches, synchronous_commit off / graphile-worker', batches_off.ratio('cicada', 'graphile-worker'), 1)
+        report.save('events-throughput', {'on': on.rounds, 'off': off.rounds, 'batches': batches.rounds, 'batches_off': batches_off.rounds})
     finally:
         database.stop()
