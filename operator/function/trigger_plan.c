@@ -161,7 +161,7 @@ static void plan_removal(const struct function_world *world, struct finalizer_pl
                 plan);
     } else if (no_database && problem) {
         give_up(world, "the spec names no database any more", plan);
-    } else if (backlog && backlog->unreachable_ms >= GIVE_UP_MS) {
+    } else if (function->deleting && backlog && backlog->unreachable_ms >= GIVE_UP_MS) {
         give_up(world, "the database has been unreachable for 2 minutes", plan);
     } else if (problem && backlog->unreachable_ms == 0 && deleted_for_ms >= GIVE_UP_MS) {
         give_up(world, backlog->message, plan);
