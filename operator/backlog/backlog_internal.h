@@ -207,6 +207,9 @@ void watch_release_works(struct database_watch *watch);
 /* trigger_install.c: brings about what is due of it, on the watch's session and those of tables' owners. */
 void watch_settle(struct database_watch *watch);
 int64_t watch_next_settle_ms(const struct database_watch *watch);
+/* Its problem is what the error means to people. session: the one that it happened on; NULL: it could not be opened. */
+void watch_trigger_failed(struct database_watch *watch, struct work_trigger *trigger, const char *what,
+                          const struct pg_error *error, const struct pg_session *session);
 
 /* tick.c */
 bool tick_prepare(struct database_watch *watch,

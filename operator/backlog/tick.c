@@ -90,6 +90,13 @@ static int make_events(struct database_watch *watch, struct work_trigger *trigge
     return 0;
 }
 
+/* What fails for good keeps a problem until a tick can be made. */
+static void fail(struct database_watch *watch, struct work_trigger *trigger, const struct pg_error *error)
+{
+    watch_trigger_failed(watch, trigger, "tick", error, watch->session);
+    trigger->tick_ms = clock_monotonic_ms() + RETRY_MS;
+}
+
 static void look(struct database_watch *watch, struct work_trigger *trigger)
 {
     CLEANUP(free_decision) struct schedule_decision *decision = xmalloc(sizeof(*decision));
@@ -98,17 +105,16 @@ static void look(struct database_watch *watch, struct work_trigger *trigger)
 
     if (store_schedule_look(watch->session, &trigger->who, trigger->expression, &last_tick_us, &now_us,
                             &error) != 0) {
-        watch_count_error(watch, "tick", &error);
-        trigger->tick_ms = clock_monotonic_ms() + RETRY_MS;
+        fail(watch, trigger, &error);
         return;
     }
     last_tick_s = floor_seconds(last_tick_us);
     schedule_decide(&trigger->schedule, last_tick_s, floor_seconds(now_us), decision);
     if (decision->last_tick_s > last_tick_s && make_events(watch, trigger, decision, &error) != 0) {
-        watch_count_error(watch, "tick", &error);
-        trigger->tick_ms = clock_monotonic_ms() + RETRY_MS;
+        fail(watch, trigger, &error);
         return;
     }
+    problem_clear(&trigger->reason, &trigger->message);
     note_next(trigger, decision, now_us);
     if (decision->due_count > 0)
         watch->poll_ms = 0; /* there is something due now */

@@ -69,8 +69,8 @@ static struct failure judge(const struct pg_error *error, const struct pg_sessio
         bool hinted;
     } by_sqlstate[] = {
         {"ZC010", BACKLOG_NOT_OWNER, true},      {"ZC011", BACKLOG_INVALID, true},
-        {"42501", BACKLOG_SCHEMA_MISSING, true}, {"22", BACKLOG_INVALID, false},
-        {"42", BACKLOG_INVALID, false},
+        {"42501", BACKLOG_SCHEMA_MISSING, true}, {"42883", BACKLOG_SCHEMA_MISSING, false},
+        {"22", BACKLOG_INVALID, false},          {"42", BACKLOG_INVALID, false},
     };
 
     if (error->failure == PG_FAILURE_UNREACHABLE || error->failure == PG_FAILURE_AUTHENTICATION)
@@ -234,11 +234,17 @@ static void clean(struct database_watch *watch, struct work *work, struct owner 
 
 /* ---- what is wanted ---- */
 
+void watch_trigger_failed(struct database_watch *watch, struct work_trigger *trigger, const char *what,
+                          const struct pg_error *error, const struct pg_session *session)
+{
+    watch_count_error(watch, what, error);
+    explain(&trigger->reason, &trigger->message, trigger->who.trigger, error, session);
+}
+
 static bool fail(struct database_watch *watch, struct work_trigger *trigger, const struct pg_error *error,
                  const struct pg_session *session)
 {
-    watch_count_error(watch, "install", error);
-    explain(&trigger->reason, &trigger->message, trigger->who.trigger, error, session);
+    watch_trigger_failed(watch, trigger, "install", error, session);
     return false;
 }
 

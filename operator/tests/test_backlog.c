@@ -164,6 +164,22 @@ static void test_a_tick_is_one_event(void **state)
     session_expect(world->events->owner, CONSUMERS, "");
 }
 
+static void test_a_tick_that_fails_for_good_is_said(void **state)
+{
+    struct backlog_world *world = *state;
+
+    backlog_want(world, world->backlog, "report", NIGHTLY, NULL);
+    backlog_wait_progress(world->backlog, "report", BACKLOG_READY, NULL, NULL);
+    backlog_forget(world->backlog, "shop", "report");
+    session_exec(world->events->owner,
+                 "ALTER FUNCTION cicada.schedule_tick RENAME TO schedule_tick_away;"
+                 " UPDATE cicada.schedule SET last_tick = now() - interval '10 minutes'");
+    backlog_want(world, world->backlog, "report", NIGHTLY, NULL);
+    backlog_wait_progress(world->backlog, "report", BACKLOG_PROBLEM, "SchemaMissing", "trigger nightly: ");
+    session_exec(world->events->owner, "ALTER FUNCTION cicada.schedule_tick_away RENAME TO schedule_tick");
+    backlog_wait_progress(world->backlog, "report", BACKLOG_READY, NULL, NULL);
+}
+
 static void test_an_unknown_zone_is_said(void **state)
 {
     struct backlog_world *world = *state;
@@ -247,6 +263,7 @@ int main(void)
         TEST(test_one_consumer_of_a_queue),
         TEST(test_connections_of_a_server_are_added_up),
         TEST(test_a_tick_is_one_event),
+        TEST(test_a_tick_that_fails_for_good_is_said),
         TEST(test_an_unknown_zone_is_said),
         TEST(test_what_is_no_longer_wanted_goes),
         TEST(test_the_schema_is_installed_where_the_role_may),
