@@ -147,7 +147,6 @@ static void test_refused_parameters(void **state)
     refused("SELECT :a$b", "line 1, column 8: a parameter's name has only letters of ASCII");
     refused("SELECT :a23456789b123456789c123456789d123456789e123456789f123456789g1234",
             "line 1, column 8: a parameter's name has at most 63 characters");
-    refused("SELECT 1;\nSELECT :_events", "line 2, column 8: :_events is reserved");
 }
 
 static void test_refused_statements(void **state)
