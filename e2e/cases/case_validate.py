@@ -15,6 +15,7 @@ NAMESPACE = 'validate'
 COMBINATIONS = 300
 BATCH = 300  # files of one run: --validate shows 1,000 problems at most
 FOLDER = BUILD / 'validate'
+ALTERNATIVES = {'spec': ('handler', 'sql'), 'spec.triggers': ('queue', 'table', 'schedule')}  # of oneOf
 PROGRAM = ROOT / 'build/release/bin/cicada-local'
 
 
@@ -85,7 +86,8 @@ def verdict_of(status, answer, text):
     none_fits = {field for field, cause in causes if 'none valid' in cause.get('message', '')}
     for field, cause in causes:
         # Of a oneOf that no alternative fits it also tells why the first of them does not.
-        if field in ('spec.handler', 'spec.sql') and 'spec' in none_fits and cause['reason'] == 'FieldValueRequired':
+        parent, _, name = field.rpartition('.')
+        if name in ALTERNATIVES.get(parent, ()) and parent in none_fits and cause['reason'] == 'FieldValueRequired':
             fields.discard(field)
         # Of a spec that is no object, that replicas can't be found in it.
         if field == 'spec.replicas' and any(f == 'spec' and 'must be of type object' in c['message'] for f, c in causes):
