@@ -24,6 +24,9 @@ struct trigger {
 #define CONSUMER_HAND_BYTES ((size_t)8 << 20)
 #define CONSUMER_CLAIM_MAX  100 /* events */
 
+#define CONSUMER_MAINTAIN_MS 1000
+#define CONSUMER_PURGE_MS    60000
+
 struct worker {
     struct consumer *consumer;
     int number;

@@ -88,7 +88,8 @@ bool consumer_connect(struct consumer *consumer)
     pg_session_on_notification(consumer->session, hear, consumer);
     consumer->heard = false;
     consumer->extend_ms = now_ms + consumer->settings.lease_ms / 3;
-    consumer->maintain_ms = now_ms;
+    consumer->maintain_ms = now_ms + CONSUMER_MAINTAIN_MS; /* first what waits */
+    consumer->purge_ms = consumer->purge_ms > 0 ? consumer->purge_ms : now_ms + CONSUMER_PURGE_MS;
     consumer->asleep_ms = 0;
     consumer->looks = 0;
     if (pg_session_can_listen(consumer->session) && event_store_listen(consumer->session, &error) != 0) {

@@ -11,11 +11,9 @@
 #include "runtime/events/consumer_internal.h"
 #include "runtime/events/event_store.h"
 
-#define MAINTAIN_MS   1000
 #define POLL_MS       1000 /* the truth, whatever was notified */
 #define LOOKS_AWAKE   3    /* claims that find nothing before it sleeps... */
 #define LOOK_PAUSE_MS 5    /* ...so far apart */
-#define PURGE_MS      60000
 #define PURGE_ROWS    1000 /* deduplication keys of one purge */
 
 /* ---- the hand, for this thread ---- */
@@ -240,9 +238,9 @@ static void maintain(struct consumer *consumer)
 
     if (now_ms < consumer->maintain_ms)
         return;
-    consumer->maintain_ms = now_ms + MAINTAIN_MS;
+    consumer->maintain_ms = now_ms + CONSUMER_MAINTAIN_MS;
     if (purges)
-        consumer->purge_ms = now_ms + PURGE_MS;
+        consumer->purge_ms = now_ms + CONSUMER_PURGE_MS;
     if (event_store_maintain(consumer->session, &error) != 0 ||
         (purges && event_store_purge(consumer->session, PURGE_ROWS, &error) != 0))
         consumer_report_failure(consumer, "maintenance", &error);
