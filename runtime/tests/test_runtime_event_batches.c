@@ -27,6 +27,8 @@ static int setup(void **state)
         "ALTER TABLE event_test.notes ADD tx text DEFAULT pg_current_xact_id()::text;"
         "CREATE TABLE event_test.later (n int UNIQUE DEFERRABLE INITIALLY DEFERRED);"
         "GRANT ALL ON event_test.later TO " EVENTS_GUEST ";"
+        "CREATE TABLE event_test.moments (who int, at timestamptz DEFAULT now(), PRIMARY KEY (who, at));"
+        "GRANT ALL ON event_test.moments TO " EVENTS_GUEST ";"
         "CREATE FUNCTION event_test.lose(bigint) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$"
         " BEGIN FOR i IN 0 .. 4 LOOP EXECUTE format("
         "'UPDATE cicada.event_%s SET epoch = epoch + 1 WHERE lane = 127 AND payload LIKE ''%%lose%%''', i);"
@@ -118,6 +120,35 @@ static void test_error_at_commit_finds_its_event(void **state)
     scene_becomes(scene, SCENE_STATS, "0 2");
     are_noted_once(scene, "a", 198);
     session_expect(scene->events->owner, DEAD, "data 2 1");
+}
+
+/* The commit of one meets what another has left until then. */
+static void test_error_at_commit_of_a_handler_finds_its_event(void **state)
+{
+    struct scene *scene = *state;
+
+    start_group(scene);
+    session_exec(scene->events->a, "INSERT INTO event_test.later VALUES (1)");
+    session_exec(
+        scene->events->a,
+        "SELECT count(*) FROM cicada.enqueue_many('q', ARRAY(SELECT (CASE i % 20"
+        " WHEN 1 THEN '{\"text\":\"a' || i || '\",\"sql\":\"INSERT INTO event_test.later VALUES (1)\"}'"
+        " WHEN 2 THEN '{\"text\":\"a' || i || '\",\"commit\":1}'"
+        " ELSE '{\"text\":\"a' || i || '\"}' END)::jsonb FROM generate_series(1, 200) i))");
+    scene_becomes(scene, SCENE_STATS, "0 10");
+    are_noted_once(scene, "a", 190);
+    session_expect(scene->events->owner, DEAD, "data 10 1");
+}
+
+/* now() is the transaction's. */
+static void test_what_collides_in_a_group_is_run_alone(void **state)
+{
+    struct scene *scene = *state;
+
+    start_group(scene);
+    send_many(scene, "a", 100, 1, ",\"sql\":\"INSERT INTO event_test.moments (who) VALUES (1)\"");
+    scene_becomes(scene, SCENE_STATS, "0 0");
+    are_noted_once(scene, "a", 100);
 }
 
 static void test_setting_of_a_transaction_reaches_no_other_event(void **state)
@@ -249,6 +280,16 @@ static void test_order_of_keys_is_kept(void **state)
         "0");
 }
 
+static void test_what_collides_in_a_batch_is_run_alone(void **state)
+{
+    struct scene *scene = *state;
+
+    send_many(scene, "a", 20, 1, ",\"sql\":\"INSERT INTO event_test.moments (who) VALUES (1)\"");
+    start_batches(scene);
+    scene_becomes(scene, SCENE_STATS, "0 0");
+    are_noted_once(scene, "a", 20);
+}
+
 static void test_sql_function_takes_a_batch(void **state)
 {
     struct scene *scene = *state;
@@ -291,6 +332,8 @@ int main(void)
         TEST(test_lost_lease_of_one_costs_no_other),
         TEST(test_commit_of_a_handler_settles_those_before_it),
         TEST(test_error_at_commit_finds_its_event),
+        TEST(test_error_at_commit_of_a_handler_finds_its_event),
+        TEST(test_what_collides_in_a_group_is_run_alone),
         TEST(test_setting_of_a_transaction_reaches_no_other_event),
         TEST(test_late_one_keeps_no_other),
         TEST(test_poison_takes_no_neighbour_along),
@@ -299,6 +342,7 @@ int main(void)
         TEST(test_batch_that_fails_is_run_one_by_one),
         TEST(test_those_not_taken_come_again),
         TEST(test_order_of_keys_is_kept),
+        TEST(test_what_collides_in_a_batch_is_run_alone),
         TEST(test_sql_function_takes_a_batch),
         TEST(test_sql_function_of_one_event_gets_one),
     };
