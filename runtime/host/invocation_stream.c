@@ -38,6 +38,8 @@ static int commit(struct invocation *invocation)
     rc = database_commit_with(&invocation->database, settlement_sql(settlement), SETTLEMENT_PARAMS,
                               settlement->params);
     invocation->settled = rc == 0;
+    if (rc != 0 && invocation->database.shared == NULL)
+        settlement_clear(settlement); /* it may be run again */
     return rc;
 }
 
