@@ -151,6 +151,18 @@ static void test_what_collides_in_a_group_is_run_alone(void **state)
     are_noted_once(scene, "a", 100);
 }
 
+/* It is not done with those that are kept. */
+static void test_commit_in_vain_settles_nothing(void **state)
+{
+    struct scene *scene = *state;
+
+    start_group(scene);
+    send_many(scene, "a", 200, 10, ",\"sql\":\"SELECT 1/0\",\"otherwise\":422");
+    scene_becomes(scene, SCENE_STATS, "0 20");
+    are_noted_once(scene, "a", 180);
+    session_expect(scene->events->owner, DEAD, "rejected 20 1");
+}
+
 static void test_setting_of_a_transaction_reaches_no_other_event(void **state)
 {
     struct scene *scene = *state;
@@ -334,6 +346,7 @@ int main(void)
         TEST(test_error_at_commit_finds_its_event),
         TEST(test_error_at_commit_of_a_handler_finds_its_event),
         TEST(test_what_collides_in_a_group_is_run_alone),
+        TEST(test_commit_in_vain_settles_nothing),
         TEST(test_setting_of_a_transaction_reaches_no_other_event),
         TEST(test_late_one_keeps_no_other),
         TEST(test_poison_takes_no_neighbour_along),
