@@ -170,10 +170,13 @@ static enum run_end run_one(struct event_service *service, int worker, struct ev
     begin_one(&run, job->event);
     run_invocation(service, &run.invocation);
     event_result_read(&job->result, &run.invocation);
-    if (run.invocation.kept)
+    if (run.invocation.kept) {
         end = RUN_KEPT;
-    else if (run.invocation.belongs_alone)
+    } else if (run.invocation.belongs_alone) {
         end = RUN_AGAIN;
+        event_result_read_error(&job->result,
+                                &run.invocation.database.error); /* of a run that was broken off */
+    }
     invocation_release(&run.invocation);
     log_scope_clear();
     return end;
