@@ -818,7 +818,8 @@ $body$;
 DO $slots$
 BEGIN
     FOR slot IN 0 .. 4 LOOP
-        -- Leases up to `most` due events of one lane.
+        -- Leases up to `most` due events of one lane. Of a lease that ran out a neighbour may have been the cause: the first
+        -- time, what then is run alone spends no attempt for that.
         EXECUTE replace($slot$
             CREATE FUNCTION cicada.event_take_{slot}(queue_id integer, from_lane smallint, now_at timestamptz,
                                                      lease_end timestamptz, most integer) RETURNS SETOF cicada.event_0
@@ -832,7 +833,8 @@ BEGIN
                     ORDER BY e.due_at LIMIT most FOR UPDATE SKIP LOCKED
                 )
                 UPDATE cicada.event_{slot} e
-                SET lane = 127, due_at = lease_end, epoch = e.epoch + 1, attempt = e.attempt + 1,
+                SET lane = 127, due_at = lease_end, epoch = e.epoch + 1,
+                    attempt = e.attempt + CASE WHEN from_lane = 127 AND NOT e.alone THEN 0 ELSE 1 END,
                     ordered = e.lane = 127 AND e.ordered,
                     alone = from_lane = 127, started_at = coalesce(e.started_at, now_at)
                 FROM picked p WHERE e.id = p.id
