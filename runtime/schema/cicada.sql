@@ -1204,7 +1204,7 @@ DECLARE
     lost bigint[] := '{}';
 BEGIN
     FOR part IN
-        SELECT l.slot, array_agg(l.id) AS ids, array_agg(l.epoch) AS epochs
+        SELECT l.slot, array_agg(l.id ORDER BY l.id) AS ids, array_agg(l.epoch ORDER BY l.id) AS epochs
         FROM unnest(slots, ids, epochs) l (slot, id, epoch) GROUP BY l.slot ORDER BY l.slot DESC -- the order of lease_change()
     LOOP
         lost := lost || cicada.event_end(part.slot, part.ids, part.epochs);
@@ -1227,7 +1227,7 @@ DECLARE
 BEGIN
     PERFORM cicada.need_read_committed();
     FOR part IN -- the table of the claim first, then event_0
-        SELECT l.slot, array_agg(l.id) AS ids, array_agg(l.epoch) AS epochs
+        SELECT l.slot, array_agg(l.id ORDER BY l.id) AS ids, array_agg(l.epoch ORDER BY l.id) AS epochs
         FROM (SELECT u.* FROM unnest(slots, ids, epochs) u (slot, id, epoch)
               UNION SELECT 0, u.id, u.epoch FROM unnest(ids, epochs) u (id, epoch)) l (slot, id, epoch)
         GROUP BY l.slot ORDER BY l.slot DESC
