@@ -255,7 +255,7 @@ static void run_alone(struct event_service *service, int worker, struct event_jo
 
 /* ---- several in one transaction ---- */
 
-/* Half as many after a conflict, and slowly more again: what waits for locks in a group keeps its own for longer. */
+/* Half as many after a conflict or a slow one, and slowly more again: what waits in a group keeps its locks for longer. */
 static void adapt_group(struct event_service *service, bool conflict)
 {
     int most = atomic_load(&service->group_most);
@@ -322,6 +322,11 @@ static void read_group(const struct event_service *service, struct event_job *co
     }
 }
 
+static bool is_slow(int64_t begin_us)
+{
+    return clock_monotonic_us() - begin_us > 5 * CONSUMER_GROUP_US;
+}
+
 /* Returns how many were run. */
 static size_t run_group(struct event_service *service, int worker, struct event_job *const *jobs,
                         size_t count, enum run_end *ret_ends)
@@ -346,7 +351,7 @@ static size_t run_group(struct event_service *service, int worker, struct event_
     else
         end_group(service, transaction, &settlement, &whole);
     read_group(service, jobs, done, &whole, ret_ends);
-    adapt_group(service, conflict || is_conflict(&whole));
+    adapt_group(service, conflict || is_conflict(&whole) || is_slow(now_us));
     pg_transaction_free(transaction);
     settlement_release(&settlement);
     return done;
@@ -358,6 +363,7 @@ static size_t run_some(struct event_service *service, int worker, struct event_j
                        enum run_end *ret_ends)
 {
     int most = atomic_load(&service->group_most);
+    int64_t begin_us = clock_monotonic_us();
 
     if (service->triggers[jobs[0]->event->trigger].batch_size > 1) {
         run_batch(service, worker, jobs, count, ret_ends);
@@ -368,7 +374,7 @@ static size_t run_some(struct event_service *service, int worker, struct event_j
     run_alone(service, worker, jobs[0]);
     ret_ends[0] = RUN_OVER;
     if (most == 1)
-        adapt_group(service, is_conflict(&jobs[0]->result));
+        adapt_group(service, is_conflict(&jobs[0]->result) || is_slow(begin_us));
     return 1;
 }
 
