@@ -134,6 +134,8 @@ static void test_what_is_left_behind_is_told(void **state)
                                              "SELECT set_config('test_part.who', 'you', true)",
                                              "CREATE TEMP TABLE test_part_temporary (i int) ON COMMIT DROP",
                                              "SET CONSTRAINTS ALL DEFERRED",
+                                             "SELECT set_config('test_part.who', 'you', false)",
+                                             "SELECT pg_advisory_lock(1)",
                                              "DECLARE c CURSOR FOR SELECT 1"};
     struct pg_pool *pool = pgtest_pool(NULL, 1);
 
