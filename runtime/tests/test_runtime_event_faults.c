@@ -95,6 +95,17 @@ static void test_lost_connection_spends_no_attempt(void **state)
     session_expect(scene->events->owner, SCENE_NOTES, "1");
 }
 
+/* It is the database's failure too if the handler has words of its own for it. */
+static void test_lost_connection_that_the_handler_answers_for(void **state)
+{
+    struct scene *scene = *state;
+
+    start_sleeping(scene, SLEEPING(",\"otherwise\":500}"));
+    drop_sessions(scene, SLEEPS);
+    scene_becomes(scene, SCENE_STATS, "0 0");
+    session_expect(scene->events->owner, SCENE_NOTES, "1");
+}
+
 /* COMMIT meets conflicts, twice. */
 static void test_commit_of_a_retryable_handler(void **state)
 {
@@ -148,6 +159,7 @@ int main(void)
         TEST(test_lost_lease_in_repeatable_read),
         TEST(test_control_connection_is_lost_while_draining),
         TEST(test_lost_connection_spends_no_attempt),
+        TEST(test_lost_connection_that_the_handler_answers_for),
         TEST(test_commit_of_a_retryable_handler),
         TEST(test_all_headers_arrive),
         TEST(test_ticks_of_a_schedule),
