@@ -61,19 +61,19 @@ static void read_answer(const struct cicada_response *response, struct event_res
 void event_result_read(struct event_result *ret_result, const struct invocation *invocation)
 {
     enum invocation_state state = atomic_load(&invocation->state);
+    bool has_answer = state != INVOCATION_UNCONFIRMED && state != INVOCATION_GIVEN_UP;
 
     *ret_result = (struct event_result){.settled = invocation->settled, .retry_after_ms = -1};
     if (invocation->settled)
         return;
-    if (invocation->by_database || invocation->database.commit_failed) {
+    if (invocation->by_database || invocation->database.commit_failed ||
+        (has_answer && event_result_is_unreachable(&invocation->database))) {
         event_result_read_error(ret_result, &invocation->database.error);
     } else if (state == INVOCATION_UNCONFIRMED) {
         ret_result->lost = true;
     } else if (state == INVOCATION_GIVEN_UP) {
         ret_result->status = 504;
         snprintf(ret_result->error, sizeof(ret_result->error), "the function did not return in time");
-    } else if (event_result_is_unreachable(&invocation->database)) {
-        event_result_read_error(ret_result, &invocation->database.error);
     } else {
         read_answer(&invocation->response, ret_result);
     }
