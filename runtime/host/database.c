@@ -100,11 +100,12 @@ static struct pg_transaction *take_transaction(struct database *database)
     return transaction;
 }
 
-/* The error of what is undone is its own. */
+/* The handler has returned. The error of what is undone is its own. */
 static int end_shared(struct database *database, bool keep)
 {
     struct pg_error error;
 
+    pg_transaction_free_results(database->shared);
     if (pg_part_end(database->shared, keep, &error) == 0 || !keep)
         return 0;
     database->error = error;

@@ -61,7 +61,7 @@ static void describe_failure(struct event_result *ret_failure, const struct data
                              const char *text)
 {
     *ret_failure = (struct event_result){.retry_after_ms = -1};
-    if (status == 0 && database->failed) {
+    if ((status == 0 && database->failed) || event_result_is_unreachable(database)) {
         event_result_read_error(ret_failure, &database->error);
         return;
     }

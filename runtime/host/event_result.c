@@ -18,15 +18,25 @@ static int64_t retry_after_ms(const struct cicada_response *response)
     return -1;
 }
 
+/* A session that the server ends because of what was done in it (25P: its timeouts) is the event's own. */
+static bool is_unreachable(const struct pg_error *error)
+{
+    return error->failure == PG_FAILURE_UNREACHABLE || error->failure == PG_FAILURE_AUTHENTICATION ||
+           (error->failure == PG_FAILURE_LOST && !str_starts_with(error->sqlstate, "25P")) || error->busy;
+}
+
+bool event_result_is_unreachable(const struct database *database)
+{
+    return database->failed && is_unreachable(&database->error);
+}
+
 void event_result_read_error(struct event_result *ret_result, const struct pg_error *error)
 {
     bool unknown = error->failure == PG_FAILURE_COMMIT_UNKNOWN;
 
     ret_result->by_database = true;
     ret_result->lost = unknown || strcmp(error->sqlstate, EVENT_LOST_SQLSTATE) == 0;
-    ret_result->unreachable = error->failure == PG_FAILURE_UNREACHABLE ||
-                              error->failure == PG_FAILURE_AUTHENTICATION ||
-                              error->failure == PG_FAILURE_LOST || error->busy;
+    ret_result->unreachable = is_unreachable(error);
     snprintf(ret_result->sqlstate, sizeof(ret_result->sqlstate), "%s", error->sqlstate);
     snprintf(ret_result->error, sizeof(ret_result->error), "%s%s%s: %s", pg_error_code(error),
              error->sqlstate[0] ? " " : "", error->sqlstate, error->message);
@@ -51,11 +61,13 @@ static void read_answer(const struct cicada_response *response, struct event_res
 void event_result_read(struct event_result *ret_result, const struct invocation *invocation)
 {
     enum invocation_state state = atomic_load(&invocation->state);
+    bool has_answer = state != INVOCATION_UNCONFIRMED && state != INVOCATION_GIVEN_UP;
 
     *ret_result = (struct event_result){.settled = invocation->settled, .retry_after_ms = -1};
     if (invocation->settled)
         return;
-    if (invocation->by_database || invocation->database.commit_failed) {
+    if (invocation->by_database || invocation->database.commit_failed ||
+        (has_answer && event_result_is_unreachable(&invocation->database))) {
         event_result_read_error(ret_result, &invocation->database.error);
     } else if (state == INVOCATION_UNCONFIRMED) {
         ret_result->lost = true;

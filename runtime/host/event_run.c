@@ -170,10 +170,13 @@ static enum run_end run_one(struct event_service *service, int worker, struct ev
     begin_one(&run, job->event);
     run_invocation(service, &run.invocation);
     event_result_read(&job->result, &run.invocation);
-    if (run.invocation.kept)
+    if (run.invocation.kept) {
         end = RUN_KEPT;
-    else if (run.invocation.belongs_alone)
+    } else if (run.invocation.belongs_alone) {
         end = RUN_AGAIN;
+        event_result_read_error(&job->result,
+                                &run.invocation.database.error); /* of a run that was broken off */
+    }
     invocation_release(&run.invocation);
     log_scope_clear();
     return end;
@@ -189,6 +192,13 @@ static bool concerns_all(const struct event_result *result)
 
 /* ---- batches ---- */
 
+/* An event that failed in a batch may have met what those before it did, or have failed as the whole did. */
+static bool may_be_of_neighbour(const struct event_result *failure, const struct event_result *whole)
+{
+    return (failure->by_database && !outcome_is_passing(failure)) ||
+           (!whole->settled && !concerns_all(whole));
+}
+
 static void read_batch(const struct run *run, struct event_job *const *jobs, enum run_end *ret_ends)
 {
     const struct invocation *invocation = &run->invocation;
@@ -199,8 +209,11 @@ static void read_batch(const struct run *run, struct event_job *const *jobs, enu
         const struct event_item *item = &run->batch.items[i];
         ret_ends[i] = RUN_OVER;
         jobs[i]->result = item->failed ? item->failure : whole;
-        if (item->failed)
+        if (item->failed) {
+            if (i > 0 && may_be_of_neighbour(&item->failure, &whole))
+                ret_ends[i] = RUN_AGAIN;
             continue;
+        }
         if (!whole.settled)
             ret_ends[i] = run->batch.count == 1 || concerns_all(&whole) ? RUN_OVER : RUN_AGAIN;
         else if (!event_batch_is_done(&run->batch, i))
@@ -242,7 +255,7 @@ static void run_alone(struct event_service *service, int worker, struct event_jo
 
 /* ---- several in one transaction ---- */
 
-/* Half as many after a conflict, and slowly more again: what waits for locks in a group keeps its own for longer. */
+/* Half as many after a conflict or a slow one, and slowly more again: what waits in a group keeps its locks for longer. */
 static void adapt_group(struct event_service *service, bool conflict)
 {
     int most = atomic_load(&service->group_most);
@@ -277,6 +290,43 @@ static bool is_conflict(const struct event_result *result)
     return result->by_database && str_starts_with(result->sqlstate, "40");
 }
 
+/* It may have met what others did in the transaction that they share: a failure that would be final, or one of the database's. */
+static bool may_be_others(const struct event_service *service, const struct event_job *job)
+{
+    const struct event_result *result = &job->result;
+    const struct delivery *delivery = &service->triggers[job->event->trigger].delivery;
+
+    if (result->settled || result->untouched)
+        return false;
+    if (result->lost)
+        return strcmp(result->sqlstate, EVENT_LOST_SQLSTATE) == 0;
+    return (result->by_database && result->sqlstate[0] && !outcome_is_passing(result)) ||
+           outcome_decide(result, delivery, job->event->attempt, /* unspent= */ 0, /* random= */ 0).verdict ==
+               EVENT_BURY;
+}
+
+/* whole: how the transaction ended, for those that it has kept. */
+static void read_group(const struct event_service *service, struct event_job *const *jobs, size_t count,
+                       const struct event_result *whole, enum run_end *ends)
+{
+    bool kept_before = false;
+
+    for (size_t i = 0; i < count; i++) {
+        if (ends[i] == RUN_KEPT) {
+            jobs[i]->result = *whole;
+            ends[i] = whole->settled || concerns_all(whole) ? RUN_OVER : RUN_AGAIN;
+            kept_before = true;
+        } else if (kept_before && ends[i] == RUN_OVER && may_be_others(service, jobs[i])) {
+            ends[i] = RUN_AGAIN;
+        }
+    }
+}
+
+static bool is_slow(int64_t begin_us)
+{
+    return clock_monotonic_us() - begin_us > 5 * CONSUMER_GROUP_US;
+}
+
 /* Returns how many were run. */
 static size_t run_group(struct event_service *service, int worker, struct event_job *const *jobs,
                         size_t count, enum run_end *ret_ends)
@@ -300,13 +350,8 @@ static size_t run_group(struct event_service *service, int worker, struct event_
         whole = jobs[done - 1]->result;
     else
         end_group(service, transaction, &settlement, &whole);
-    for (size_t i = 0; i < done; i++) {
-        if (ret_ends[i] != RUN_KEPT)
-            continue;
-        jobs[i]->result = whole;
-        ret_ends[i] = whole.settled || concerns_all(&whole) ? RUN_OVER : RUN_AGAIN;
-    }
-    adapt_group(service, conflict || is_conflict(&whole));
+    read_group(service, jobs, done, &whole, ret_ends);
+    adapt_group(service, conflict || is_conflict(&whole) || is_slow(now_us));
     pg_transaction_free(transaction);
     settlement_release(&settlement);
     return done;
@@ -318,6 +363,7 @@ static size_t run_some(struct event_service *service, int worker, struct event_j
                        enum run_end *ret_ends)
 {
     int most = atomic_load(&service->group_most);
+    int64_t begin_us = clock_monotonic_us();
 
     if (service->triggers[jobs[0]->event->trigger].batch_size > 1) {
         run_batch(service, worker, jobs, count, ret_ends);
@@ -328,7 +374,7 @@ static size_t run_some(struct event_service *service, int worker, struct event_j
     run_alone(service, worker, jobs[0]);
     ret_ends[0] = RUN_OVER;
     if (most == 1)
-        adapt_group(service, is_conflict(&jobs[0]->result));
+        adapt_group(service, is_conflict(&jobs[0]->result) || is_slow(begin_us));
     return 1;
 }
 

@@ -29,6 +29,8 @@ static int commit(struct invocation *invocation)
         return 0;
     if (invocation->event_failed)
         return -1;
+    if (invocation->database.shared != NULL && (invocation->database.failed || invocation->database.reading))
+        return -1; /* what is undone must not be settled with the others */
     if (invocation->batch != NULL && event_batch_close(invocation->batch, &invocation->database) != 0)
         return -1;
     invocation_settle_events(invocation);
@@ -38,6 +40,8 @@ static int commit(struct invocation *invocation)
     rc = database_commit_with(&invocation->database, settlement_sql(settlement), SETTLEMENT_PARAMS,
                               settlement->params);
     invocation->settled = rc == 0;
+    if (rc != 0 && invocation->database.shared == NULL)
+        settlement_clear(settlement); /* it may be run again */
     return rc;
 }
 

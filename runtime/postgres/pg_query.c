@@ -347,7 +347,7 @@ static int send(struct pg_transaction *tx, struct statement *statement, struct p
     statement->is_query = report.is_query;
     if (report.changes_session && !statement->describe)
         tx->connection->session_changed = true;
-    tx->changed |= report.changes_transaction;
+    tx->changed |= report.changes_transaction || report.changes_session;
     begin_batch(tx, batch, statement);
     int64_t begin_us = pg_slow_begin(tx->pool);
     int rc = run(tx, statement, batch, error);

@@ -169,10 +169,6 @@ int pg_part_end(struct pg_transaction *tx, bool keep, struct pg_error *error)
 {
     int number = tx->part, rc = 0;
     tx->part = 0;
-    while (tx->results)
-        pg_result_free(tx->results);
-    tx->results_bytes = 0;
-    tx->result_max_bytes = PG_RESULT_MAX_BYTES;
     if (number == 0 || tx->state == PG_TRANSACTION_ENDED)
         return 0;
     if (keep)

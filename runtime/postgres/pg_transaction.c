@@ -21,13 +21,20 @@ struct pg_transaction *pg_transaction_new(struct pg_pool *pool, bool read_only, 
     return tx;
 }
 
+void pg_transaction_free_results(struct pg_transaction *tx)
+{
+    while (tx->results)
+        pg_result_free(tx->results);
+    tx->results_bytes = 0;
+    tx->result_max_bytes = PG_RESULT_MAX_BYTES;
+}
+
 void pg_transaction_free(struct pg_transaction *tx)
 {
     if (!tx)
         return;
     pg_transaction_rollback(tx);
-    while (tx->results)
-        pg_result_free(tx->results);
+    pg_transaction_free_results(tx);
     (void)pthread_mutex_destroy(&tx->lock);
     free(tx);
 }

@@ -179,6 +179,8 @@ void pg_description_release(struct pg_description *description);
 
 /* Results from now on have at most this many bytes (64 MiB unless said); more is TOO_LARGE. */
 void pg_transaction_limit_result(struct pg_transaction *tx, size_t max_bytes);
+/* All there are, which nobody uses any more; results from now on have the limit that they had first. */
+void pg_transaction_free_results(struct pg_transaction *tx);
 
 /* Savepoints, nested at most PG_SAVEPOINTS_MAX deep; the calls mean the innermost. While one is open, an error that the server
  * raises for a statement (PG_FAILURE_SQL) can be taken back: every call returns it until pg_savepoint_rollback(), and the
@@ -196,7 +198,7 @@ int pg_savepoint_rollback(struct pg_transaction *tx, struct pg_error *error)
 /* Parts of one transaction, one after the other, each of which is kept or undone by itself: behind a savepoint that the part's own
  * savepoints never reach. Beginning and keeping one take no round trip of their own; one that sends no statement costs nothing.
  * settings: set for this part, borrowed until it ends. An error that the server raised for a statement is the part's alone;
- * any other is that of the whole transaction. The results of a part are freed with it. */
+ * any other is that of the whole transaction. The results of a part stay, as all of the transaction do. */
 int pg_part_begin(struct pg_transaction *tx, const struct pg_setting *settings, int setting_count,
                   struct pg_error *error) __attribute__((warn_unused_result));
 /* Undoing never fails where the transaction goes on: -1 tells that it does not. */

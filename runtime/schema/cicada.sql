@@ -818,7 +818,8 @@ $body$;
 DO $slots$
 BEGIN
     FOR slot IN 0 .. 4 LOOP
-        -- Leases up to `most` due events of one lane.
+        -- Leases up to `most` due events of one lane. Of a lease that ran out a neighbour may have been the cause: the first
+        -- time, what then is run alone spends no attempt for that.
         EXECUTE replace($slot$
             CREATE FUNCTION cicada.event_take_{slot}(queue_id integer, from_lane smallint, now_at timestamptz,
                                                      lease_end timestamptz, most integer) RETURNS SETOF cicada.event_0
@@ -832,7 +833,8 @@ BEGIN
                     ORDER BY e.due_at LIMIT most FOR UPDATE SKIP LOCKED
                 )
                 UPDATE cicada.event_{slot} e
-                SET lane = 127, due_at = lease_end, epoch = e.epoch + 1, attempt = e.attempt + 1,
+                SET lane = 127, due_at = lease_end, epoch = e.epoch + 1,
+                    attempt = e.attempt + CASE WHEN from_lane = 127 AND NOT e.alone THEN 0 ELSE 1 END,
                     ordered = e.lane = 127 AND e.ordered,
                     alone = from_lane = 127, started_at = coalesce(e.started_at, now_at)
                 FROM picked p WHERE e.id = p.id
@@ -1202,7 +1204,7 @@ DECLARE
     lost bigint[] := '{}';
 BEGIN
     FOR part IN
-        SELECT l.slot, array_agg(l.id) AS ids, array_agg(l.epoch) AS epochs
+        SELECT l.slot, array_agg(l.id ORDER BY l.id) AS ids, array_agg(l.epoch ORDER BY l.id) AS epochs
         FROM unnest(slots, ids, epochs) l (slot, id, epoch) GROUP BY l.slot ORDER BY l.slot DESC -- the order of lease_change()
     LOOP
         lost := lost || cicada.event_end(part.slot, part.ids, part.epochs);
@@ -1225,7 +1227,7 @@ DECLARE
 BEGIN
     PERFORM cicada.need_read_committed();
     FOR part IN -- the table of the claim first, then event_0
-        SELECT l.slot, array_agg(l.id) AS ids, array_agg(l.epoch) AS epochs
+        SELECT l.slot, array_agg(l.id ORDER BY l.id) AS ids, array_agg(l.epoch ORDER BY l.id) AS epochs
         FROM (SELECT u.* FROM unnest(slots, ids, epochs) u (slot, id, epoch)
               UNION SELECT 0, u.id, u.epoch FROM unnest(ids, epochs) u (id, epoch)) l (slot, id, epoch)
         GROUP BY l.slot ORDER BY l.slot DESC

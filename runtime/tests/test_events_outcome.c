@@ -10,6 +10,7 @@
 
 #include "runtime/base/mem.h"
 #include "runtime/events/outcome.h"
+#include "runtime/host/event_result.h"
 
 static const struct delivery delivery = {.max_attempts = 5, .backoff_ms = 2000, .max_backoff_ms = 10000};
 
@@ -134,11 +135,34 @@ static void test_spent(void **state)
     assert_true(outcome_is_spent(&delivery, 6)); /* its fifth run has ended without a word */
 }
 
+/* A session that is ended because of what the event did in it is no outage: it would be run again for ever. */
+static void test_whose_a_lost_connection_is(void **state)
+{
+    static const struct {
+        const char *sqlstate;
+        bool spend;
+    } cases[] = {{"", false}, {"57P01", false}, {"25P03", true}, {"25P04", true}};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct pg_error error = {.failure = PG_FAILURE_LOST};
+        struct event_result result = {.retry_after_ms = -1};
+        struct event_decision decision;
+
+        snprintf(error.sqlstate, sizeof(error.sqlstate), "%s", cases[i].sqlstate);
+        event_result_read_error(&result, &error);
+        decision = outcome_decide(&result, &delivery, 1, 0, 0);
+        assert_int_equal(decision.verdict, EVENT_RETRY);
+        assert_int_equal(decision.spend, cases[i].spend);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_endings),
         cmocka_unit_test(test_runs_that_spend_nothing_back_off),
+        cmocka_unit_test(test_whose_a_lost_connection_is),
         cmocka_unit_test(test_spent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

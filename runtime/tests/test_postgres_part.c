@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -132,7 +133,10 @@ static void test_what_is_left_behind_is_told(void **state)
     static const char *const statements[] = {"SET LOCAL test_part.who = 'you'",
                                              "SELECT set_config('test_part.who', 'you', true)",
                                              "CREATE TEMP TABLE test_part_temporary (i int) ON COMMIT DROP",
-                                             "SET CONSTRAINTS ALL DEFERRED", "DECLARE c CURSOR FOR SELECT 1"};
+                                             "SET CONSTRAINTS ALL DEFERRED",
+                                             "SELECT set_config('test_part.who', 'you', false)",
+                                             "SELECT pg_advisory_lock(1)",
+                                             "DECLARE c CURSOR FOR SELECT 1"};
     struct pg_pool *pool = pgtest_pool(NULL, 1);
 
     (void)state;
@@ -149,11 +153,35 @@ static void test_what_is_left_behind_is_told(void **state)
     pg_pool_free(pool);
 }
 
+/* They are the handler's until it returns. */
+static void test_results_outlive_their_part(void **state)
+{
+    struct pg_pool *pool = pgtest_pool(NULL, 1);
+    struct pg_transaction *tx = pg_transaction_new(pool, false, pgtest_deadline(5000));
+    struct pg_result *kept, *undone;
+
+    (void)state;
+    begin(tx);
+    kept = pgtest_query(tx, "SELECT repeat('k', 1000)");
+    end(tx, true);
+    begin(tx);
+    undone = pgtest_query(tx, "SELECT repeat('u', 1000)");
+    end(tx, false);
+    (void)pgtest_query(tx, "SELECT repeat('x', 1000)");
+    assert_int_equal(strspn(pg_result_value(kept, 0, 0, NULL), "k"), 1000);
+    assert_int_equal(strspn(pg_result_value(undone, 0, 0, NULL), "u"), 1000);
+    pg_transaction_free_results(tx);
+    assert_string_equal(pg_result_value(pgtest_query(tx, "SELECT 'y'"), 0, 0, NULL), "y");
+    pg_transaction_free(tx);
+    pg_pool_free(pool);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_each_is_kept_or_undone),
         cmocka_unit_test(test_savepoints_inside_and_outside),
+        cmocka_unit_test(test_results_outlive_their_part),
         cmocka_unit_test(test_what_is_left_behind_is_told),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -11,9 +11,10 @@
 #include "runtime/tests/support_event_scene.h"
 #include "runtime/tests/support_postgres.h"
 
-#define WORK    "{\"name\":\"work\",\"queue\":{\"name\":\"q\"}}"
-#define SLEEPS  "state = 'active' AND query LIKE '%pg_sleep(1.5)%' AND pid <> pg_backend_pid()"
-#define AT_WORK "SELECT count(*) FROM cicada.event WHERE lane = 127"
+#define WORK           "{\"name\":\"work\",\"queue\":{\"name\":\"q\"}}"
+#define SLEEPS         "state = 'active' AND query LIKE '%pg_sleep(1.5)%' AND pid <> pg_backend_pid()"
+#define SLEEPING(more) "{\"text\":\"a\",\"sql\":\"SELECT pg_sleep(1.5)\"" more
+#define AT_WORK        "SELECT count(*) FROM cicada.event WHERE lane = 127"
 
 /* Somebody else has taken the event that is at work. */
 static void take_away(struct scene *scene)
@@ -60,14 +61,14 @@ static void test_lost_lease_in_repeatable_read(void **state)
 }
 
 /* One event is in the middle of a statement. */
-static void start_sleeping(struct scene *scene)
+static void start_sleeping(struct scene *scene, const char *payload)
 {
     CLEANUP_FREE char *sql = xasprintf("SELECT count(*) FROM pg_stat_activity WHERE datname = '%s' AND %s",
                                        scene->events->database, SLEEPS);
 
     scene_start(scene, SCENE_HANDLER ",\"drainSeconds\":20", "",
                 "{\"name\":\"work\",\"queue\":{\"name\":\"q\"},\"delivery\":{\"maxAttempts\":1}}");
-    scene_send(scene, "{\"text\":\"a\",\"sql\":\"SELECT pg_sleep(1.5)\"}");
+    scene_send(scene, payload);
     pgtest_wait_int(sql, 1);
 }
 
@@ -76,7 +77,7 @@ static void test_control_connection_is_lost_while_draining(void **state)
 {
     struct scene *scene = *state;
 
-    start_sleeping(scene);
+    start_sleeping(scene, SLEEPING("}"));
     assert_int_equal(kill(scene->process.pid, SIGTERM), 0);
     scene_becomes_logged(scene, "draining");
     drop_sessions(scene, "state = 'idle'");
@@ -88,10 +89,41 @@ static void test_lost_connection_spends_no_attempt(void **state)
 {
     struct scene *scene = *state;
 
-    start_sleeping(scene);
+    start_sleeping(scene, SLEEPING("}"));
     drop_sessions(scene, SLEEPS);
     scene_becomes(scene, SCENE_STATS, "0 0");
     session_expect(scene->events->owner, SCENE_NOTES, "1");
+}
+
+/* It is the database's failure too if the handler has words of its own for it. */
+static void test_lost_connection_that_the_handler_answers_for(void **state)
+{
+    struct scene *scene = *state;
+
+    start_sleeping(scene, SLEEPING(",\"otherwise\":500}"));
+    drop_sessions(scene, SLEEPS);
+    scene_becomes(scene, SCENE_STATS, "0 0");
+    session_expect(scene->events->owner, SCENE_NOTES, "1");
+}
+
+/* COMMIT meets conflicts, twice. */
+static void test_commit_of_a_retryable_handler(void **state)
+{
+    struct scene *scene = *state;
+
+    session_exec(
+        scene->events->owner,
+        "CREATE SEQUENCE event_test.tries;"
+        "CREATE FUNCTION event_test.conflict() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN"
+        " IF nextval('event_test.tries') < 3 THEN RAISE 'conflict' USING ERRCODE = '40001'; END IF;"
+        " RETURN NULL; END $$;"
+        "CREATE CONSTRAINT TRIGGER conflict AFTER INSERT ON event_test.notes DEFERRABLE INITIALLY DEFERRED"
+        " FOR EACH ROW EXECUTE FUNCTION event_test.conflict()");
+    scene_start(scene, SCENE_HANDLER, ",\"retryable\":true", WORK);
+    scene_send(scene, "{\"text\":\"a\",\"commit\":1}");
+    scene_becomes(scene, SCENE_STATS, "0 0");
+    session_expect(scene->events->owner,
+                   "SELECT count(*), max(last_value) FROM event_test.notes, event_test.tries", "1 3");
 }
 
 static void test_all_headers_arrive(void **state)
@@ -127,6 +159,8 @@ int main(void)
         TEST(test_lost_lease_in_repeatable_read),
         TEST(test_control_connection_is_lost_while_draining),
         TEST(test_lost_connection_spends_no_attempt),
+        TEST(test_lost_connection_that_the_handler_answers_for),
+        TEST(test_commit_of_a_retryable_handler),
         TEST(test_all_headers_arrive),
         TEST(test_ticks_of_a_schedule),
     };

@@ -188,14 +188,16 @@ static void test_lease_that_ran_out_is_lost_once_taken(void **state)
     session_exec(fixture->a, claim_all);
     expire(fixture);
     session_expect(fixture->b, claim_busy, "- - - - t"); /* alone, or not at all */
-    session_expect(fixture->b, claim_idle, "1 2 2 t f");
+    session_expect(fixture->b, claim_idle, "1 2 1 t f"); /* which spends nothing, this time */
     session_fails(fixture->a, "SELECT cicada.event_settle(1, 1, 1)", "ZC001", NULL);
     session_expect(fixture->a, "SELECT cicada.event_retry(1, 1, 1, '0', true, 'late')", "f");
     session_expect(fixture->a, "SELECT cicada.event_bury(1, 1, 1, 'late', 'late')", "f");
     session_expect(fixture->a, "SELECT cicada.event_extend('{1}', '{1}', '{1}', '1 s')", "1");
     session_expect(fixture->a, "SELECT cicada.event_give_back('{1}', '{1}', '{1}')", "1");
     expire(fixture);
-    session_exec(fixture->b, "SELECT cicada.event_settle(1, 1, 2)"); /* late, but nobody has taken it */
+    session_expect(fixture->b, claim_idle, "1 3 2 t f");
+    expire(fixture);
+    session_exec(fixture->b, "SELECT cicada.event_settle(1, 1, 3)"); /* late, but nobody has taken it */
     session_expect(fixture->owner, "SELECT count(*) FROM cicada.event", "0");
 }
 
@@ -210,15 +212,15 @@ static void test_one_that_may_be_poison_comes_alone(void **state)
     session_expect(fixture->b,
                    "SELECT id, alone, alone_waits FROM cicada.event_claim(1, 2, '1 minute', false)",
                    "3 f t; 4 f t");
-    session_expect(fixture->b, claim_idle, "1 2 2 t f");
-    session_expect(fixture->c, claim_idle, "2 2 2 t f");
+    session_expect(fixture->b, claim_idle, "1 2 1 t f");
+    session_expect(fixture->c, claim_idle, "2 2 1 t f");
     session_expect(fixture->c, claim_idle, "5 1 1 f f");
     /* Given back unstarted it is as suspect as before; after an orderly failure it is like any other. */
     session_expect(fixture->c, "SELECT cicada.event_give_back('{1}', '{2}', '{2}')", "");
     session_expect(fixture->c, claim_busy, "- - - - t");
-    session_expect(fixture->c, claim_idle, "2 4 2 t f");
+    session_expect(fixture->c, claim_idle, "2 4 1 t f");
     session_expect(fixture->c, "SELECT cicada.event_retry(1, 2, 4, '0', true, 'no')", "t");
-    session_expect(fixture->c, claim_busy, "2 5 3 f f");
+    session_expect(fixture->c, claim_busy, "2 5 2 f f");
 }
 
 static void test_retries(void **state)

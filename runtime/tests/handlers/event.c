@@ -1,5 +1,5 @@
 /* event.c - handlers of events that note each run and then do what the payload says: {"text","status","detail","retryAfter","sql","sleepMs",
- * "commit","crash","header"}. */
+ * "commit","crash","header","otherwise"}. */
 #include <cicada/function.h>
 #include <stdlib.h>
 #include <time.h>
@@ -33,8 +33,12 @@ static int handle_event(struct cicada_request *req, struct cicada_context *ctx, 
         return CICADA_FAIL;
     if (cicada_json_get_int64(body, "crash", &number))
         abort();
-    if (sql != NULL && cicada_execute(ctx, sql, CICADA_NO_PARAMS) != CICADA_OK)
-        return CICADA_FAIL;
+    if (sql != NULL && cicada_execute(ctx, sql, CICADA_NO_PARAMS) != CICADA_OK) {
+        if (!cicada_json_get_int64(body, "otherwise", &number))
+            return CICADA_FAIL;
+        (void)cicada_commit(ctx); /* in vain */
+        return cicada_problem(res, (int)number, "otherwise", "as the event asks if its SQL fails");
+    }
     if (cicada_json_get_int64(body, "commit", &number) && cicada_commit(ctx) != CICADA_OK)
         return CICADA_FAIL;
     if (!cicada_json_get_int64(body, "status", &number))
