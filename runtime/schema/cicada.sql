@@ -1459,9 +1459,10 @@ BEGIN
 END
 $body$;
 
--- The dead letters of a queue, the oldest events first. reason: why it died; error: what was said then.
+-- The dead letters of a queue, the oldest events first. reason: why it died; error: what was said then. payload is what jsonb may
+-- refuse: a row's json may have \u0000.
 CREATE FUNCTION cicada.dead_letters(queue text, most integer DEFAULT 1000)
-    RETURNS TABLE (id bigint, reason text, error text, attempt integer, key text, payload jsonb, headers jsonb, depth integer,
+    RETURNS TABLE (id bigint, reason text, error text, attempt integer, key text, payload json, headers jsonb, depth integer,
                    "time" timestamptz, started_at timestamptz, died_at timestamptz)
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $body$
@@ -1470,7 +1471,7 @@ DECLARE
     q cicada.queue := cicada.queue_find(dead_letters.queue);
 BEGIN
     RETURN QUERY
-    SELECT d.id, d.reason, d.last_error, d.attempt, d.key, d.payload::jsonb, d.headers::jsonb, d.depth::integer, d.time,
+    SELECT d.id, d.reason, d.last_error, d.attempt, d.key, d.payload::json, d.headers::jsonb, d.depth::integer, d.time,
            d.started_at, d.died_at
     FROM cicada.dead_letter d WHERE d.queue = q.id ORDER BY d.id LIMIT most;
 END
@@ -1783,20 +1784,24 @@ BEGIN
     IF NOT large THEN
         image := row_to_json(NEW);
         images := ', "old": ' || coalesce(row_to_json(OLD)::text, 'null') || ', "new": ' || coalesce(image::text, 'null') || '}';
-        IF TG_NARGS > 10 AND TG_OP <> 'TRUNCATE' THEN -- NULL if a column of the key has another name now
-            IF TG_OP = 'DELETE' THEN
-                image := row_to_json(OLD);
+        IF TG_NARGS > 10 AND TG_OP <> 'TRUNCATE' THEN
+            IF position(chr(92) || 'u' IN images) > 0 THEN
+                key_image := NULL; -- to look into all of it fails where a json column has \u0000 or half a surrogate pair
+            ELSE -- NULL if a column of the key has another name now
+                IF TG_OP = 'DELETE' THEN
+                    image := row_to_json(OLD);
+                END IF;
+                item := image -> TG_ARGV[10];
+                key_image := '{' || to_json(TG_ARGV[10])::text || ':' || item;
+                event_key := '[' || item;
+                FOR i IN 11 .. TG_NARGS - 1 LOOP
+                    item := image -> TG_ARGV[i];
+                    key_image := key_image || ',' || to_json(TG_ARGV[i])::text || ':' || item;
+                    event_key := event_key || ', ' || item;
+                END LOOP;
+                key_image := key_image || '}';
+                event_key := CASE TG_NARGS WHEN 11 THEN item::json #>> '{}' ELSE event_key || ']' END;
             END IF;
-            item := image -> TG_ARGV[10];
-            key_image := '{' || to_json(TG_ARGV[10])::text || ':' || item;
-            event_key := '[' || item;
-            FOR i IN 11 .. TG_NARGS - 1 LOOP
-                item := image -> TG_ARGV[i];
-                key_image := key_image || ',' || to_json(TG_ARGV[i])::text || ':' || item;
-                event_key := event_key || ', ' || item;
-            END LOOP;
-            key_image := key_image || '}';
-            event_key := CASE TG_NARGS WHEN 11 THEN item::json #>> '{}' ELSE event_key || ']' END;
         END IF;
         IF (TG_ARGV[4] = TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME OR to_regclass(TG_ARGV[5])::oid::text = TG_ARGV[6])
             AND (TG_ARGV[8] = '' OR to_regclass(TG_ARGV[7])::oid::text = TG_ARGV[8]) THEN
