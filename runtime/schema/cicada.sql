@@ -1408,7 +1408,8 @@ $body$;
 -- ---- Looking after queues: the API for everybody ----
 
 -- What each queue, or each of these, holds. Nothing is counted beyond 10,000 (capped: there may be more). due: could be claimed
--- now; blocked: waits for an earlier event of its key; dead: dead letters.
+-- now; blocked: waits for an earlier event of its key; dead: dead letters. due is 1 also if all that a claim has to do is to let go
+-- those behind an event that is done.
 CREATE FUNCTION cicada.queue_stats(queues text[] DEFAULT NULL)
     RETURNS TABLE (queue text, queue_id integer, consumer text, due bigint, delayed bigint, leased bigint, blocked bigint,
                    dead bigint, capped boolean, oldest_due interval, oldest_due_s double precision)
@@ -1450,6 +1451,11 @@ BEGIN
         leased := (SELECT count(*) FROM (SELECT FROM cicada.event e
                    WHERE e.queue = q.id AND e.lane = 127 AND e.due_at > now_at LIMIT most) x);
         blocked := (SELECT count(*) FROM (SELECT FROM cicada.event e WHERE e.queue = q.id AND e.lane = 126 LIMIT most) x);
+        IF due = 0 AND blocked > 0 THEN -- a mark: the next claim lets one of them go, and somebody must come for that
+            oldest := (SELECT e.due_at FROM cicada.event e WHERE e.queue = q.id AND e.lane = 125
+                       ORDER BY e.queue, e.lane, e.due_at LIMIT 1);
+            due := (oldest IS NOT NULL)::integer;
+        END IF;
         dead := (SELECT count(*) FROM (SELECT FROM cicada.dead_letter d WHERE d.queue = q.id LIMIT most) x);
         capped := greatest(due, delayed, leased, blocked, dead) >= most;
         oldest_due := now_at - oldest;
