@@ -1611,7 +1611,8 @@ END
 $body$;
 
 -- Sends an event for each of the ticks (at most 1,000) and remembers that all up to new_last_tick have been. skipped: how many
--- before the first of them were left out. False, and nothing is done: somebody else was first, or the schedule is another.
+-- before the first of them were left out. False, and nothing is done: somebody else was first, or the schedule is another. Who was
+-- first with some of them only has sent those.
 CREATE FUNCTION cicada.schedule_tick(namespace text, function text, trigger text, expression text, ticks timestamptz[],
                                      new_last_tick timestamptz, skipped bigint) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -1619,6 +1620,7 @@ AS $body$
 DECLARE
     q cicada.queue;
     e cicada.event_0;
+    seen timestamptz;
     tick timestamptz;
     left_out bigint := coalesce(skipped, 0);
 BEGIN
@@ -1626,18 +1628,24 @@ BEGIN
     IF cardinality(ticks) > 1000 THEN
         RAISE EXCEPTION '% ticks, and 1000 are allowed at once', cardinality(ticks) USING ERRCODE = 'program_limit_exceeded';
     END IF;
-    UPDATE cicada.schedule s SET last_tick = new_last_tick
+    SELECT s.last_tick INTO seen FROM cicada.schedule s
     WHERE (s.namespace, s.function, s.trigger, s.expression) =
         (schedule_tick.namespace, schedule_tick.function, schedule_tick.trigger, schedule_tick.expression)
-        AND s.last_tick < new_last_tick;
-    IF NOT FOUND THEN
+    FOR UPDATE;
+    IF (seen < new_last_tick) IS NOT TRUE THEN
         RETURN false;
     END IF;
+    UPDATE cicada.schedule s SET last_tick = new_last_tick
+    WHERE (s.namespace, s.function, s.trigger) = (schedule_tick.namespace, schedule_tick.function, schedule_tick.trigger);
     q := cicada.queue_find(cicada.trigger_queue(namespace, function, trigger));
     e := cicada.event_new(q.id, NULL);
     e.type := 'cicada.dev.tick';
     e.source := '/cicada/schedule/' || namespace || '/' || function || '/' || trigger;
     FOREACH tick IN ARRAY coalesce(ticks, '{}') LOOP
+        IF tick <= seen THEN -- somebody has sent it, and told what was left out before it, since the caller looked
+            left_out := 0;
+            CONTINUE;
+        END IF;
         e.id := nextval('cicada.event_id');
         e.time := tick;
         e.payload := format('{"tick": "%s", "skipped": %s}', to_char(tick AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),

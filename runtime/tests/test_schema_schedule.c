@@ -170,6 +170,27 @@ static void test_a_tick_is_sent_once(void **state)
     session_expect(fixture->owner, "SELECT count(*) FROM cicada.event", "1");
 }
 
+/* One that looked before, and has come to its ticks when another one had sent the first of them. */
+static void test_a_tick_of_two_is_sent_once(void **state)
+{
+    struct event_fixture *fixture = *state;
+
+    session_exec(fixture->a, LOOK);
+    session_exec(fixture->a, "BEGIN");
+    session_expect(fixture->a, tick_one, "t");
+    session_block(fixture, fixture->b,
+                  "SELECT cicada.schedule_tick(" TRIGGER ", " EXPRESSION
+                  ", '{2199-01-01 02:00 UTC, 2199-01-02 02:00 UTC}', '2199-01-02 02:00 UTC', 5)");
+    session_exec(fixture->a, "COMMIT");
+    session_finish_expect(fixture->b, "t");
+    session_expect(
+        fixture->owner,
+        "SELECT payload::json ->> 'tick', payload::json ->> 'skipped' FROM cicada.event ORDER BY id",
+        "2199-01-01T02:00:00Z 0; 2199-01-02T02:00:00Z 0");
+    session_expect(fixture->a,
+                   "SELECT cicada.schedule_tick(" TRIGGER ", " EXPRESSION ", '{2300-01-01}', NULL, 0)", "f");
+}
+
 static void test_sleeper_hears_of_a_tick(void **state)
 {
     struct event_fixture *fixture = *state;
@@ -213,6 +234,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_new_schedule_begins_now, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_ticks_are_events, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_a_tick_is_sent_once, events_setup, events_teardown),
+        cmocka_unit_test_setup_teardown(test_a_tick_of_two_is_sent_once, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_sleeper_hears_of_a_tick, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_removed_schedule, events_setup, events_teardown),
     };
