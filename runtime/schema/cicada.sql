@@ -751,34 +751,49 @@ BEGIN
 END
 $body$;
 
--- Removes a queue and all it holds; its id may stay in an open transaction's events, which event_maintain() removes. False: it
--- is not there.
+-- Removes a queue and all it holds, up to 20,000 rows by one call: millions would take longer than a caller waits. False: it is not
+-- done, call it again; until then nothing more is captured. True: it is gone, or was not there. Its id may stay in an open
+-- transaction's events, which event_maintain() removes.
 CREATE FUNCTION cicada.queue_drop(queue text) RETURNS boolean
     LANGUAGE plpgsql
 AS $body$
 DECLARE
     q cicada.queue;
+    place text;
+    most integer := 20000;
+    removed integer;
 BEGIN
     PERFORM cicada.need_read_committed();
     PERFORM pg_advisory_xact_lock(7310294, 0); -- event_maintain() moves nothing
     PERFORM pg_advisory_xact_lock(7310294, r.id) FROM cicada.queue r WHERE r.name = queue_drop.queue; -- no claim is at work
-    DELETE FROM cicada.queue r WHERE r.name = queue_drop.queue RETURNING * INTO q;
+    SELECT * INTO q FROM cicada.queue r WHERE r.name = queue_drop.queue FOR UPDATE;
     IF NOT FOUND THEN
+        RETURN true;
+    END IF;
+    PERFORM setval(q.wake, -1);
+    FOREACH place IN ARRAY ARRAY['event_0', 'event_1', 'event_2', 'event_3', 'event_4', 'dead_letter'] LOOP
+        EXECUTE format('DELETE FROM cicada.%1$I WHERE id = ANY (ARRAY('
+                       'SELECT p.id FROM cicada.%1$I p WHERE p.queue = $1 LIMIT $2))', place)
+        USING q.id, most;
+        GET DIAGNOSTICS removed = ROW_COUNT;
+        most := most - removed;
+        IF most <= 0 THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    -- What was changed by others in the meantime may have been left.
+    IF EXISTS (SELECT FROM cicada.event e WHERE e.queue = q.id) OR EXISTS (SELECT FROM cicada.dead_letter d WHERE d.queue = q.id) THEN
         RETURN false;
     END IF;
-    FOR slot IN 0 .. 4 LOOP
-        EXECUTE format('DELETE FROM cicada.event_%s e WHERE e.queue = $1', slot) USING q.id;
-    END LOOP;
-    DELETE FROM cicada.dead_letter d WHERE d.queue = q.id;
     DELETE FROM cicada.dedup d WHERE d.queue = q.id;
-    PERFORM setval(q.wake, -1);
+    DELETE FROM cicada.queue r WHERE r.id = q.id;
     PERFORM cicada.wake_sweep();
     RETURN true;
 END
 $body$;
 
 -- Ends a registration. The queue stays, with its events; but that of a table's or a schedule's trigger goes, with all it holds.
--- False: it was not this consumer's.
+-- False: it was not this consumer's; or a trigger's queue still holds something: call it again.
 CREATE FUNCTION cicada.queue_release(queue text, namespace text, function text, trigger text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $body$
@@ -1676,18 +1691,22 @@ AS $body$
                             AND q.name = cicada.trigger_queue(q.namespace, q.function, q.trigger))
 $body$;
 
--- Removes a schedule, its queue, and what is in it. False: neither was there.
+-- Removes a schedule, its queue, and what is in it. False: the queue still holds something, call it again.
 CREATE FUNCTION cicada.schedule_remove(namespace text, function text, trigger text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $body$
-DECLARE
-    removed boolean;
 BEGIN
+    PERFORM FROM cicada.schedule s -- no tick is on its way
+    WHERE (s.namespace, s.function, s.trigger) =
+        (schedule_remove.namespace, schedule_remove.function, schedule_remove.trigger)
+    FOR UPDATE;
+    IF NOT cicada.queue_drop(cicada.trigger_queue(namespace, function, trigger)) THEN
+        RETURN false;
+    END IF;
     DELETE FROM cicada.schedule s
     WHERE (s.namespace, s.function, s.trigger) =
         (schedule_remove.namespace, schedule_remove.function, schedule_remove.trigger);
-    removed := FOUND;
-    RETURN cicada.queue_drop(cicada.trigger_queue(namespace, function, trigger)) OR removed;
+    RETURN true;
 END
 $body$;
 
