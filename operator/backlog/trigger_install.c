@@ -95,7 +95,7 @@ static void explain(const char **reason, char **message, const char *trigger, co
 /* ---- what is no longer wanted ---- */
 
 struct leftover {
-    char trigger[64], source[16], queue[STORE_QUEUE_SIZE];
+    char trigger[64], source[16], queue[STORE_QUEUE_SIZE]; /* queue "": none, or another trigger has it */
 };
 
 struct leftovers {
@@ -135,16 +135,6 @@ static void take_leftover(void *arg, const char *trigger, const char *source, co
     snprintf(found->queue, sizeof(found->queue), "%s", queue);
 }
 
-/* The queue of a table's trigger goes last: by it is known what is left. But not if another kind of trigger of that name has it by now. */
-static bool keeps_queue(const struct work *work, const char *trigger)
-{
-    for (size_t i = 0; i < work->trigger_count && !work->removing; i++)
-        if (strcmp(work->triggers[i].who.trigger, trigger) == 0 &&
-            work->triggers[i].wanted->source != TRIGGER_QUEUE && work->triggers[i].done)
-            return true;
-    return false;
-}
-
 enum removal {
     REMOVAL_DONE,
     REMOVAL_GOES_ON, /* it has begun, and wants another turn */
@@ -168,10 +158,9 @@ static enum removal went_on(struct work *work, const char *trigger, bool gone)
 }
 
 static enum removal remove_table(struct database_watch *watch, struct work *work,
-                                 const struct store_trigger *who, struct owner *owner)
+                                 const struct store_trigger *who, const char *queue, struct owner *owner)
 {
     struct pg_session *session = watch->session;
-    char queue[STORE_QUEUE_SIZE];
     struct pg_error error = {0};
     bool gone = false;
 
@@ -185,10 +174,10 @@ static enum removal remove_table(struct database_watch *watch, struct work *work
         problem_set(&work->reason, &work->message, NULL, "trigger %s: a table still has it", who->trigger);
         return REMOVAL_FAILED;
     }
-    if (keeps_queue(work, who->trigger))
+    if (queue[0] == '\0')
         return REMOVAL_DONE;
-    if (store_queue_name(watch->session, who, queue, &error) != 0 ||
-        store_release(watch->session, queue, who, &gone, &error) != 0)
+    /* Last: by it is known what is left. */
+    if (store_release(watch->session, queue, who, &gone, &error) != 0)
         return fail_removal(watch, work, who->trigger, &error, watch->session);
     return went_on(work, who->trigger, gone);
 }
@@ -202,7 +191,7 @@ static enum removal remove_leftover(struct database_watch *watch, struct work *w
     int rc;
 
     if (strcmp(leftover->source, "table") == 0)
-        return remove_table(watch, work, &who, owner);
+        return remove_table(watch, work, &who, leftover->queue, owner);
     rc = is_schedule ? store_schedule_remove(watch->session, &who, &gone, &error)
                      : store_release(watch->session, leftover->queue, &who, &gone, &error);
     if (rc != 0)

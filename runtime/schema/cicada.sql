@@ -1610,6 +1610,9 @@ BEGIN
     IF NOT EXISTS (SELECT FROM cicada.queue q WHERE q.name = queue_name AND q.namespace IS NOT NULL) THEN
         PERFORM cicada.queue_consume(queue_name, schedule_look.namespace, schedule_look.function, schedule_look.trigger, false);
     END IF;
+    -- Closed by table_unregister(), if a table's trigger had this name. As long as a table has that, it would write again.
+    PERFORM setval(q.wake, 0) FROM cicada.queue q
+    WHERE q.name = queue_name AND pg_sequence_last_value(q.wake) < 0 AND NOT EXISTS (SELECT FROM cicada.table_present(queue_name));
     now_at := now();
     SELECT s.last_tick INTO schedule_look.last_tick FROM cicada.schedule s
     WHERE (s.namespace, s.function, s.trigger, s.expression) =
@@ -1673,22 +1676,6 @@ BEGIN
     END IF;
     RETURN true;
 END
-$body$;
-
--- What is here of a Function's triggers: source is 'queue', 'table' or 'schedule'.
-CREATE FUNCTION cicada.triggers_of(namespace text, function text) RETURNS TABLE (trigger text, source text, queue text)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $body$
-    SELECT s.trigger, 'schedule', cicada.trigger_queue(s.namespace, s.function, s.trigger) FROM cicada.schedule s
-    WHERE (s.namespace, s.function) = (triggers_of.namespace, triggers_of.function)
-    UNION ALL
-    SELECT q.trigger, CASE q.name WHEN cicada.trigger_queue(q.namespace, q.function, q.trigger) THEN 'table' ELSE 'queue' END,
-           q.name
-    FROM cicada.queue q
-    WHERE (q.namespace, q.function) = (triggers_of.namespace, triggers_of.function)
-        AND NOT EXISTS (SELECT FROM cicada.schedule s
-                        WHERE (s.namespace, s.function, s.trigger) = (q.namespace, q.function, q.trigger)
-                            AND q.name = cicada.trigger_queue(q.namespace, q.function, q.trigger))
 $body$;
 
 -- Removes a schedule, its queue, and what is in it. False: the queue still holds something, call it again.
@@ -2016,6 +2003,27 @@ AS $body$
     SELECT t.* FROM pg_trigger t
     WHERE t.tgname IN (queue || '.insert', queue || '.update', queue || '.delete', queue || '.truncate')
         AND t.tgfoid = 'cicada.table_capture()'::regprocedure AND t.tgparentid = 0
+$body$;
+
+-- What is here of a Function's triggers: source is 'queue', 'table' or 'schedule'. Both of the latter, if a schedule has the
+-- name of a table's trigger that could not be dropped yet: the queue is the schedule's then.
+CREATE FUNCTION cicada.triggers_of(namespace text, function text) RETURNS TABLE (trigger text, source text, queue text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+    SELECT s.trigger, 'schedule', cicada.trigger_queue(s.namespace, s.function, s.trigger) FROM cicada.schedule s
+    WHERE (s.namespace, s.function) = (triggers_of.namespace, triggers_of.function)
+    UNION ALL
+    SELECT s.trigger, 'table', NULL FROM cicada.schedule s
+    WHERE (s.namespace, s.function) = (triggers_of.namespace, triggers_of.function)
+        AND EXISTS (SELECT FROM cicada.table_present(cicada.trigger_queue(s.namespace, s.function, s.trigger)))
+    UNION ALL
+    SELECT q.trigger, CASE q.name WHEN cicada.trigger_queue(q.namespace, q.function, q.trigger) THEN 'table' ELSE 'queue' END,
+           q.name
+    FROM cicada.queue q
+    WHERE (q.namespace, q.function) = (triggers_of.namespace, triggers_of.function)
+        AND NOT EXISTS (SELECT FROM cicada.schedule s
+                        WHERE (s.namespace, s.function, s.trigger) = (q.namespace, q.function, q.trigger)
+                            AND q.name = cicada.trigger_queue(q.namespace, q.function, q.trigger))
 $body$;
 
 -- What table_install() has to run on whose tables; nothing, if all is as wanted. The queue is made if it is not there.
