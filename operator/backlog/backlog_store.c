@@ -198,12 +198,16 @@ int store_consume(struct pg_session *session, const char *queue, const struct st
 }
 
 int store_release(struct pg_session *session, const char *queue, const struct store_trigger *who,
-                  struct pg_error *error)
+                  bool *ret_gone, struct pg_error *error)
 {
     const char *const params[] = {queue, who->namespace, who->function, who->trigger};
+    CLEANUP_RESULT struct pg_result *result = NULL;
 
-    return call(session, "SELECT cicada.queue_release($1, $2, $3, $4)", (int)ARRAY_SIZE(params), params, NULL,
-                error);
+    if (call(session, "SELECT cicada.queue_release($1, $2, $3, $4)", (int)ARRAY_SIZE(params), params, &result,
+             error) != 0)
+        return -1;
+    *ret_gone = value_bool(result, 0, 0);
+    return 0;
 }
 
 int store_stats(struct pg_session *session, const char *queues, const char *sleep_ids, store_stats_fn *each,
@@ -359,7 +363,8 @@ int store_schedule_tick(struct pg_session *session, const struct store_trigger *
     return 0;
 }
 
-int store_schedule_remove(struct pg_session *session, const struct store_trigger *who, struct pg_error *error)
+int store_schedule_remove(struct pg_session *session, const struct store_trigger *who, bool *ret_gone,
+                          struct pg_error *error)
 {
-    return call_for(session, NULL, "SELECT cicada.schedule_remove($1, $2, $3)", who, NULL, error);
+    return call_for(session, NULL, "SELECT cicada.schedule_remove($1, $2, $3)", who, ret_gone, error);
 }

@@ -48,8 +48,9 @@ int store_queue_name(struct pg_session *session, const struct store_trigger *who
 /* ret_holder: who has the queue instead; "": it is ours. */
 int store_consume(struct pg_session *session, const char *queue, const struct store_trigger *who,
                   bool ordered, char ret_holder[STORE_HOLDER_SIZE], struct pg_error *error) MUST_CHECK;
+/* *ret_gone, of a table's or schedule's trigger: false, its queue still holds something, and it wants another call. */
 int store_release(struct pg_session *session, const char *queue, const struct store_trigger *who,
-                  struct pg_error *error) MUST_CHECK;
+                  bool *ret_gone, struct pg_error *error) MUST_CHECK;
 
 struct store_stats {
     const char *queue;
@@ -97,7 +98,8 @@ struct store_ticks {
 /* *ret_ours: false, somebody else has made them. */
 int store_schedule_tick(struct pg_session *session, const struct store_trigger *who, const char *expression,
                         const struct store_ticks *ticks, bool *ret_ours, struct pg_error *error) MUST_CHECK;
-int store_schedule_remove(struct pg_session *session, const struct store_trigger *who,
+/* *ret_gone as of store_release(). */
+int store_schedule_remove(struct pg_session *session, const struct store_trigger *who, bool *ret_gone,
                           struct pg_error *error) MUST_CHECK;
 
 #endif

@@ -95,7 +95,7 @@ static void explain(const char **reason, char **message, const char *trigger, co
 /* ---- what is no longer wanted ---- */
 
 struct leftover {
-    char trigger[64], source[16], queue[STORE_QUEUE_SIZE];
+    char trigger[64], source[16], queue[STORE_QUEUE_SIZE]; /* queue "": none, or another trigger has it */
 };
 
 struct leftovers {
@@ -135,29 +135,32 @@ static void take_leftover(void *arg, const char *trigger, const char *source, co
     snprintf(found->queue, sizeof(found->queue), "%s", queue);
 }
 
-/* The queue of a table's trigger goes last: by it is known what is left. But not if another kind of trigger of that name has it by now. */
-static bool keeps_queue(const struct work *work, const char *trigger)
-{
-    for (size_t i = 0; i < work->trigger_count && !work->removing; i++)
-        if (strcmp(work->triggers[i].who.trigger, trigger) == 0 &&
-            work->triggers[i].wanted->source != TRIGGER_QUEUE && work->triggers[i].done)
-            return true;
-    return false;
-}
+enum removal {
+    REMOVAL_DONE,
+    REMOVAL_GOES_ON, /* it has begun, and wants another turn */
+    REMOVAL_FAILED,
+};
 
-static int fail_removal(struct database_watch *watch, struct work *work, const char *trigger,
-                        const struct pg_error *error, const struct pg_session *session)
+static enum removal fail_removal(struct database_watch *watch, struct work *work, const char *trigger,
+                                 const struct pg_error *error, const struct pg_session *session)
 {
     watch_count_error(watch, "remove", error);
     explain(&work->reason, &work->message, trigger, error, session);
-    return -1;
+    return REMOVAL_FAILED;
 }
 
-static int remove_table(struct database_watch *watch, struct work *work, const struct store_trigger *who,
-                        struct owner *owner)
+static enum removal went_on(struct work *work, const char *trigger, bool gone)
+{
+    if (gone)
+        return REMOVAL_DONE;
+    problem_set(&work->reason, &work->message, NULL, "trigger %s: its events are being removed", trigger);
+    return REMOVAL_GOES_ON;
+}
+
+static enum removal remove_table(struct database_watch *watch, struct work *work,
+                                 const struct store_trigger *who, const char *queue, struct owner *owner)
 {
     struct pg_session *session = watch->session;
-    char queue[STORE_QUEUE_SIZE];
     struct pg_error error = {0};
     bool gone = false;
 
@@ -169,29 +172,31 @@ static int remove_table(struct database_watch *watch, struct work *work, const s
         return fail_removal(watch, work, who->trigger, &error, session);
     if (!gone) {
         problem_set(&work->reason, &work->message, NULL, "trigger %s: a table still has it", who->trigger);
-        return -1;
+        return REMOVAL_FAILED;
     }
-    if (keeps_queue(work, who->trigger))
-        return 0;
-    if (store_queue_name(watch->session, who, queue, &error) != 0 ||
-        store_release(watch->session, queue, who, &error) != 0)
+    if (queue[0] == '\0')
+        return REMOVAL_DONE;
+    /* Last: by it is known what is left. */
+    if (store_release(watch->session, queue, who, &gone, &error) != 0)
         return fail_removal(watch, work, who->trigger, &error, watch->session);
-    return 0;
+    return went_on(work, who->trigger, gone);
 }
 
-static int remove_leftover(struct database_watch *watch, struct work *work, const struct leftover *leftover,
-                           struct owner *owner)
+static enum removal remove_leftover(struct database_watch *watch, struct work *work,
+                                    const struct leftover *leftover, struct owner *owner)
 {
     const struct store_trigger who = {work->spec->namespace, work->spec->name, leftover->trigger};
+    bool is_schedule = strcmp(leftover->source, "schedule") == 0, gone;
     struct pg_error error = {0};
     int rc;
 
     if (strcmp(leftover->source, "table") == 0)
-        return remove_table(watch, work, &who, owner);
-    rc = strcmp(leftover->source, "schedule") == 0
-             ? store_schedule_remove(watch->session, &who, &error)
-             : store_release(watch->session, leftover->queue, &who, &error);
-    return rc == 0 ? 0 : fail_removal(watch, work, who.trigger, &error, watch->session);
+        return remove_table(watch, work, &who, leftover->queue, owner);
+    rc = is_schedule ? store_schedule_remove(watch->session, &who, &gone, &error)
+                     : store_release(watch->session, leftover->queue, &who, &gone, &error);
+    if (rc != 0)
+        return fail_removal(watch, work, who.trigger, &error, watch->session);
+    return went_on(work, who.trigger, gone || !is_schedule); /* a queue of its own keeps what it holds */
 }
 
 /* When the Function goes, a table may have triggers of which the schema knows nothing any more. */
@@ -208,28 +213,32 @@ static void add_tables_of_spec(struct leftovers *leftovers)
     }
 }
 
-static void clean(struct database_watch *watch, struct work *work, struct owner *owner)
+/* True: it goes on with the next turn. */
+static bool clean(struct database_watch *watch, struct work *work, struct owner *owner)
 {
     struct leftovers leftovers = {.work = work};
     struct pg_error error = {0};
-    size_t left = 0;
+    size_t removals[REMOVAL_FAILED + 1] = {0};
 
     problem_clear(&work->reason, &work->message);
     if (store_triggers_of(watch->session, work->spec->namespace, work->spec->name, take_leftover, &leftovers,
                           &error) != 0) {
-        left = 1;
-        (void)fail_removal(watch, work, "*", &error, watch->session);
+        removals[fail_removal(watch, work, "*", &error, watch->session)]++;
     }
     add_tables_of_spec(&leftovers);
     for (size_t i = 0; i < leftovers.count && !pg_session_is_lost(watch->session); i++)
-        left += remove_leftover(watch, work, &leftovers.found[i], owner) != 0;
-    work->cleaned = left == 0 && leftovers.count < LEFTOVERS_MAX && !pg_session_is_lost(watch->session);
+        removals[remove_leftover(watch, work, &leftovers.found[i], owner)]++;
+    work->cleaned = removals[REMOVAL_DONE] == leftovers.count && removals[REMOVAL_FAILED] == 0 &&
+                    leftovers.count < LEFTOVERS_MAX && !pg_session_is_lost(watch->session);
     if (work->cleaned) {
         problem_clear(&work->reason, &work->message);
         work->clean_attempts = 0;
+    } else if (removals[REMOVAL_GOES_ON] > 0) {
+        work->clean_retry_ms = clock_monotonic_ms();
     } else {
         work->clean_retry_ms = clock_monotonic_ms() + retry_after_ms(work->clean_attempts++, RETRY_MAX_MS);
     }
+    return removals[REMOVAL_GOES_ON] > 0;
 }
 
 /* ---- what is wanted ---- */
@@ -356,8 +365,9 @@ static void see_to(struct database_watch *watch, struct work *work)
 {
     CLEANUP_OWNER struct owner owner = {0};
 
-    if (!work->cleaned && clock_monotonic_ms() >= work->clean_retry_ms)
-        clean(watch, work, &owner);
+    /* What is wanted may have the name, and so the queue, of what is going. */
+    if (!work->cleaned && clock_monotonic_ms() >= work->clean_retry_ms && clean(watch, work, &owner))
+        return;
     for (size_t i = 0; i < work->trigger_count && !work->removing; i++) {
         if (pg_session_is_lost(watch->session))
             return;

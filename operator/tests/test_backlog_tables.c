@@ -102,6 +102,47 @@ static void test_a_trigger_becomes_another(void **state)
     session_expect(world->events->owner, "SELECT string_agg(name, ',') FROM cicada.queue", "payments");
 }
 
+/* Its table can't be locked when the trigger becomes a schedule, which has the queue from then on. */
+static void test_what_a_schedule_follows_is_not_forgotten(void **state)
+{
+    struct backlog_world *world = *state;
+
+    want_as_owner(world, ORDERS);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_READY, NULL, NULL);
+    session_exec(world->events->owner, "BEGIN; LOCK public.orders");
+    want_as_owner(world, AS_TICKS);
+    backlog_wait_sql(world, "SELECT count(*) FROM cicada.schedule", "1");
+    session_exec(world->events->owner, CHANGE "; COMMIT");
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_READY, NULL, NULL);
+    session_expect(world->events->owner, TRIGGERS, "0");
+    session_expect(
+        world->events->owner,
+        "SELECT (SELECT count(*) FROM cicada.schedule), (SELECT count(*) FROM cicada.event), count(*)"
+        " FROM cicada.queue",
+        "1 0 1");
+}
+
+/* More than is removed by one call: the new one comes when all of the old one is gone. */
+static void test_a_long_queue_goes_before_another_has_its_name(void **state)
+{
+    struct backlog_world *world = *state;
+
+    want_as_owner(world, AS_TICKS);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_READY, NULL, NULL);
+    session_exec(
+        world->events->owner,
+        "INSERT INTO cicada.event_0 (id, due_at, time, queue, epoch, attempt, lane, priority, depth, ordered,"
+        " alone, payload) SELECT n, now() + interval '1 day', now(), q.id, 0, 0, 0, 0, 0, false, false, '1'"
+        " FROM generate_series(1000, 50999) n, cicada.queue q");
+    want_as_owner(world, ORDERS);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_READY, NULL, NULL);
+    session_expect(world->events->owner, TRIGGERS, "2");
+    session_expect(world->events->owner,
+                   "SELECT (SELECT count(*) FROM cicada.event), (SELECT count(*) FROM cicada.schedule),"
+                   " pg_sequence_last_value(wake) >= 0 FROM cicada.queue",
+                   "0 0 t");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, backlog_teardown)
 
 int main(void)
@@ -111,6 +152,8 @@ int main(void)
         TEST(test_what_is_wrong_is_said),
         TEST(test_a_lock_is_waited_for_in_turns),
         TEST(test_a_trigger_becomes_another),
+        TEST(test_what_a_schedule_follows_is_not_forgotten),
+        TEST(test_a_long_queue_goes_before_another_has_its_name),
     };
     return cmocka_run_group_tests(tests, backlog_group_setup, backlog_group_teardown);
 }

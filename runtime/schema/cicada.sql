@@ -751,34 +751,49 @@ BEGIN
 END
 $body$;
 
--- Removes a queue and all it holds; its id may stay in an open transaction's events, which event_maintain() removes. False: it
--- is not there.
+-- Removes a queue and all it holds, up to 20,000 rows by one call: millions would take longer than a caller waits. False: it is not
+-- done, call it again; until then nothing more is captured. True: it is gone, or was not there. Its id may stay in an open
+-- transaction's events, which event_maintain() removes.
 CREATE FUNCTION cicada.queue_drop(queue text) RETURNS boolean
     LANGUAGE plpgsql
 AS $body$
 DECLARE
     q cicada.queue;
+    place text;
+    most integer := 20000;
+    removed integer;
 BEGIN
     PERFORM cicada.need_read_committed();
     PERFORM pg_advisory_xact_lock(7310294, 0); -- event_maintain() moves nothing
     PERFORM pg_advisory_xact_lock(7310294, r.id) FROM cicada.queue r WHERE r.name = queue_drop.queue; -- no claim is at work
-    DELETE FROM cicada.queue r WHERE r.name = queue_drop.queue RETURNING * INTO q;
+    SELECT * INTO q FROM cicada.queue r WHERE r.name = queue_drop.queue FOR UPDATE;
     IF NOT FOUND THEN
+        RETURN true;
+    END IF;
+    PERFORM setval(q.wake, -1);
+    FOREACH place IN ARRAY ARRAY['event_0', 'event_1', 'event_2', 'event_3', 'event_4', 'dead_letter'] LOOP
+        EXECUTE format('DELETE FROM cicada.%1$I WHERE id = ANY (ARRAY('
+                       'SELECT p.id FROM cicada.%1$I p WHERE p.queue = $1 LIMIT $2))', place)
+        USING q.id, most;
+        GET DIAGNOSTICS removed = ROW_COUNT;
+        most := most - removed;
+        IF most <= 0 THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    -- What was changed by others in the meantime may have been left.
+    IF EXISTS (SELECT FROM cicada.event e WHERE e.queue = q.id) OR EXISTS (SELECT FROM cicada.dead_letter d WHERE d.queue = q.id) THEN
         RETURN false;
     END IF;
-    FOR slot IN 0 .. 4 LOOP
-        EXECUTE format('DELETE FROM cicada.event_%s e WHERE e.queue = $1', slot) USING q.id;
-    END LOOP;
-    DELETE FROM cicada.dead_letter d WHERE d.queue = q.id;
     DELETE FROM cicada.dedup d WHERE d.queue = q.id;
-    PERFORM setval(q.wake, -1);
+    DELETE FROM cicada.queue r WHERE r.id = q.id;
     PERFORM cicada.wake_sweep();
     RETURN true;
 END
 $body$;
 
 -- Ends a registration. The queue stays, with its events; but that of a table's or a schedule's trigger goes, with all it holds.
--- False: it was not this consumer's.
+-- False: it was not this consumer's; or a trigger's queue still holds something: call it again.
 CREATE FUNCTION cicada.queue_release(queue text, namespace text, function text, trigger text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $body$
@@ -1410,7 +1425,8 @@ $body$;
 -- ---- Looking after queues: the API for everybody ----
 
 -- What each queue, or each of these, holds. Nothing is counted beyond 10,000 (capped: there may be more). due: could be claimed
--- now; blocked: waits for an earlier event of its key; dead: dead letters.
+-- now; blocked: waits for an earlier event of its key; dead: dead letters. due is 1 also if all that a claim has to do is to let go
+-- those behind an event that is done.
 CREATE FUNCTION cicada.queue_stats(queues text[] DEFAULT NULL)
     RETURNS TABLE (queue text, queue_id integer, consumer text, due bigint, delayed bigint, leased bigint, blocked bigint,
                    dead bigint, capped boolean, oldest_due interval, oldest_due_s double precision)
@@ -1452,6 +1468,11 @@ BEGIN
         leased := (SELECT count(*) FROM (SELECT FROM cicada.event e
                    WHERE e.queue = q.id AND e.lane = 127 AND e.due_at > now_at LIMIT most) x);
         blocked := (SELECT count(*) FROM (SELECT FROM cicada.event e WHERE e.queue = q.id AND e.lane = 126 LIMIT most) x);
+        IF due = 0 AND blocked > 0 THEN -- a mark: the next claim lets one of them go, and somebody must come for that
+            oldest := (SELECT e.due_at FROM cicada.event e WHERE e.queue = q.id AND e.lane = 125
+                       ORDER BY e.queue, e.lane, e.due_at LIMIT 1);
+            due := (oldest IS NOT NULL)::integer;
+        END IF;
         dead := (SELECT count(*) FROM (SELECT FROM cicada.dead_letter d WHERE d.queue = q.id LIMIT most) x);
         capped := greatest(due, delayed, leased, blocked, dead) >= most;
         oldest_due := now_at - oldest;
@@ -1461,9 +1482,10 @@ BEGIN
 END
 $body$;
 
--- The dead letters of a queue, the oldest events first. reason: why it died; error: what was said then.
+-- The dead letters of a queue, the oldest events first. reason: why it died; error: what was said then. payload is what jsonb may
+-- refuse: a row's json may have \u0000.
 CREATE FUNCTION cicada.dead_letters(queue text, most integer DEFAULT 1000)
-    RETURNS TABLE (id bigint, reason text, error text, attempt integer, key text, payload jsonb, headers jsonb, depth integer,
+    RETURNS TABLE (id bigint, reason text, error text, attempt integer, key text, payload json, headers jsonb, depth integer,
                    "time" timestamptz, started_at timestamptz, died_at timestamptz)
     LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $body$
@@ -1472,7 +1494,7 @@ DECLARE
     q cicada.queue := cicada.queue_find(dead_letters.queue);
 BEGIN
     RETURN QUERY
-    SELECT d.id, d.reason, d.last_error, d.attempt, d.key, d.payload::jsonb, d.headers::jsonb, d.depth::integer, d.time,
+    SELECT d.id, d.reason, d.last_error, d.attempt, d.key, d.payload::json, d.headers::jsonb, d.depth::integer, d.time,
            d.started_at, d.died_at
     FROM cicada.dead_letter d WHERE d.queue = q.id ORDER BY d.id LIMIT most;
 END
@@ -1590,6 +1612,9 @@ BEGIN
     IF NOT EXISTS (SELECT FROM cicada.queue q WHERE q.name = queue_name AND q.namespace IS NOT NULL) THEN
         PERFORM cicada.queue_consume(queue_name, schedule_look.namespace, schedule_look.function, schedule_look.trigger, false);
     END IF;
+    -- Closed by table_unregister(), if a table's trigger had this name. As long as a table has that, it would write again.
+    PERFORM setval(q.wake, 0) FROM cicada.queue q
+    WHERE q.name = queue_name AND pg_sequence_last_value(q.wake) < 0 AND NOT EXISTS (SELECT FROM cicada.table_present(queue_name));
     now_at := now();
     SELECT s.last_tick INTO schedule_look.last_tick FROM cicada.schedule s
     WHERE (s.namespace, s.function, s.trigger, s.expression) =
@@ -1606,7 +1631,8 @@ END
 $body$;
 
 -- Sends an event for each of the ticks (at most 1,000) and remembers that all up to new_last_tick have been. skipped: how many
--- before the first of them were left out. False, and nothing is done: somebody else was first, or the schedule is another.
+-- before the first of them were left out. False, and nothing is done: somebody else was first, or the schedule is another. Who was
+-- first with some of them only has sent those.
 CREATE FUNCTION cicada.schedule_tick(namespace text, function text, trigger text, expression text, ticks timestamptz[],
                                      new_last_tick timestamptz, skipped bigint) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
@@ -1614,6 +1640,7 @@ AS $body$
 DECLARE
     q cicada.queue;
     e cicada.event_0;
+    seen timestamptz;
     tick timestamptz;
     left_out bigint := coalesce(skipped, 0);
 BEGIN
@@ -1621,18 +1648,24 @@ BEGIN
     IF cardinality(ticks) > 1000 THEN
         RAISE EXCEPTION '% ticks, and 1000 are allowed at once', cardinality(ticks) USING ERRCODE = 'program_limit_exceeded';
     END IF;
-    UPDATE cicada.schedule s SET last_tick = new_last_tick
+    SELECT s.last_tick INTO seen FROM cicada.schedule s
     WHERE (s.namespace, s.function, s.trigger, s.expression) =
         (schedule_tick.namespace, schedule_tick.function, schedule_tick.trigger, schedule_tick.expression)
-        AND s.last_tick < new_last_tick;
-    IF NOT FOUND THEN
+    FOR UPDATE;
+    IF (seen < new_last_tick) IS NOT TRUE THEN
         RETURN false;
     END IF;
+    UPDATE cicada.schedule s SET last_tick = new_last_tick
+    WHERE (s.namespace, s.function, s.trigger) = (schedule_tick.namespace, schedule_tick.function, schedule_tick.trigger);
     q := cicada.queue_find(cicada.trigger_queue(namespace, function, trigger));
     e := cicada.event_new(q.id, NULL);
     e.type := 'cicada.dev.tick';
     e.source := '/cicada/schedule/' || namespace || '/' || function || '/' || trigger;
     FOREACH tick IN ARRAY coalesce(ticks, '{}') LOOP
+        IF tick <= seen THEN -- somebody has sent it, and told what was left out before it, since the caller looked
+            left_out := 0;
+            CONTINUE;
+        END IF;
         e.id := nextval('cicada.event_id');
         e.time := tick;
         e.payload := format('{"tick": "%s", "skipped": %s}', to_char(tick AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
@@ -1647,34 +1680,22 @@ BEGIN
 END
 $body$;
 
--- What is here of a Function's triggers: source is 'queue', 'table' or 'schedule'.
-CREATE FUNCTION cicada.triggers_of(namespace text, function text) RETURNS TABLE (trigger text, source text, queue text)
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $body$
-    SELECT s.trigger, 'schedule', cicada.trigger_queue(s.namespace, s.function, s.trigger) FROM cicada.schedule s
-    WHERE (s.namespace, s.function) = (triggers_of.namespace, triggers_of.function)
-    UNION ALL
-    SELECT q.trigger, CASE q.name WHEN cicada.trigger_queue(q.namespace, q.function, q.trigger) THEN 'table' ELSE 'queue' END,
-           q.name
-    FROM cicada.queue q
-    WHERE (q.namespace, q.function) = (triggers_of.namespace, triggers_of.function)
-        AND NOT EXISTS (SELECT FROM cicada.schedule s
-                        WHERE (s.namespace, s.function, s.trigger) = (q.namespace, q.function, q.trigger)
-                            AND q.name = cicada.trigger_queue(q.namespace, q.function, q.trigger))
-$body$;
-
--- Removes a schedule, its queue, and what is in it. False: neither was there.
+-- Removes a schedule, its queue, and what is in it. False: the queue still holds something, call it again.
 CREATE FUNCTION cicada.schedule_remove(namespace text, function text, trigger text) RETURNS boolean
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $body$
-DECLARE
-    removed boolean;
 BEGIN
+    PERFORM FROM cicada.schedule s -- no tick is on its way
+    WHERE (s.namespace, s.function, s.trigger) =
+        (schedule_remove.namespace, schedule_remove.function, schedule_remove.trigger)
+    FOR UPDATE;
+    IF NOT cicada.queue_drop(cicada.trigger_queue(namespace, function, trigger)) THEN
+        RETURN false;
+    END IF;
     DELETE FROM cicada.schedule s
     WHERE (s.namespace, s.function, s.trigger) =
         (schedule_remove.namespace, schedule_remove.function, schedule_remove.trigger);
-    removed := FOUND;
-    RETURN cicada.queue_drop(cicada.trigger_queue(namespace, function, trigger)) OR removed;
+    RETURN true;
 END
 $body$;
 
@@ -1785,20 +1806,24 @@ BEGIN
     IF NOT large THEN
         image := row_to_json(NEW);
         images := ', "old": ' || coalesce(row_to_json(OLD)::text, 'null') || ', "new": ' || coalesce(image::text, 'null') || '}';
-        IF TG_NARGS > 10 AND TG_OP <> 'TRUNCATE' THEN -- NULL if a column of the key has another name now
-            IF TG_OP = 'DELETE' THEN
-                image := row_to_json(OLD);
+        IF TG_NARGS > 10 AND TG_OP <> 'TRUNCATE' THEN
+            IF position(chr(92) || 'u' IN images) > 0 THEN
+                key_image := NULL; -- to look into all of it fails where a json column has \u0000 or half a surrogate pair
+            ELSE -- NULL if a column of the key has another name now
+                IF TG_OP = 'DELETE' THEN
+                    image := row_to_json(OLD);
+                END IF;
+                item := image -> TG_ARGV[10];
+                key_image := '{' || to_json(TG_ARGV[10])::text || ':' || item;
+                event_key := '[' || item;
+                FOR i IN 11 .. TG_NARGS - 1 LOOP
+                    item := image -> TG_ARGV[i];
+                    key_image := key_image || ',' || to_json(TG_ARGV[i])::text || ':' || item;
+                    event_key := event_key || ', ' || item;
+                END LOOP;
+                key_image := key_image || '}';
+                event_key := CASE TG_NARGS WHEN 11 THEN item::json #>> '{}' ELSE event_key || ']' END;
             END IF;
-            item := image -> TG_ARGV[10];
-            key_image := '{' || to_json(TG_ARGV[10])::text || ':' || item;
-            event_key := '[' || item;
-            FOR i IN 11 .. TG_NARGS - 1 LOOP
-                item := image -> TG_ARGV[i];
-                key_image := key_image || ',' || to_json(TG_ARGV[i])::text || ':' || item;
-                event_key := event_key || ', ' || item;
-            END LOOP;
-            key_image := key_image || '}';
-            event_key := CASE TG_NARGS WHEN 11 THEN item::json #>> '{}' ELSE event_key || ']' END;
         END IF;
         IF (TG_ARGV[4] = TG_TABLE_SCHEMA || '.' || TG_TABLE_NAME OR to_regclass(TG_ARGV[5])::oid::text = TG_ARGV[6])
             AND (TG_ARGV[8] = '' OR to_regclass(TG_ARGV[7])::oid::text = TG_ARGV[8]) THEN
@@ -1980,6 +2005,27 @@ AS $body$
     SELECT t.* FROM pg_trigger t
     WHERE t.tgname IN (queue || '.insert', queue || '.update', queue || '.delete', queue || '.truncate')
         AND t.tgfoid = 'cicada.table_capture()'::regprocedure AND t.tgparentid = 0
+$body$;
+
+-- What is here of a Function's triggers: source is 'queue', 'table' or 'schedule'. Both of the latter, if a schedule has the
+-- name of a table's trigger that could not be dropped yet: the queue is the schedule's then.
+CREATE FUNCTION cicada.triggers_of(namespace text, function text) RETURNS TABLE (trigger text, source text, queue text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $body$
+    SELECT s.trigger, 'schedule', cicada.trigger_queue(s.namespace, s.function, s.trigger) FROM cicada.schedule s
+    WHERE (s.namespace, s.function) = (triggers_of.namespace, triggers_of.function)
+    UNION ALL
+    SELECT s.trigger, 'table', NULL FROM cicada.schedule s
+    WHERE (s.namespace, s.function) = (triggers_of.namespace, triggers_of.function)
+        AND EXISTS (SELECT FROM cicada.table_present(cicada.trigger_queue(s.namespace, s.function, s.trigger)))
+    UNION ALL
+    SELECT q.trigger, CASE q.name WHEN cicada.trigger_queue(q.namespace, q.function, q.trigger) THEN 'table' ELSE 'queue' END,
+           q.name
+    FROM cicada.queue q
+    WHERE (q.namespace, q.function) = (triggers_of.namespace, triggers_of.function)
+        AND NOT EXISTS (SELECT FROM cicada.schedule s
+                        WHERE (s.namespace, s.function, s.trigger) = (q.namespace, q.function, q.trigger)
+                            AND q.name = cicada.trigger_queue(q.namespace, q.function, q.trigger))
 $body$;
 
 -- What table_install() has to run on whose tables; nothing, if all is as wanted. The queue is made if it is not there.

@@ -202,6 +202,28 @@ static void test_unregistered_writes_nothing(void **state)
     session_exec(fixture->b, "INSERT INTO orders VALUES (6)");
 }
 
+/* A trigger becomes a schedule, and its table can't be locked just then. */
+static void test_a_schedule_takes_the_name(void **state)
+{
+    struct event_fixture *fixture = *state;
+    static const char here[] =
+        "SELECT trigger, source FROM cicada.triggers_of('shop', 'paid') ORDER BY source";
+    static const char look[] = "SELECT cicada.schedule_look(" TRIGGER ", '0 3 * * * UTC') IS NOT NULL";
+    static const char is_open[] = "SELECT pg_sequence_last_value(wake) >= 0 FROM cicada.queue WHERE id = 3";
+
+    session_expect(fixture->a, install, "t");
+    session_expect(fixture->a, unregister, "t");
+    session_expect(fixture->a, look, "t");
+    session_expect(fixture->a, here, "orders schedule; orders table");
+    session_exec(fixture->b, "INSERT INTO orders VALUES (1)");
+    session_expect(fixture->owner, events, "");
+    session_expect(fixture->owner, is_open, "f");
+    session_expect(fixture->a, drop, "t");
+    session_expect(fixture->a, here, "orders schedule");
+    session_expect(fixture->a, look, "t");
+    session_expect(fixture->owner, is_open, "t");
+}
+
 static void test_only_ours_are_dropped(void **state)
 {
     struct event_fixture *fixture = *state;
@@ -320,6 +342,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_what_is_wrong_is_said, setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_condition_is_one_expression, setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_unregistered_writes_nothing, setup, events_teardown),
+        cmocka_unit_test_setup_teardown(test_a_schedule_takes_the_name, setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_only_ours_are_dropped, setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_owner_is_asked_first, setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_nothing_is_lost_by_a_change, setup, events_teardown),

@@ -50,7 +50,7 @@ static void test_queue_of_a_trigger_goes_with_it(void **state)
     session_expect(fixture->b, "SELECT id FROM cicada.event_claim(3, 1, '1 minute', true)", "1");
     session_expect(fixture->a, "SELECT cicada.queue_release(" QUEUE ", 'shop', 'nightly', 'noon')", "f");
     session_expect(fixture->a, "SELECT cicada.queue_release(" QUEUE ", " TRIGGER ")", "t");
-    session_expect(fixture->a, "SELECT cicada.queue_release(" QUEUE ", " TRIGGER ")", "f");
+    session_expect(fixture->a, "SELECT cicada.queue_release(" QUEUE ", " TRIGGER ")", "t");
     session_expect(
         fixture->owner,
         "SELECT (SELECT count(*) FROM cicada.event), (SELECT count(*) FROM cicada.dead_letter),"
@@ -170,6 +170,27 @@ static void test_a_tick_is_sent_once(void **state)
     session_expect(fixture->owner, "SELECT count(*) FROM cicada.event", "1");
 }
 
+/* One that looked before, and has come to its ticks when another one had sent the first of them. */
+static void test_a_tick_of_two_is_sent_once(void **state)
+{
+    struct event_fixture *fixture = *state;
+
+    session_exec(fixture->a, LOOK);
+    session_exec(fixture->a, "BEGIN");
+    session_expect(fixture->a, tick_one, "t");
+    session_block(fixture, fixture->b,
+                  "SELECT cicada.schedule_tick(" TRIGGER ", " EXPRESSION
+                  ", '{2199-01-01 02:00 UTC, 2199-01-02 02:00 UTC}', '2199-01-02 02:00 UTC', 5)");
+    session_exec(fixture->a, "COMMIT");
+    session_finish_expect(fixture->b, "t");
+    session_expect(
+        fixture->owner,
+        "SELECT payload::json ->> 'tick', payload::json ->> 'skipped' FROM cicada.event ORDER BY id",
+        "2199-01-01T02:00:00Z 0; 2199-01-02T02:00:00Z 0");
+    session_expect(fixture->a,
+                   "SELECT cicada.schedule_tick(" TRIGGER ", " EXPRESSION ", '{2300-01-01}', NULL, 0)", "f");
+}
+
 static void test_sleeper_hears_of_a_tick(void **state)
 {
     struct event_fixture *fixture = *state;
@@ -193,7 +214,7 @@ static void test_removed_schedule(void **state)
     session_exec(fixture->a, LOOK);
     session_expect(fixture->a, tick_one, "t");
     session_expect(fixture->a, "SELECT cicada.schedule_remove(" TRIGGER ")", "t");
-    session_expect(fixture->a, "SELECT cicada.schedule_remove(" TRIGGER ")", "f");
+    session_expect(fixture->a, "SELECT cicada.schedule_remove(" TRIGGER ")", "t");
     session_expect(fixture->owner,
                    "SELECT (SELECT count(*) FROM cicada.schedule), (SELECT count(*) FROM cicada.event),"
                    " count(*) FROM cicada.queue",
@@ -201,6 +222,29 @@ static void test_removed_schedule(void **state)
     session_expect(fixture->a, tick_one, "f");
     session_exec(fixture->a, LOOK); /* it may come again */
     session_expect(fixture->a, tick_one, "t");
+}
+
+/* More than one statement may take. */
+static void test_a_long_queue_goes_in_parts(void **state)
+{
+    struct event_fixture *fixture = *state;
+    static const char left[] =
+        "SELECT (SELECT count(*) FROM cicada.event), (SELECT count(*) FROM cicada.dead_letter),"
+        " (SELECT count(*) FROM cicada.triggers_of('shop', 'nightly'))";
+
+    session_exec(fixture->a, LOOK);
+    session_expect(fixture->a, tick_one, "t");
+    session_exec(fixture->owner,
+                 "INSERT INTO cicada.event_0 SELECT r.* FROM generate_series(10, 20009) n,"
+                 " jsonb_populate_record(NULL::cicada.event_0, (SELECT to_jsonb(e) FROM cicada.event_1 e)"
+                 " || jsonb_build_object('id', n)) r;"
+                 "SELECT cicada.event_bury_row(e, 'r') FROM cicada.event_0 e WHERE id = 10");
+    session_expect(fixture->a, "SELECT cicada.schedule_remove(" TRIGGER ")", "f");
+    session_expect(fixture->owner, left, "1 1 1");
+    session_expect(fixture->a, "SELECT cicada.queue_release(" QUEUE ", " TRIGGER ")", "t");
+    session_expect(fixture->owner, left, "0 0 1");
+    session_expect(fixture->a, "SELECT cicada.schedule_remove(" TRIGGER ")", "t");
+    session_expect(fixture->owner, left, "0 0 0");
 }
 
 int main(void)
@@ -213,8 +257,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_new_schedule_begins_now, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_ticks_are_events, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_a_tick_is_sent_once, events_setup, events_teardown),
+        cmocka_unit_test_setup_teardown(test_a_tick_of_two_is_sent_once, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_sleeper_hears_of_a_tick, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_removed_schedule, events_setup, events_teardown),
+        cmocka_unit_test_setup_teardown(test_a_long_queue_goes_in_parts, events_setup, events_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -100,6 +100,25 @@ static void test_a_parked_event_moves_while_all_are_purged(void **state)
     session_expect(fixture->owner, "SELECT count(*) FROM cicada.event WHERE lane <> 125", "0");
 }
 
+/* A consumer that settles its last event and goes: only a claim lets the next one go, so there must be somebody to claim. */
+static void test_a_mark_before_parked_events_is_work(void **state)
+{
+    struct event_fixture *fixture = *state;
+    static const char stats[] = "SELECT due, blocked, oldest_due_s >= 0 FROM cicada.queue_stats('{q}')";
+
+    send(fixture, "a", 3);
+    session_expect(fixture->a, claim_all, "1");
+    session_expect(fixture->a, stats, "0 2 -");
+    session_exec(fixture->a, "SELECT cicada.event_settle(1, 1, 1)");
+    session_expect(fixture->a, stats, "1 2 t");
+    session_expect(fixture->a, claim_all, "2");
+    session_expect(fixture->a, stats, "0 1 -");
+    session_exec(fixture->a, "SELECT cicada.event_settle(1, 2, 1)");
+    session_expect(fixture->a, claim_all, "3");
+    session_exec(fixture->a, "SELECT cicada.event_settle(1, 3, 1)");
+    session_expect(fixture->a, stats, "0 0 -"); /* a mark alone is nothing to do */
+}
+
 static void test_another_key_behind_a_long_line(void **state)
 {
     struct event_fixture *fixture = *state;
@@ -436,6 +455,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_parked_event_moves_while_the_order_ends, setup_ordered,
                                         events_teardown),
         cmocka_unit_test_setup_teardown(test_a_parked_event_moves_while_all_are_purged, setup_ordered,
+                                        events_teardown),
+        cmocka_unit_test_setup_teardown(test_a_mark_before_parked_events_is_work, setup_ordered,
                                         events_teardown),
         cmocka_unit_test_setup_teardown(test_another_key_behind_a_long_line, setup_ordered, events_teardown),
         cmocka_unit_test_setup_teardown(test_backing_off_blocks_and_death_does_not, setup_ordered,

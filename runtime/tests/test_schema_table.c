@@ -153,6 +153,31 @@ static void test_keys(void **state)
                    "kkkkkkk 255 255; sha256: 71 0; sha256: 71 -; sha256: 71 2560");
 }
 
+/* json takes what no look into it does. */
+static void test_json_that_is_no_text(void **state)
+{
+    struct event_fixture *fixture = *state;
+
+    session_exec(fixture->a,
+                 "CREATE TABLE docs (id int, name text, doc json, PRIMARY KEY (id, name));"
+                 "CREATE TABLE words (w text PRIMARY KEY, doc json); GRANT ALL ON docs, words TO " WRITER);
+    install(fixture, "'docs', '{INSERT,UPDATE,DELETE}', NULL, NULL");
+    session_exec(fixture->b, "INSERT INTO docs VALUES (1, 'n', '{\"a\":\"\\u0000\"}');"
+                             "UPDATE docs SET doc = '[\"\\ud800\"]'; DELETE FROM docs");
+    session_expect(fixture->owner,
+                   TAKE("key, payload LIKE '%, \"key\": {\"id\":1,\"name\":\"n\"}, \"old\": %\"new\": %'"),
+                   "[1, \"n\"] t; [1, \"n\"] t; [1, \"n\"] t");
+    install(fixture, "'words', '{INSERT}', NULL, NULL");
+    session_exec(fixture->b, "INSERT INTO words VALUES (E'\\x01'), ('a\\u0000')");
+    session_expect(fixture->owner, TAKE("key = E'\\x01', key = 'a\\u0000'"), "t f; f t");
+    session_exec(fixture->b,
+                 "SET cicada.depth = '16'; INSERT INTO words VALUES ('w', '\"\\u0000\"'), ('v', '7')");
+    session_expect(fixture->a,
+                   "SELECT key, payload::text LIKE '%\\u0000%' FROM cicada.dead_letters("
+                   "cicada.trigger_queue(" TRIGGER "))",
+                   "w t; v f");
+}
+
 static void test_unchanged_toasted_values_are_there(void **state)
 {
     struct event_fixture *fixture = *state;
@@ -271,6 +296,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_columns_and_condition, setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_what_other_triggers_made_of_it, setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_keys, setup, events_teardown),
+        cmocka_unit_test_setup_teardown(test_json_that_is_no_text, setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_unchanged_toasted_values_are_there, setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_large_images_are_left_out, setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_table_is_changed_afterwards, setup, events_teardown),
