@@ -182,6 +182,15 @@ static int make_pool(struct database_watch *watch)
     return -1;
 }
 
+/* A pooler lets one log in though there is no server behind it: a database is here once it has answered something. */
+static int greet(struct database_watch *watch, struct pg_error *error)
+{
+    int ignored;
+
+    return watch->deaf ? store_max_connections(watch->session, &ignored, error)
+                       : store_listen(watch->session, watch->channel, error);
+}
+
 static bool connect_database(struct database_watch *watch)
 {
     struct pg_error error = {0};
@@ -199,8 +208,8 @@ static bool connect_database(struct database_watch *watch)
     watch->ping_ms = clock_monotonic_ms();
     watch->deaf = !pg_session_can_listen(watch->session);
     pg_session_on_notification(watch->session, watch_heard, watch);
-    if (!watch->deaf && store_listen(watch->session, watch->channel, &error) != 0) {
-        watch_count_error(watch, "listen", &error);
+    if (greet(watch, &error) != 0) {
+        watch_count_error(watch, watch->deaf ? "connect" : "listen", &error);
         disconnect(watch, error.message);
         return false;
     }
