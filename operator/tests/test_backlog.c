@@ -190,6 +190,28 @@ static void test_an_unknown_zone_is_said(void **state)
     backlog_wait_progress(world->backlog, "report", BACKLOG_READY, NULL, NULL);
 }
 
+static bool has_series(struct backlog_world *world, const char *trigger)
+{
+    CLEANUP_FREE char *line =
+        xasprintf("cicada_events_due{namespace=\"shop\",function=\"charge\",trigger=\"%s\"}", trigger);
+    CLEANUP_STRBUF struct strbuf text;
+
+    strbuf_init(&text, METRICS_TEXT_MAX_BYTES);
+    assert_int_equal(metrics_render(world->metrics, &text), 0);
+    return strstr(text.buf, line) != NULL;
+}
+
+static void wait_series(struct backlog_world *world, const char *trigger)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + BACKLOG_WAIT_MS;
+
+    while (!has_series(world, trigger)) {
+        if (clock_monotonic_ms() > deadline_ms)
+            fail_msg("no series of trigger %s", trigger);
+        pgtest_sleep_ms(10);
+    }
+}
+
 static void test_what_is_no_longer_wanted_goes(void **state)
 {
     struct backlog_world *world = *state;
@@ -200,10 +222,13 @@ static void test_what_is_no_longer_wanted_goes(void **state)
                  NULL);
     backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
     session_expect(world->events->owner, "SELECT count(*) FROM cicada.queue WHERE function = 'charge'", "3");
+    wait_series(world, "more");
     backlog_want(world, world->backlog, "charge", "[{name: payments, queue: {name: other}}]", NULL);
     backlog_wait_sql(world, CONSUMERS, "other=charge");
     backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
     session_expect(world->events->owner, "SELECT count(*) FROM cicada.schedule", "0");
+    wait_series(world, "payments");
+    assert_false(has_series(world, "more"));
     backlog_want(world, world->backlog, "charge", "[]", NULL);
     backlog_wait_sql(world, CONSUMERS, "");
     backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
