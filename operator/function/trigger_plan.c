@@ -93,6 +93,15 @@ static void add_literal(struct strbuf *sql, const char *before, const char *text
     strbuf_append_char(sql, '\'');
 }
 
+static void add_names(struct strbuf *sql, const char *before, const struct function_spec *spec,
+                      const struct function_trigger *trigger)
+{
+    add_literal(sql, before, spec->namespace);
+    add_literal(sql, ", ", spec->name);
+    add_literal(sql, ", ", trigger->name);
+    strbuf_append_char(sql, ')');
+}
+
 static void add_call(struct strbuf *sql, const char *function, const struct function_spec *spec,
                      const struct function_trigger *trigger)
 {
@@ -102,10 +111,18 @@ static void add_call(struct strbuf *sql, const char *function, const struct func
         add_literal(sql, separator, trigger->queue);
         separator = ", ";
     }
-    add_literal(sql, separator, spec->namespace);
-    add_literal(sql, ", ", spec->name);
-    add_literal(sql, ", ", trigger->name);
-    strbuf_append_str(sql, ");");
+    add_names(sql, separator, spec, trigger);
+    strbuf_append_char(sql, ';');
+}
+
+/* Of a table's trigger, which has its queue to itself: it goes last, as what is left is known by it. */
+static void add_release_of_own_queue(struct strbuf *sql, const struct function_spec *spec,
+                                     const struct function_trigger *trigger)
+{
+    strbuf_append_str(sql, " SELECT cicada.queue_release(cicada.trigger_queue(");
+    add_names(sql, "", spec, trigger);
+    add_names(sql, ", ", spec, trigger);
+    strbuf_append_char(sql, ';');
 }
 
 /* By the spec, for a database that nobody has asked. */
@@ -122,6 +139,7 @@ static char *sql_by_spec(const struct function_spec *spec)
         case TRIGGER_TABLE:
             add_call(&sql, "table_unregister", spec, trigger);
             add_call(&sql, "table_drop", spec, trigger);
+            add_release_of_own_queue(&sql, spec, trigger);
             break;
         case TRIGGER_SCHEDULE:
             add_call(&sql, "schedule_remove", spec, trigger);
