@@ -17,6 +17,8 @@
 struct owner {
     struct pg_pool *pool;
     struct pg_session *session;
+    bool failed; /* it could not be opened, and is not tried again: others wait for their turn */
+    struct pg_error why;
 };
 
 static void release_owner(struct owner *owner)
@@ -26,9 +28,7 @@ static void release_owner(struct owner *owner)
 }
 #define CLEANUP_OWNER CLEANUP(release_owner)
 
-/* NULL: *error says why. */
-static struct pg_session *owner_session(struct database_watch *watch, const struct work *work,
-                                        struct owner *owner, struct pg_error *error)
+static void open_owner(struct database_watch *watch, const struct work *work, struct owner *owner)
 {
     const struct pg_pool_settings settings = {
         .url = work->owner_url,
@@ -42,16 +42,26 @@ static struct pg_session *owner_session(struct database_watch *watch, const stru
     };
     struct err err = ERR_INIT;
 
+    if (pg_pool_new(&settings, &owner->pool, &err) != 0) {
+        owner->why.failure = PG_FAILURE_UNREACHABLE;
+        snprintf(owner->why.message, sizeof(owner->why.message), "%.*s", (int)sizeof(owner->why.message) - 1,
+                 err.msg);
+    } else {
+        owner->session = pg_session_open(owner->pool, &watch->backlog->stop, &owner->why);
+    }
+    owner->failed = owner->session == NULL;
+}
+
+/* NULL: *error says why. */
+static struct pg_session *owner_session(struct database_watch *watch, const struct work *work,
+                                        struct owner *owner, struct pg_error *error)
+{
     if (work->owner_url == NULL || strcmp(work->owner_url, watch->url) == 0)
         return watch->session;
-    if (owner->session != NULL)
-        return owner->session;
-    if (owner->pool == NULL && pg_pool_new(&settings, &owner->pool, &err) != 0) {
-        *error = (struct pg_error){.failure = PG_FAILURE_UNREACHABLE};
-        snprintf(error->message, sizeof(error->message), "%.*s", (int)sizeof(error->message) - 1, err.msg);
-        return NULL;
-    }
-    owner->session = pg_session_open(owner->pool, &watch->backlog->stop, error);
+    if (owner->session == NULL && !owner->failed)
+        open_owner(watch, work, owner);
+    if (owner->failed)
+        *error = owner->why;
     return owner->session;
 }
 
