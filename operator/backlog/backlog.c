@@ -289,6 +289,7 @@ static void describe_progress_locked(const struct watched *watched, int64_t now_
     if (watched->removing && settled) {
         ret->progress = BACKLOG_REMOVED;
     } else if (watch == NULL) {
+        ret->url_unknown = true;
         set_problem(ret, BACKLOG_UNREACHABLE, "no URL of its database is known");
     } else if (ret->unreachable_ms >= BACKLOG_UNREACHABLE_MS) {
         set_problem(ret, BACKLOG_UNREACHABLE, watch->away_reason);

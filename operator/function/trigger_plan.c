@@ -168,8 +168,11 @@ static void plan_removal(const struct function_world *world, struct finalizer_pl
     const struct backlog_function *backlog = triggers->backlog;
     const struct cached_function *function = world->function;
     int64_t deleted_for_ms = function->deleting ? world->now_ms - function->deleted_ms : 0;
-    bool leaving = triggers->namespace_terminating || triggers->secret_missing;
+    /* One that lives on may wait: its Secret is made anew, its database comes back. */
+    bool leaving = function->deleting && (triggers->namespace_terminating || triggers->secret_missing);
     bool problem = backlog && backlog->progress == BACKLOG_PROBLEM;
+    /* What passes by itself is tried again, but not for ever: a call that takes too long does so each time. */
+    bool stuck = problem || (backlog && backlog->progress == BACKLOG_WORKING && backlog->message);
     bool no_database = function->spec && !function->spec->has_database;
     if (backlog && backlog->progress == BACKLOG_REMOVED) {
         plan->step = FINALIZER_REMOVE;
@@ -177,11 +180,11 @@ static void plan_removal(const struct function_world *world, struct finalizer_pl
         give_up(world,
                 triggers->namespace_terminating ? "the namespace is being deleted" : triggers->secret_problem,
                 plan);
-    } else if (no_database && problem) {
+    } else if (no_database && problem && (function->deleting || backlog->url_unknown)) {
         give_up(world, "the spec names no database any more", plan);
     } else if (function->deleting && backlog && backlog->unreachable_ms >= GIVE_UP_MS) {
         give_up(world, "the database has been unreachable for 2 minutes", plan);
-    } else if (problem && backlog->unreachable_ms == 0 && deleted_for_ms >= GIVE_UP_MS) {
+    } else if (stuck && backlog->unreachable_ms == 0 && deleted_for_ms >= GIVE_UP_MS) {
         give_up(world, backlog->message, plan);
     } else {
         plan->requeue_after_ms = REMOVING_LOOK_MS;
