@@ -229,6 +229,8 @@ static void clean(struct database_watch *watch, struct work *work, struct owner 
                           &error) != 0) {
         left = 1;
         (void)fail_removal(watch, work, "*", &error, watch->session);
+        if (strcmp(error.sqlstate, "3F000") == 0) /* no such schema: it has been taken away */
+            watch->schema_ready = false;
     }
     add_tables_of_spec(&leftovers);
     for (size_t i = 0; i < leftovers.count && !pg_session_is_lost(watch->session); i++)

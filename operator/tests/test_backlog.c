@@ -249,6 +249,27 @@ static void test_the_schema_is_installed_where_the_role_may(void **state)
                           NULL); /* it is looked at again */
 }
 
+/* Nothing is made in order to remove nothing. */
+static void test_without_a_schema_nothing_is_left(void **state)
+{
+    struct backlog_world *world = *state;
+
+    session_exec(world->events->owner, "DROP SCHEMA cicada CASCADE");
+    backlog_want(world, world->backlog, "charge", PAYMENTS, NULL);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_PROBLEM, "SchemaMissing", NULL);
+    backlog_unwant(world, "charge", PAYMENTS);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_REMOVED, NULL, NULL);
+    session_expect(world->events->owner, "SELECT to_regnamespace('cicada') IS NULL", "t");
+    backlog_want(world, world->backlog, "refund", PAYMENTS, world->events->owner_url);
+    backlog_wait_progress(world->backlog, "refund", BACKLOG_READY, NULL, NULL);
+    session_exec(world->events->owner, "DROP SCHEMA cicada CASCADE"); /* once it was seen, too */
+    backlog_unwant(world, "refund", PAYMENTS);
+    backlog_wait_progress(world->backlog, "refund", BACKLOG_REMOVED, NULL, NULL);
+    backlog_want(world, world->backlog, "refund", PAYMENTS, world->events->owner_url);
+    backlog_wait_progress(world->backlog, "refund", BACKLOG_READY, NULL, NULL);
+    session_exec(world->events->owner, "SELECT cicada.grant_to('" EVENTS_GUEST "')");
+}
+
 static void test_a_database_that_is_away_is_not_known(void **state)
 {
     struct backlog_world *world = *state;
@@ -292,6 +313,7 @@ int main(void)
         TEST(test_an_unknown_zone_is_said),
         TEST(test_what_is_no_longer_wanted_goes),
         TEST(test_the_schema_is_installed_where_the_role_may),
+        TEST(test_without_a_schema_nothing_is_left),
         TEST(test_a_database_that_is_away_is_not_known),
     };
     return cmocka_run_group_tests(tests, backlog_group_setup, backlog_group_teardown);
