@@ -11,7 +11,7 @@
 #include "runtime/base/text.h"
 
 #define STOP_MS         2000
-#define CLEANUP_SQL_MAX 16384
+#define CLEANUP_SQL_MAX 32768   /* of 16 triggers with names as long as may be */
 #define REPLICAS_MAX    1000000 /* more than any Function may have */
 #define HEARD_MS        2000    /* two looks of the autoscaler */
 #define BEHIND_S        2.0
@@ -258,8 +258,10 @@ static char *cleanup_sql(const struct function_spec *spec)
             strbuf_appendf(&sql, "SELECT cicada.queue_release('%s', %s);\n", trigger->queue, who);
             break;
         case TRIGGER_TABLE:
-            strbuf_appendf(&sql, "SELECT cicada.table_unregister(%s);\nSELECT cicada.table_drop(%s);\n", who,
-                           who);
+            strbuf_appendf(&sql,
+                           "SELECT cicada.table_unregister(%s);\nSELECT cicada.table_drop(%s);\n"
+                           "SELECT cicada.queue_release(cicada.trigger_queue(%s), %s);\n",
+                           who, who, who, who);
             break;
         case TRIGGER_SCHEDULE:
             strbuf_appendf(&sql, "SELECT cicada.schedule_remove(%s);\n", who);
@@ -287,6 +289,7 @@ static void describe_progress_locked(const struct watched *watched, int64_t now_
     if (watched->removing && settled) {
         ret->progress = BACKLOG_REMOVED;
     } else if (watch == NULL) {
+        ret->url_unknown = true;
         set_problem(ret, BACKLOG_UNREACHABLE, "no URL of its database is known");
     } else if (ret->unreachable_ms >= BACKLOG_UNREACHABLE_MS) {
         set_problem(ret, BACKLOG_UNREACHABLE, watch->away_reason);

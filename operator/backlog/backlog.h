@@ -77,6 +77,7 @@ struct backlog_function {
     char *reason, *message;
     char *cleanup_sql; /* while it is removed and that does not come about; NULL: not known, or not needed */
     int64_t unreachable_ms; /* how long the database has been so; 0: it is not */
+    bool url_unknown;       /* so there is nothing that could be tried */
     struct backlog_trigger triggers[BACKLOG_TRIGGERS_MAX]; /* as in the spec */
     size_t trigger_count;
     bool known;                           /* those of all triggers are */

@@ -4,7 +4,7 @@
  * struct work is the watch's own, touched by its thread only: what was done of what is wanted. The thread takes what is wanted under the lock
  * (watch_take), does I/O without it, and tells under it, if what it worked for is still wanted (the revision).
  *
- * Locks: backlog->mu is a leaf: no I/O and no callback while it is held.
+ * Locks: backlog->mu is taken before those of the metrics, and no others: no I/O and no callback while it is held.
  */
 #ifndef CICADA_BACKLOG_BACKLOG_INTERNAL_H
 #define CICADA_BACKLOG_BACKLOG_INTERNAL_H

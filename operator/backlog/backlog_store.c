@@ -137,19 +137,22 @@ int store_notify(struct pg_session *session, const char *channel, struct pg_erro
 }
 
 int store_version(struct pg_session *session, int *ret_version, char *ret_min_runtime, size_t size,
-                  struct pg_error *error)
+                  bool *ret_absent, struct pg_error *error)
 {
     CLEANUP_RESULT struct pg_result *there = NULL;
     CLEANUP_RESULT struct pg_result *state = NULL;
 
     *ret_version = 0;
+    *ret_absent = false;
     ret_min_runtime[0] = '\0';
     /* Whether it is there comes first: a server logs an error that is none to anybody. */
     if (call(session,
-             "SELECT pg_catalog.to_regnamespace('cicada') IS NOT NULL"
-             " AND pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace('cicada'), 'USAGE')",
+             "SELECT coalesce(pg_catalog.has_schema_privilege(pg_catalog.to_regnamespace('cicada'), "
+             "'USAGE'), false),"
+             " pg_catalog.to_regnamespace('cicada') IS NULL",
              0, NULL, &there, error) != 0)
         return -1;
+    *ret_absent = value_bool(there, 0, 1);
     if (!value_bool(there, 0, 0))
         return 0;
     if (call(session, "SELECT version, min_runtime FROM cicada.schema_state()", 0, NULL, &state, error) != 0)

@@ -30,9 +30,9 @@ struct store_trigger {
 int store_listen(struct pg_session *session, const char *channel, struct pg_error *error) MUST_CHECK;
 int store_notify(struct pg_session *session, const char *channel, struct pg_error *error) MUST_CHECK;
 
-/* Version of the schema and the oldest runtime that it takes. 0: it is not there, or this role is not let in. */
+/* Version of the schema and the oldest runtime that it takes. 0: it is not there (*ret_absent), or this role is not let in. */
 int store_version(struct pg_session *session, int *ret_version, char *ret_min_runtime, size_t size,
-                  struct pg_error *error) MUST_CHECK;
+                  bool *ret_absent, struct pg_error *error) MUST_CHECK;
 
 int store_max_connections(struct pg_session *session, int *ret_number, struct pg_error *error) MUST_CHECK;
 

@@ -182,6 +182,15 @@ static int make_pool(struct database_watch *watch)
     return -1;
 }
 
+/* A pooler lets one log in though there is no server behind it: a database is here once it has answered something. */
+static int greet(struct database_watch *watch, struct pg_error *error)
+{
+    int ignored;
+
+    return watch->deaf ? store_max_connections(watch->session, &ignored, error)
+                       : store_listen(watch->session, watch->channel, error);
+}
+
 static bool connect_database(struct database_watch *watch)
 {
     struct pg_error error = {0};
@@ -199,8 +208,8 @@ static bool connect_database(struct database_watch *watch)
     watch->ping_ms = clock_monotonic_ms();
     watch->deaf = !pg_session_can_listen(watch->session);
     pg_session_on_notification(watch->session, watch_heard, watch);
-    if (!watch->deaf && store_listen(watch->session, watch->channel, &error) != 0) {
-        watch_count_error(watch, "listen", &error);
+    if (greet(watch, &error) != 0) {
+        watch_count_error(watch, watch->deaf ? "connect" : "listen", &error);
         disconnect(watch, error.message);
         return false;
     }
@@ -302,19 +311,34 @@ static bool install_schema(struct database_watch *watch, struct pg_error *error)
     return false;
 }
 
+/* Where there is no schema nothing of ours can be: triggers go with the functions that they call. True: there is no more to do. */
+static bool nothing_to_remove(struct database_watch *watch)
+{
+    bool others = false;
+
+    for (struct work *work = watch->works; work != NULL; work = work->next) {
+        work->cleaned = work->cleaned || work->removing;
+        others = others || !work->removing;
+    }
+    return !others;
+}
+
 static void check_schema(struct database_watch *watch)
 {
     char min_runtime[SCHEMA_RELEASE_SIZE];
     struct pg_error error = {0};
+    bool absent;
     int version;
 
     if (watch->schema_ready || clock_monotonic_ms() < watch->schema_ms)
         return;
     watch->schema_ms = clock_monotonic_ms() + SCHEMA_RETRY_MS;
-    if (store_version(watch->session, &version, min_runtime, sizeof(min_runtime), &error) != 0) {
+    if (store_version(watch->session, &version, min_runtime, sizeof(min_runtime), &absent, &error) != 0) {
         watch_count_error(watch, "schema", &error);
         return;
     }
+    if (absent && nothing_to_remove(watch))
+        return;
     watch->schema_ready =
         (version >= SCHEMA_VERSION && schema_compare_releases(CICADA_VERSION, min_runtime) >= 0) ||
         install_schema(watch, &error);

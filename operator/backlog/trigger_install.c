@@ -17,6 +17,8 @@
 struct owner {
     struct pg_pool *pool;
     struct pg_session *session;
+    bool failed; /* it could not be opened, and is not tried again: others wait for their turn */
+    struct pg_error why;
 };
 
 static void release_owner(struct owner *owner)
@@ -26,9 +28,7 @@ static void release_owner(struct owner *owner)
 }
 #define CLEANUP_OWNER CLEANUP(release_owner)
 
-/* NULL: *error says why. */
-static struct pg_session *owner_session(struct database_watch *watch, const struct work *work,
-                                        struct owner *owner, struct pg_error *error)
+static void open_owner(struct database_watch *watch, const struct work *work, struct owner *owner)
 {
     const struct pg_pool_settings settings = {
         .url = work->owner_url,
@@ -42,16 +42,26 @@ static struct pg_session *owner_session(struct database_watch *watch, const stru
     };
     struct err err = ERR_INIT;
 
+    if (pg_pool_new(&settings, &owner->pool, &err) != 0) {
+        owner->why.failure = PG_FAILURE_UNREACHABLE;
+        snprintf(owner->why.message, sizeof(owner->why.message), "%.*s", (int)sizeof(owner->why.message) - 1,
+                 err.msg);
+    } else {
+        owner->session = pg_session_open(owner->pool, &watch->backlog->stop, &owner->why);
+    }
+    owner->failed = owner->session == NULL;
+}
+
+/* NULL: *error says why. */
+static struct pg_session *owner_session(struct database_watch *watch, const struct work *work,
+                                        struct owner *owner, struct pg_error *error)
+{
     if (work->owner_url == NULL || strcmp(work->owner_url, watch->url) == 0)
         return watch->session;
-    if (owner->session != NULL)
-        return owner->session;
-    if (owner->pool == NULL && pg_pool_new(&settings, &owner->pool, &err) != 0) {
-        *error = (struct pg_error){.failure = PG_FAILURE_UNREACHABLE};
-        snprintf(error->message, sizeof(error->message), "%.*s", (int)sizeof(error->message) - 1, err.msg);
-        return NULL;
-    }
-    owner->session = pg_session_open(owner->pool, &watch->backlog->stop, error);
+    if (owner->session == NULL && !owner->failed)
+        open_owner(watch, work, owner);
+    if (owner->failed)
+        *error = owner->why;
     return owner->session;
 }
 
@@ -149,12 +159,10 @@ static enum removal fail_removal(struct database_watch *watch, struct work *work
     return REMOVAL_FAILED;
 }
 
-static enum removal went_on(struct work *work, const char *trigger, bool gone)
+/* Without a message, which would say that something is in its way. */
+static enum removal went_on(bool gone)
 {
-    if (gone)
-        return REMOVAL_DONE;
-    problem_set(&work->reason, &work->message, NULL, "trigger %s: its events are being removed", trigger);
-    return REMOVAL_GOES_ON;
+    return gone ? REMOVAL_DONE : REMOVAL_GOES_ON;
 }
 
 static enum removal remove_table(struct database_watch *watch, struct work *work,
@@ -179,7 +187,7 @@ static enum removal remove_table(struct database_watch *watch, struct work *work
     /* Last: by it is known what is left. */
     if (store_release(watch->session, queue, who, &gone, &error) != 0)
         return fail_removal(watch, work, who->trigger, &error, watch->session);
-    return went_on(work, who->trigger, gone);
+    return went_on(gone);
 }
 
 static enum removal remove_leftover(struct database_watch *watch, struct work *work,
@@ -196,7 +204,7 @@ static enum removal remove_leftover(struct database_watch *watch, struct work *w
                      : store_release(watch->session, leftover->queue, &who, &gone, &error);
     if (rc != 0)
         return fail_removal(watch, work, who.trigger, &error, watch->session);
-    return went_on(work, who.trigger, gone || !is_schedule); /* a queue of its own keeps what it holds */
+    return went_on(gone || !is_schedule); /* a queue of its own keeps what it holds */
 }
 
 /* When the Function goes, a table may have triggers of which the schema knows nothing any more. */
@@ -224,6 +232,8 @@ static bool clean(struct database_watch *watch, struct work *work, struct owner 
     if (store_triggers_of(watch->session, work->spec->namespace, work->spec->name, take_leftover, &leftovers,
                           &error) != 0) {
         removals[fail_removal(watch, work, "*", &error, watch->session)]++;
+        if (strcmp(error.sqlstate, "3F000") == 0) /* no such schema: it has been taken away */
+            watch->schema_ready = false;
     }
     add_tables_of_spec(&leftovers);
     for (size_t i = 0; i < leftovers.count && !pg_session_is_lost(watch->session); i++)

@@ -22,11 +22,24 @@ static void clear_triggers(struct database_watch *watch, struct work *work)
     work->trigger_count = 0;
 }
 
+/* Of all its triggers, which begin anew: the next spec may have others. */
+static void remove_series(const struct database_watch *watch, const struct work *work)
+{
+    const struct backlog_metrics *metrics = &watch->backlog->metrics;
+    struct metric_family *const families[] = {metrics->due,  metrics->delayed, metrics->in_progress,
+                                              metrics->dead, metrics->oldest,  metrics->ticks};
+
+    for (size_t i = 0; i < ARRAY_SIZE(families); i++)
+        metric_family_remove(families[i], (const char *const[]){work->spec->namespace, work->spec->name}, 2);
+}
+
 /* A new spec, or another errand with it: all is done anew. */
 static void begin_work_locked(struct database_watch *watch, struct work *work, const struct watched *watched)
 {
     struct function_spec *before = work->spec;
 
+    if (before != NULL)
+        remove_series(watch, work);
     clear_triggers(watch, work);
     problem_clear(&work->reason, &work->message);
     free(work->owner_url);
@@ -64,12 +77,7 @@ static struct work *add_work_locked(struct database_watch *watch, struct watched
 
 static void free_work(struct database_watch *watch, struct work *work)
 {
-    const struct backlog_metrics *metrics = &watch->backlog->metrics;
-    struct metric_family *const families[] = {metrics->due,  metrics->delayed, metrics->in_progress,
-                                              metrics->dead, metrics->oldest,  metrics->ticks};
-
-    for (size_t i = 0; i < ARRAY_SIZE(families); i++)
-        metric_family_remove(families[i], (const char *const[]){work->spec->namespace, work->spec->name}, 2);
+    remove_series(watch, work);
     clear_triggers(watch, work);
     problem_clear(&work->reason, &work->message);
     function_spec_unref(work->spec);

@@ -93,6 +93,15 @@ static void add_literal(struct strbuf *sql, const char *before, const char *text
     strbuf_append_char(sql, '\'');
 }
 
+static void add_names(struct strbuf *sql, const char *before, const struct function_spec *spec,
+                      const struct function_trigger *trigger)
+{
+    add_literal(sql, before, spec->namespace);
+    add_literal(sql, ", ", spec->name);
+    add_literal(sql, ", ", trigger->name);
+    strbuf_append_char(sql, ')');
+}
+
 static void add_call(struct strbuf *sql, const char *function, const struct function_spec *spec,
                      const struct function_trigger *trigger)
 {
@@ -102,10 +111,18 @@ static void add_call(struct strbuf *sql, const char *function, const struct func
         add_literal(sql, separator, trigger->queue);
         separator = ", ";
     }
-    add_literal(sql, separator, spec->namespace);
-    add_literal(sql, ", ", spec->name);
-    add_literal(sql, ", ", trigger->name);
-    strbuf_append_str(sql, ");");
+    add_names(sql, separator, spec, trigger);
+    strbuf_append_char(sql, ';');
+}
+
+/* Of a table's trigger, which has its queue to itself: it goes last, as what is left is known by it. */
+static void add_release_of_own_queue(struct strbuf *sql, const struct function_spec *spec,
+                                     const struct function_trigger *trigger)
+{
+    strbuf_append_str(sql, " SELECT cicada.queue_release(cicada.trigger_queue(");
+    add_names(sql, "", spec, trigger);
+    add_names(sql, ", ", spec, trigger);
+    strbuf_append_char(sql, ';');
 }
 
 /* By the spec, for a database that nobody has asked. */
@@ -122,6 +139,7 @@ static char *sql_by_spec(const struct function_spec *spec)
         case TRIGGER_TABLE:
             add_call(&sql, "table_unregister", spec, trigger);
             add_call(&sql, "table_drop", spec, trigger);
+            add_release_of_own_queue(&sql, spec, trigger);
             break;
         case TRIGGER_SCHEDULE:
             add_call(&sql, "schedule_remove", spec, trigger);
@@ -150,8 +168,11 @@ static void plan_removal(const struct function_world *world, struct finalizer_pl
     const struct backlog_function *backlog = triggers->backlog;
     const struct cached_function *function = world->function;
     int64_t deleted_for_ms = function->deleting ? world->now_ms - function->deleted_ms : 0;
-    bool leaving = triggers->namespace_terminating || triggers->secret_missing;
+    /* One that lives on may wait: its Secret is made anew, its database comes back. */
+    bool leaving = function->deleting && (triggers->namespace_terminating || triggers->secret_missing);
     bool problem = backlog && backlog->progress == BACKLOG_PROBLEM;
+    /* What passes by itself is tried again, but not for ever: a call that takes too long does so each time. */
+    bool stuck = problem || (backlog && backlog->progress == BACKLOG_WORKING && backlog->message);
     bool no_database = function->spec && !function->spec->has_database;
     if (backlog && backlog->progress == BACKLOG_REMOVED) {
         plan->step = FINALIZER_REMOVE;
@@ -159,11 +180,11 @@ static void plan_removal(const struct function_world *world, struct finalizer_pl
         give_up(world,
                 triggers->namespace_terminating ? "the namespace is being deleted" : triggers->secret_problem,
                 plan);
-    } else if (no_database && problem) {
+    } else if (no_database && problem && (function->deleting || backlog->url_unknown)) {
         give_up(world, "the spec names no database any more", plan);
     } else if (function->deleting && backlog && backlog->unreachable_ms >= GIVE_UP_MS) {
         give_up(world, "the database has been unreachable for 2 minutes", plan);
-    } else if (problem && backlog->unreachable_ms == 0 && deleted_for_ms >= GIVE_UP_MS) {
+    } else if (stuck && backlog->unreachable_ms == 0 && deleted_for_ms >= GIVE_UP_MS) {
         give_up(world, backlog->message, plan);
     } else {
         plan->requeue_after_ms = REMOVING_LOOK_MS;

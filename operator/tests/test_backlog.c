@@ -190,6 +190,28 @@ static void test_an_unknown_zone_is_said(void **state)
     backlog_wait_progress(world->backlog, "report", BACKLOG_READY, NULL, NULL);
 }
 
+static bool has_series(struct backlog_world *world, const char *trigger)
+{
+    CLEANUP_FREE char *line =
+        xasprintf("cicada_events_due{namespace=\"shop\",function=\"charge\",trigger=\"%s\"}", trigger);
+    CLEANUP_STRBUF struct strbuf text;
+
+    strbuf_init(&text, METRICS_TEXT_MAX_BYTES);
+    assert_int_equal(metrics_render(world->metrics, &text), 0);
+    return strstr(text.buf, line) != NULL;
+}
+
+static void wait_series(struct backlog_world *world, const char *trigger)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + BACKLOG_WAIT_MS;
+
+    while (!has_series(world, trigger)) {
+        if (clock_monotonic_ms() > deadline_ms)
+            fail_msg("no series of trigger %s", trigger);
+        pgtest_sleep_ms(10);
+    }
+}
+
 static void test_what_is_no_longer_wanted_goes(void **state)
 {
     struct backlog_world *world = *state;
@@ -200,10 +222,13 @@ static void test_what_is_no_longer_wanted_goes(void **state)
                  NULL);
     backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
     session_expect(world->events->owner, "SELECT count(*) FROM cicada.queue WHERE function = 'charge'", "3");
+    wait_series(world, "more");
     backlog_want(world, world->backlog, "charge", "[{name: payments, queue: {name: other}}]", NULL);
     backlog_wait_sql(world, CONSUMERS, "other=charge");
     backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
     session_expect(world->events->owner, "SELECT count(*) FROM cicada.schedule", "0");
+    wait_series(world, "payments");
+    assert_false(has_series(world, "more"));
     backlog_want(world, world->backlog, "charge", "[]", NULL);
     backlog_wait_sql(world, CONSUMERS, "");
     backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
@@ -222,6 +247,27 @@ static void test_the_schema_is_installed_where_the_role_may(void **state)
     session_exec(world->events->owner, "SELECT cicada.grant_to('" EVENTS_GUEST "')");
     backlog_wait_progress(world->backlog, "charge", BACKLOG_PROBLEM, "QueueConflict",
                           NULL); /* it is looked at again */
+}
+
+/* Nothing is made in order to remove nothing. */
+static void test_without_a_schema_nothing_is_left(void **state)
+{
+    struct backlog_world *world = *state;
+
+    session_exec(world->events->owner, "DROP SCHEMA cicada CASCADE");
+    backlog_want(world, world->backlog, "charge", PAYMENTS, NULL);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_PROBLEM, "SchemaMissing", NULL);
+    backlog_unwant(world, "charge", PAYMENTS);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_REMOVED, NULL, NULL);
+    session_expect(world->events->owner, "SELECT to_regnamespace('cicada') IS NULL", "t");
+    backlog_want(world, world->backlog, "refund", PAYMENTS, world->events->owner_url);
+    backlog_wait_progress(world->backlog, "refund", BACKLOG_READY, NULL, NULL);
+    session_exec(world->events->owner, "DROP SCHEMA cicada CASCADE"); /* once it was seen, too */
+    backlog_unwant(world, "refund", PAYMENTS);
+    backlog_wait_progress(world->backlog, "refund", BACKLOG_REMOVED, NULL, NULL);
+    backlog_want(world, world->backlog, "refund", PAYMENTS, world->events->owner_url);
+    backlog_wait_progress(world->backlog, "refund", BACKLOG_READY, NULL, NULL);
+    session_exec(world->events->owner, "SELECT cicada.grant_to('" EVENTS_GUEST "')");
 }
 
 static void test_a_database_that_is_away_is_not_known(void **state)
@@ -267,6 +313,7 @@ int main(void)
         TEST(test_an_unknown_zone_is_said),
         TEST(test_what_is_no_longer_wanted_goes),
         TEST(test_the_schema_is_installed_where_the_role_may),
+        TEST(test_without_a_schema_nothing_is_left),
         TEST(test_a_database_that_is_away_is_not_known),
     };
     return cmocka_run_group_tests(tests, backlog_group_setup, backlog_group_teardown);

@@ -14,9 +14,10 @@
 #include "runtime/tests/support_postgres.h"
 #include "runtime/tests/support_test.h"
 
-#define PAYMENTS "[{name: payments, queue: {name: payments}}]"
-#define ENQUEUE  "SELECT cicada.enqueue('payments', '{}')"
-#define BACKEND  "SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'cicada backlog'"
+#define PAYMENTS       "[{name: payments, queue: {name: payments}}]"
+#define ENQUEUE        "SELECT cicada.enqueue('payments', '{}')"
+#define BACKEND        "SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'cicada backlog'"
+#define UNREACHABLE_MS 6000
 
 static struct pg_cluster cluster;
 
@@ -127,6 +128,32 @@ static void test_behind_a_pooler_it_polls(void **state)
     pgbouncer_stop(&pgbouncer);
 }
 
+/* PgBouncer lets one log in though there is nothing behind it: that is no database that can be reached. Longer than any pause before it is
+ * tried again, after which it once counted anew. */
+static void test_a_database_that_is_down_behind_a_pooler(void **state)
+{
+    struct backlog_world *world = *state;
+    struct pgbouncer pgbouncer;
+    int64_t unreachable_ms = 0, deadline_ms;
+
+    pgbouncer_start(&pgbouncer, cluster.port, 1);
+    backlog_want_pooled(world, "charge", PAYMENTS, pgbouncer.url);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
+    pg_cluster_kill(&cluster);
+    for (deadline_ms = clock_monotonic_ms() + BACKLOG_WAIT_MS;
+         unreachable_ms < UNREACHABLE_MS && clock_monotonic_ms() < deadline_ms; pgtest_sleep_ms(10)) {
+        struct backlog_function function;
+        assert_true(backlog_read(world->backlog, "shop", "charge", &function));
+        unreachable_ms = function.unreachable_ms;
+        backlog_function_release(&function);
+    }
+    pg_cluster_recover(&cluster);
+    assert_true(unreachable_ms >= UNREACHABLE_MS);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
+    backlog_forget(world->backlog, "shop", "charge");
+    pgbouncer_stop(&pgbouncer);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, backlog_setup_bare, backlog_teardown)
 
 int main(void)
@@ -136,6 +163,7 @@ int main(void)
         TEST(test_a_backend_that_hangs_is_left),
         TEST(test_a_full_queue_delays_nobody),
         TEST(test_behind_a_pooler_it_polls),
+        TEST(test_a_database_that_is_down_behind_a_pooler),
     };
     return cmocka_run_group_tests(tests, cluster_setup, cluster_teardown);
 }

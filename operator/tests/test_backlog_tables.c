@@ -1,17 +1,23 @@
 /* Triggers of tables: installed as their owner, with retries, and taken away again. */
+#include <stdatomic.h>
 #include <string.h>
 
 #include "operator/tests/support_backlog.h"
 #include "runtime/base/mem.h"
 #include "runtime/tests/support_database.h"
 #include "runtime/tests/support_postgres.h"
+#include "runtime/tests/support_socket.h"
 #include "runtime/tests/support_test.h"
 
-#define ORDERS    "[{name: orders, table: {name: public.orders, operations: [INSERT, UPDATE]}}]"
-#define AS_QUEUE  "[{name: orders, queue: {name: payments}}]"
-#define AS_TICKS  "[{name: orders, schedule: {cron: '0 3 * * *'}}]"
-#define NO_TABLE  "[{name: orders, table: {name: public.nothing, operations: [INSERT]}}]"
-#define BAD_WHEN  "[{name: orders, table: {name: public.orders, operations: [INSERT], when: NEW.nothing = 1}}]"
+#define ORDERS   "[{name: orders, table: {name: public.orders, operations: [INSERT, UPDATE]}}]"
+#define AS_QUEUE "[{name: orders, queue: {name: payments}}]"
+#define AS_TICKS "[{name: orders, schedule: {cron: '0 3 * * *'}}]"
+#define NO_TABLE "[{name: orders, table: {name: public.nothing, operations: [INSERT]}}]"
+#define BAD_WHEN "[{name: orders, table: {name: public.orders, operations: [INSERT], when: NEW.nothing = 1}}]"
+#define THREE_TABLES                                                                                         \
+    "[{name: a, table: {name: public.orders, operations: [INSERT]}},"                                        \
+    " {name: b, table: {name: public.orders, operations: [INSERT]}},"                                        \
+    " {name: c, table: {name: public.orders, operations: [INSERT]}}]"
 #define TRIGGERS  "SELECT count(*) FROM pg_trigger WHERE tgrelid = 'public.orders'::regclass"
 #define CONSUMERS "SELECT count(*) FROM cicada.queue"
 #define CHANGE    "INSERT INTO public.orders DEFAULT VALUES"
@@ -143,6 +149,75 @@ static void test_a_long_queue_goes_before_another_has_its_name(void **state)
                    "0 0 t");
 }
 
+/* What people are told to run leaves nothing. */
+static void test_the_sql_for_people_removes_all(void **state)
+{
+    struct backlog_world *world = *state;
+    struct backlog_function function;
+
+    want_as_owner(world, ORDERS);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_READY, NULL, NULL);
+    session_exec(world->events->owner, "BEGIN; LOCK public.orders");
+    backlog_unwant(world, "ship", ORDERS);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_WORKING, NULL, "trigger orders: ");
+    assert_true(backlog_read(world->backlog, "shop", "ship", &function));
+    backlog_forget(world->backlog, "shop", "ship");
+    session_exec(world->events->owner, "ROLLBACK");
+    session_exec(world->events->owner, function.cleanup_sql);
+    backlog_function_release(&function);
+    session_expect(world->events->owner, TRIGGERS, "0");
+    session_expect(world->events->owner, CONSUMERS, "0");
+}
+
+/* ---- an owner who can't be reached ---- */
+
+struct deaf_owner {
+    atomic_int connections;
+    atomic_int seen; /* as the first turn's end was told; -1: not yet */
+};
+
+static void hang_up(void *arg, int fd, int connection_number)
+{
+    struct deaf_owner *owner = arg;
+
+    (void)fd;
+    atomic_store(&owner->connections, connection_number + 1);
+}
+
+/* On the watch's thread, which goes on after it. */
+static void note_connections(void *arg, const char *namespace, const char *name)
+{
+    struct deaf_owner *owner = arg;
+    int not_yet = -1;
+
+    (void)namespace;
+    (void)name;
+    (void)atomic_compare_exchange_strong(&owner->seen, &not_yet, atomic_load(&owner->connections));
+}
+
+/* Each attempt may take seconds, in which the queues of everybody in that database wait. */
+static void test_an_owner_out_of_reach_is_tried_once_a_turn(void **state)
+{
+    struct backlog_world *world = *state;
+    struct deaf_owner owner = {.seen = -1};
+    struct socket_server *server = socket_server_start(hang_up, &owner);
+    CLEANUP_FREE char *url =
+        xasprintf("postgresql://x@127.0.0.1:%d/x?sslmode=disable", socket_server_port(server));
+    const struct backlog_settings settings = {
+        .allow_local_hosts = true, .changed = note_connections, .arg = &owner};
+    struct metrics *metrics = metrics_new();
+    struct backlog *kept = world->backlog;
+
+    world->backlog = backlog_new(&settings, metrics);
+    backlog_want_owner(world, "ship", THREE_TABLES, url);
+    backlog_wait_progress(world->backlog, "ship", BACKLOG_PROBLEM, "DatabaseUnreachable", "trigger a: ");
+    backlog_free(world->backlog);
+    world->backlog = kept;
+    metrics_free(metrics);
+    socket_server_stop(server);
+    assert_int_equal(atomic_load(&owner.seen), 1);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, backlog_teardown)
 
 int main(void)
@@ -154,6 +229,8 @@ int main(void)
         TEST(test_a_trigger_becomes_another),
         TEST(test_what_a_schedule_follows_is_not_forgotten),
         TEST(test_a_long_queue_goes_before_another_has_its_name),
+        TEST(test_the_sql_for_people_removes_all),
+        TEST(test_an_owner_out_of_reach_is_tried_once_a_turn),
     };
     return cmocka_run_group_tests(tests, backlog_group_setup, backlog_group_teardown);
 }

@@ -204,7 +204,8 @@ static void read_triggers(struct scene *scene)
                                       .reason = xstrdup_or_null(json_string(backlog, "reason")),
                                       .message = xstrdup_or_null(json_string(backlog, "message")),
                                       .cleanup_sql = xstrdup_or_null(json_string(backlog, "cleanupSql")),
-                                      .unreachable_ms = json_int64(backlog, "unreachableMs", 0)};
+                                      .unreachable_ms = json_int64(backlog, "unreachableMs", 0),
+                                      .url_unknown = json_bool(backlog, "urlUnknown", false)};
         read_figures(scene, backlog);
         triggers->backlog = &scene->backlog;
     }
