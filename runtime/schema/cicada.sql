@@ -180,6 +180,7 @@ CREATE TABLE cicada.queue (
     name       text COLLATE "C" NOT NULL UNIQUE CHECK (name ~ '^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$'),
     wake       regclass, -- a sequence; its value: until when its consumer sleeps, in milliseconds since 1970; -1: closed
     ordered    boolean NOT NULL DEFAULT false,
+    unpark     boolean NOT NULL DEFAULT false, -- claims have to let parked events go that are left from another order
     namespace  text,     -- of the consumer; NULL: nobody consumes it
     function   text,
     trigger    text,
@@ -725,9 +726,9 @@ BEGIN
             EXECUTE format('UPDATE cicada.event_%s e SET ordered = $2 WHERE e.queue = $1 AND e.lane = 127', turn % 5)
             USING queue_id, queue_consume.ordered;
             EXECUTE format('DELETE FROM cicada.event_%s e WHERE e.queue = $1 AND e.lane = 125', turn % 5) USING queue_id;
-            EXECUTE format('UPDATE cicada.event_%s e SET lane = -e.priority WHERE e.queue = $1 AND e.lane = 126', turn % 5)
-            USING queue_id;
         END LOOP;
+        -- Parked ones may be too many for one statement, and claims see to them. Marks are gone: nothing else would.
+        UPDATE cicada.queue r SET unpark = true WHERE r.id = queue_id;
     END IF;
 END
 $body$;
@@ -1021,6 +1022,31 @@ BEGIN
 END
 $body$;
 
+-- After a change of the order: lets 10,000 parked events go. False: there are none any more.
+CREATE FUNCTION cicada.queue_unpark(queue_id integer) RETURNS boolean
+    LANGUAGE plpgsql
+AS $body$
+DECLARE
+    most integer := 10000;
+    moved integer;
+BEGIN
+    FOR turn IN 1 .. 5 LOOP -- event_0 last: event_maintain() moves events there, never from there
+        EXECUTE format('UPDATE cicada.event_%1$s e SET lane = -e.priority WHERE e.lane = 126 AND e.id = ANY (ARRAY('
+                       'SELECT p.id FROM cicada.event_%1$s p WHERE p.queue = $1 AND p.lane = 126'
+                       ' ORDER BY p.due_at LIMIT $2 FOR UPDATE SKIP LOCKED))', turn % 5)
+        USING queue_id, most;
+        GET DIAGNOSTICS moved = ROW_COUNT;
+        most := most - moved;
+        EXIT WHEN most <= 0;
+    END LOOP;
+    IF EXISTS (SELECT FROM cicada.event e WHERE e.queue = queue_id AND e.lane = 126) THEN
+        RETURN true;
+    END IF;
+    UPDATE cicada.queue q SET unpark = false WHERE q.id = queue_id AND q.unpark;
+    RETURN false;
+END
+$body$;
+
 -- Leases up to `most` due events of a queue for so long, each to one caller only: those of a higher priority first, then by
 -- the time at which they were due. Commit it before anything is done with them, with synchronous_commit off: what a crash of
 -- the server takes back was not begun. `attempt` counts this one. An event is lost to who comes with an older epoch.
@@ -1073,6 +1099,11 @@ BEGIN
         RETURN; -- it has changed since; the next claim has the right lock
     END IF;
     place := '/cicada/' || coalesce(q.namespace, '') || '/' || q.name;
+    IF q.unpark THEN
+        IF cicada.queue_unpark(queue_id) AND q.ordered THEN
+            RETURN; -- some are left, and would not be told from those that are parked in the new order
+        END IF;
+    END IF;
     IF q.ordered THEN
         PERFORM cicada.event_unblock(queue_id);
         busy := ARRAY(SELECT e.key FROM cicada.event e WHERE e.queue = queue_id AND e.lane = 127 AND e.key IS NOT NULL);
@@ -1468,10 +1499,10 @@ BEGIN
         leased := (SELECT count(*) FROM (SELECT FROM cicada.event e
                    WHERE e.queue = q.id AND e.lane = 127 AND e.due_at > now_at LIMIT most) x);
         blocked := (SELECT count(*) FROM (SELECT FROM cicada.event e WHERE e.queue = q.id AND e.lane = 126 LIMIT most) x);
-        IF due = 0 AND blocked > 0 THEN -- a mark: the next claim lets one of them go, and somebody must come for that
+        IF due = 0 AND blocked > 0 THEN -- a mark, or another order: the next claim lets one of them go, and somebody must come for that
             oldest := (SELECT e.due_at FROM cicada.event e WHERE e.queue = q.id AND e.lane = 125
                        ORDER BY e.queue, e.lane, e.due_at LIMIT 1);
-            due := (oldest IS NOT NULL)::integer;
+            due := (oldest IS NOT NULL OR q.unpark)::integer;
         END IF;
         dead := (SELECT count(*) FROM (SELECT FROM cicada.dead_letter d WHERE d.queue = q.id LIMIT most) x);
         capped := greatest(due, delayed, leased, blocked, dead) >= most;

@@ -320,6 +320,36 @@ static void test_settling_in_an_old_snapshot(void **state)
     session_expect(fixture->owner, "SELECT count(*) FROM cicada.event", "0");
 }
 
+/* More parked events than one statement may take: each claim lets some of them go. */
+static void test_a_long_line_goes_while_the_order_changes(void **state)
+{
+    struct event_fixture *fixture = *state;
+    static const char stats[] = "SELECT due, blocked FROM cicada.queue_stats('{q}')";
+    static const char claim[] = "SELECT id FROM cicada.event_claim(1, 1, '1 minute', true)";
+
+    session_exec(fixture->a,
+                 "SELECT * FROM cicada.queue_consume('q', 'n', 'f', 't', true);"
+                 "SELECT cicada.enqueue('q', '1', '{\"key\": \"a\"}') FROM generate_series(1, 2)");
+    session_expect(fixture->a, "SELECT id FROM cicada.event_claim(1, 9, '1 minute', true)", "1");
+    session_exec(
+        fixture->owner,
+        "INSERT INTO cicada.event_0 SELECT r.* FROM generate_series(10, 12009) n,"
+        " jsonb_populate_record(NULL::cicada.event_0, (SELECT to_jsonb(e) FROM cicada.event_1 e WHERE id = 2)"
+        " || jsonb_build_object('id', n, 'due_at', timestamptz '2026-01-01' + n * interval '1 s')) r");
+    session_exec(fixture->a, "SELECT * FROM cicada.queue_consume('q', 'n', 'f', 't', false)");
+    session_expect(fixture->a, stats, "1 10000"); /* somebody has to come */
+    session_expect(fixture->a, claim, "10");
+    session_expect(fixture->a, stats, "9999 2001");
+    session_exec(fixture->a, "SELECT * FROM cicada.queue_consume('q', 'n', 'f', 't', true)");
+    session_expect(fixture->a, claim, ""); /* those of the key are at work */
+    session_exec(fixture->a, "SELECT cicada.event_settle(1, 1, 1); SELECT cicada.event_settle(0, 10, 1)");
+    session_expect(fixture->a, claim, "2");
+    session_exec(fixture->a, "SELECT * FROM cicada.queue_consume('q', 'n', 'f', 't', false)");
+    session_exec(fixture->a, "SELECT count(*) FROM cicada.event_claim(1, 1, '1 minute', true)");
+    session_exec(fixture->a, "SELECT count(*) FROM cicada.event_claim(1, 1, '1 minute', true)");
+    session_expect(fixture->owner, "SELECT unpark FROM cicada.queue WHERE id = 1", "f");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +370,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_many_are_settled_or_none, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_dead_letters_have_a_history, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_settling_in_an_old_snapshot, events_setup, events_teardown),
+        cmocka_unit_test_setup_teardown(test_a_long_line_goes_while_the_order_changes, events_setup,
+                                        events_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
