@@ -413,18 +413,18 @@ void backlog_stop(struct backlog *backlog)
     pthread_mutex_unlock(&backlog->mu);
 }
 
-void backlog_free(struct backlog *backlog)
+bool backlog_free(struct backlog *backlog)
 {
     struct watched *watched, *next;
 
     if (backlog == NULL)
-        return;
+        return true;
     backlog_stop(backlog);
     pthread_mutex_lock(&backlog->mu);
     bool hangs = backlog->threads > 0;
     pthread_mutex_unlock(&backlog->mu);
     if (hangs)
-        return; /* in libpq, which resolves names without a time limit: what it uses must stay */
+        return false; /* what it uses must stay */
     HASH_ITER(hh, backlog->functions, watched, next)
     {
         /* What is freed is in the table no more. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
@@ -435,4 +435,5 @@ void backlog_free(struct backlog *backlog)
     pthread_cond_destroy(&backlog->thread_ended);
     stop_release(&backlog->stop);
     free(backlog);
+    return true;
 }

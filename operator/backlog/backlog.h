@@ -37,7 +37,9 @@ struct backlog *backlog_new(const struct backlog_settings *settings,
                             struct metrics *metrics); /* metrics: borrowed */
 /* Ends the threads, within a second or two; nothing in databases is changed. */
 void backlog_stop(struct backlog *backlog);
-void backlog_free(struct backlog *backlog); /* NULL is fine */
+/* False: a thread still hangs (libpq resolves names without a time limit), and the metrics must stay; it calls nobody back any more.
+ * NULL is fine. */
+bool backlog_free(struct backlog *backlog);
 
 /* From now on this Function's triggers are watched, installed and ticked; one without triggers is looked at once, for what is left of
  * earlier ones. Takes a reference to the spec. owner_url NULL: url. Cheap when nothing differs from the call before. */

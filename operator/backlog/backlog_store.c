@@ -48,17 +48,18 @@ static int call(struct pg_session *session, const char *sql, int param_count, co
     return call_after(session, NULL, sql, param_count, params, ret_result, error);
 }
 
+/* "" also for a NULL, and for what is not there at all: whoever has the database may put functions of his own in the place of ours. */
+static const char *value_text(const struct pg_result *result, int row, int column)
+{
+    return pg_result_is_null(result, row, column) ? "" : pg_result_value(result, row, column, NULL);
+}
+
 static int64_t value_int64(const struct pg_result *result, int row, int column)
 {
     int64_t value = 0;
 
-    (void)parse_int64(pg_result_value(result, row, column, NULL), INT64_MIN, INT64_MAX, &value);
+    (void)parse_int64(value_text(result, row, column), INT64_MIN, INT64_MAX, &value);
     return value;
-}
-
-static const char *value_text(const struct pg_result *result, int row, int column)
-{
-    return pg_result_is_null(result, row, column) ? "" : pg_result_value(result, row, column, NULL);
 }
 
 /* Whoever has the database says what it likes: numbers of other sizes would overflow where they are added up. */
@@ -78,7 +79,7 @@ static double value_age(const struct pg_result *result, int row, int column)
 
 static bool value_bool(const struct pg_result *result, int row, int column)
 {
-    return pg_result_value(result, row, column, NULL)[0] == 't';
+    return value_text(result, row, column)[0] == 't';
 }
 
 /* One that is told whose trigger it is about, and answers yes or no. */

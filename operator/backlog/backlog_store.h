@@ -26,6 +26,9 @@ struct store_trigger {
     const char *namespace, *function, *trigger;
 };
 
+/* No call here has an answer of more: the database is a stranger's, and there may be many of them. */
+#define STORE_RESULT_MAX_BYTES ((size_t)4 << 20)
+
 /* Notifications of `cicada_wake`, and of the session's own channel. */
 int store_listen(struct pg_session *session, const char *channel, struct pg_error *error) MUST_CHECK;
 int store_notify(struct pg_session *session, const char *channel, struct pg_error *error) MUST_CHECK;

@@ -207,6 +207,7 @@ static bool connect_database(struct database_watch *watch)
     watch->schema_ms = watch->poll_ms = watch->awake_poll_ms = watch->maintain_ms = watch->pinged_ms = 0;
     watch->ping_ms = clock_monotonic_ms();
     watch->deaf = !pg_session_can_listen(watch->session);
+    pg_session_set_result_max(watch->session, STORE_RESULT_MAX_BYTES);
     pg_session_on_notification(watch->session, watch_heard, watch);
     if (greet(watch, &error) != 0) {
         watch_count_error(watch, watch->deaf ? "connect" : "listen", &error);

@@ -50,6 +50,8 @@ static void open_owner(struct database_watch *watch, const struct work *work, st
         owner->session = pg_session_open(owner->pool, &watch->backlog->stop, &owner->why);
     }
     owner->failed = owner->session == NULL;
+    if (!owner->failed)
+        pg_session_set_result_max(owner->session, STORE_RESULT_MAX_BYTES);
 }
 
 /* NULL: *error says why. */

@@ -185,7 +185,8 @@ static void wake_those_with_something_due(struct database_watch *watch)
         int64_t due = 0;
         for (size_t i = 0; i < work->trigger_count; i++)
             due += work->triggers[i].figures.due;
-        if (due > 0 && !work->awake && !work->removing && settings->due != NULL)
+        if (due > 0 && !work->awake && !work->removing && settings->due != NULL &&
+            !stop_is_set(&watch->backlog->stop))
             settings->due(settings->arg, work->spec->namespace, work->spec->name);
     }
 }

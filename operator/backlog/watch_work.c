@@ -311,7 +311,7 @@ void watch_tell(struct database_watch *watch)
         pthread_mutex_unlock(&backlog->mu);
         backlog_function_release(&function);
         show_metrics(&backlog->metrics, work);
-        if (show && backlog->settings.changed != NULL)
+        if (show && backlog->settings.changed != NULL && !stop_is_set(&backlog->stop))
             backlog->settings.changed(backlog->settings.arg, work->spec->namespace, work->spec->name);
     }
 }

@@ -282,7 +282,7 @@ static void stop_all(struct program *program, bool serving)
     }
     operator_admin_stop(program->admin);
     lease_free(program->lease);
-    backlog_free(program->backlog);
+    bool metrics_unused = backlog_free(program->backlog);
     database_secrets_free(program->secrets);
     function_scaler_free(program->scaler);
     controller_free(program->controller);
@@ -290,7 +290,9 @@ static void stop_all(struct program *program, bool serving)
     rollout_gate_free(program->reconciler.gate);
     function_cache_free(program->cache);
     workqueue_free(program->queue);
-    metrics_free(program->metrics);
+    if (metrics_unused) {
+        metrics_free(program->metrics);
+    }
     kube_client_free(program->client);
     free_strings(program->namespaces);
     free_strings(program->addresses);

@@ -255,13 +255,13 @@ void fleet_forget_if_over(struct fleet_function *function)
     }
 }
 
-void fleet_free(struct fleet *fleet)
+bool fleet_free(struct fleet *fleet)
 {
     if (!fleet) {
-        return;
+        return true;
     }
     grant_wishes(&fleet->wished);
-    backlog_free(fleet->backlog);
+    bool ended = backlog_free(fleet->backlog);
     while (fleet->functions) {
         forget_function(fleet, fleet->functions);
     }
@@ -273,6 +273,7 @@ void fleet_free(struct fleet *fleet)
     free(fleet->announce_address);
     free(fleet->database_url);
     free(fleet);
+    return ended;
 }
 
 void fleet_set_gateway(struct fleet *fleet, struct gateway *gateway)

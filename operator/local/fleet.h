@@ -30,7 +30,8 @@ struct fleet_settings {
 };
 
 struct fleet *fleet_new(const struct fleet_settings *settings);
-void fleet_free(struct fleet *fleet); /* NULL is fine; no process is left */
+/* No process is left. False: the metrics must stay, as a thread that hangs may use them yet. NULL is fine. */
+bool fleet_free(struct fleet *fleet);
 
 /* Fits struct gateway_waker. */
 void fleet_wake(void *arg, const char *namespace, const char *name);

@@ -369,13 +369,15 @@ static void end_all(struct program *program)
     if (program->gateway) {
         gateway_stop(program->gateway);
     }
-    fleet_free(program->fleet);
+    bool metrics_unused = fleet_free(program->fleet);
     gateway_free(program->gateway);
     postgres_server_stop(program->postgres);
     loop_turn(program->loop, 0); /* what was left to be freed */
     handler_store_free(program->handlers);
     data_store_free(program->data);
-    metrics_free(program->metrics);
+    if (metrics_unused) {
+        metrics_free(program->metrics);
+    }
     state_folder_close(program->state);
     for (size_t i = 0; program->init_files[i]; i++) {
         free(program->init_files[i]);

@@ -270,6 +270,28 @@ static void test_without_a_schema_nothing_is_left(void **state)
     session_exec(world->events->owner, "SELECT cicada.grant_to('" EVENTS_GUEST "')");
 }
 
+/* Whoever has the database may put what he likes in the place of ours: it is a problem of his alone. */
+static void test_answers_that_make_no_sense_are_borne(void **state)
+{
+    struct backlog_world *world = *state;
+
+    session_exec(
+        world->events->owner,
+        "DROP SCHEMA cicada CASCADE; CREATE SCHEMA cicada;"
+        "CREATE FUNCTION cicada.schema_state(OUT version int, OUT min_runtime text) RETURNS SETOF record"
+        " LANGUAGE sql AS 'SELECT NULL::int, NULL::text'");
+    backlog_want(world, world->backlog, "charge", PAYMENTS, world->events->owner_url);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_PROBLEM, "SchemaMissing", NULL);
+    session_exec(world->events->owner,
+                 "CREATE OR REPLACE FUNCTION cicada.schema_state(OUT version int, OUT min_runtime text)"
+                 " RETURNS SETOF record LANGUAGE sql AS 'SELECT 1000, ''0.0.1'' WHERE false'");
+    backlog_want(world, world->backlog, "refund", PAYMENTS, world->events->owner_url);
+    backlog_wait_progress(world->backlog, "refund", BACKLOG_PROBLEM, "SchemaMissing", NULL);
+    session_exec(world->events->owner, "DROP SCHEMA cicada CASCADE");
+    backlog_wait_progress(world->backlog, "refund", BACKLOG_READY, NULL, NULL);
+    session_exec(world->events->owner, "SELECT cicada.grant_to('" EVENTS_GUEST "')");
+}
+
 static void test_a_database_that_is_away_is_not_known(void **state)
 {
     struct backlog_world *world = *state;
@@ -314,6 +336,7 @@ int main(void)
         TEST(test_what_is_no_longer_wanted_goes),
         TEST(test_the_schema_is_installed_where_the_role_may),
         TEST(test_without_a_schema_nothing_is_left),
+        TEST(test_answers_that_make_no_sense_are_borne),
         TEST(test_a_database_that_is_away_is_not_known),
     };
     return cmocka_run_group_tests(tests, backlog_group_setup, backlog_group_teardown);

@@ -16,6 +16,7 @@
 struct pg_session {
     struct pg_connection *connection;
     const struct stop *stop;
+    size_t result_max_bytes;
     bool lost;
     pg_session_heard_fn *heard; /* NULL: nobody wants to know */
     void *heard_arg;
@@ -40,6 +41,7 @@ struct pg_session *pg_session_open(struct pg_pool *pool, const struct stop *stop
     struct pg_session *session = xcalloc(1, sizeof(*session));
     session->connection = connection;
     session->stop = stop;
+    session->result_max_bytes = PG_RESULT_MAX_BYTES;
     return session;
 }
 
@@ -57,6 +59,11 @@ bool pg_session_is_lost(const struct pg_session *session)
     return session->lost;
 }
 
+void pg_session_set_result_max(struct pg_session *session, size_t max_bytes)
+{
+    session->result_max_bytes = max_bytes < PG_RESULT_MAX_BYTES ? max_bytes : PG_RESULT_MAX_BYTES;
+}
+
 bool pg_session_can_listen(const struct pg_session *session)
 {
     return !session->connection->pooler;
@@ -69,7 +76,9 @@ static void describe_loss(struct pg_error *error, const struct pg_batch *batch,
         pg_error_set_result(error, PG_FAILURE_LOST, batch->error);
     else
         pg_error_set(error, PG_FAILURE_LOST, "%s",
-                     outcome == PG_FLIGHT_DEADLINE ? "no answer in time" : "the connection was lost");
+                     outcome == PG_FLIGHT_DEADLINE    ? "no answer in time"
+                     : outcome == PG_FLIGHT_TOO_LARGE ? "the answer has too many bytes"
+                                                      : "the connection was lost");
 }
 
 void pg_session_on_notification(struct pg_session *session, pg_session_heard_fn *heard, void *arg)
@@ -119,6 +128,7 @@ int pg_session_run(struct pg_session *session, const struct pg_command *commands
 
     assert(count >= 1 && count <= PG_SESSION_COMMANDS_MAX);
     pg_batch_init(&batch, connection, deadline_ms);
+    batch.result_max_bytes = session->result_max_bytes;
     if (session->lost) {
         pg_error_set(error, PG_FAILURE_LOST, "the connection was lost");
         return -1;

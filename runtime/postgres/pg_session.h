@@ -28,6 +28,8 @@ struct pg_session;
  * why (UNREACHABLE, AUTHENTICATION). */
 struct pg_session *pg_session_open(struct pg_pool *pool, const struct stop *stop, struct pg_error *error);
 void pg_session_close(struct pg_session *session); /* NULL is fine; no round trip */
+/* Results from now on have at most this many bytes (64 MiB unless said): the session is lost with one that has more. */
+void pg_session_set_result_max(struct pg_session *session, size_t max_bytes);
 bool pg_session_is_lost(const struct pg_session *session);
 
 /* One transaction of `count` commands in one round trip. ret_results (or NULL): the rows of the last one; the caller frees them. -1: nothing
