@@ -351,6 +351,11 @@ uint64_t random_u64(void)
     return value;
 }
 
+int64_t random_from_half(int64_t most)
+{
+    return most / 2 + (int64_t)(random_u64() % (uint64_t)(most / 2 + 1));
+}
+
 void random_uuid(char out[UUID_TEXT_SIZE])
 {
     unsigned char bytes[16];

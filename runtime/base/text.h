@@ -62,6 +62,8 @@ void hex_encode(char *out, const void *data, size_t byte_count);
 void random_bytes(void *out, size_t count);
 void random_hex(char *out, size_t byte_count);
 uint64_t random_u64(void);
+/* Between half of most (0 or more) and most: how long to wait, so that those who wait for the same do not knock together. */
+int64_t random_from_half(int64_t most);
 #define UUID_TEXT_SIZE 37
 void random_uuid(char out[UUID_TEXT_SIZE]); /* version 4 */
 

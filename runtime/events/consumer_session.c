@@ -113,8 +113,7 @@ void consumer_pause_before_connect(struct consumer *consumer)
         pause_ms = RECONNECT_MIN_MS;
     if (pause_ms > RECONNECT_MAX_MS)
         pause_ms = RECONNECT_MAX_MS;
-    if (poll(fds, ARRAY_SIZE(fds),
-             (int)(pause_ms / 2 + (int64_t)(random_u64() % (uint64_t)(pause_ms / 2 + 1)))) != 0) {
+    if (poll(fds, ARRAY_SIZE(fds), (int)random_from_half(pause_ms)) != 0) {
         (void)eventfd_read(consumer->wake_fd, &ignored); /* a worker has finished; the pause begins anew */
         return;
     }

@@ -21,8 +21,7 @@ static int64_t backoff_ms(int failures)
     int64_t delay_ms = failures < 8 ? (int64_t)BACKOFF_MIN_MS << (failures - 1) : BACKOFF_MAX_MS;
     if (delay_ms > BACKOFF_MAX_MS)
         delay_ms = BACKOFF_MAX_MS;
-    /* Between half and the whole, so that the pods of a function do not knock together. */
-    return delay_ms / 2 + (int64_t)(random_u64() % (uint64_t)(delay_ms / 2 + 1));
+    return random_from_half(delay_ms);
 }
 
 /* Called and returns with the lock held. */
