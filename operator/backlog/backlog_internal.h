@@ -186,6 +186,9 @@ void server_leave_locked(struct database_watch *watch);
 struct database_watch *watch_get_locked(struct backlog *backlog, const char *url, bool pooler);
 void watch_changed_locked(struct database_watch *watch);
 void *watch_run(void *arg);
+/* For this URL, as the spec says of the Function's own: a pooler before that one is most likely before the owner's, too. */
+int watch_new_pool(const struct database_watch *watch, const char *url, struct pg_pool **ret_pool,
+                   struct err *err) MUST_CHECK;
 void watch_count_error(struct database_watch *watch, const char *what, const struct pg_error *error);
 /* A problem of a trigger or of cleaning: replaces the one before. reason NULL with a message: it is at work. */
 void problem_set(const char **reason, char **message, const char *new_reason, const char *format, ...)

@@ -9,6 +9,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
 #include "runtime/base/text.h"
+#include "runtime/postgres/pg_array.h"
 
 /* A session that is silent for longer is given up. There is a poll each second, so a connection that is dead is found in that time. */
 #define CALL_TIMEOUT_MS  10000
@@ -20,12 +21,6 @@
 #define TABLE_LOCK_LIMIT "SET LOCAL lock_timeout = '500ms'"
 
 /* ---- one call ---- */
-
-static void free_result(struct pg_result **result)
-{
-    pg_result_free(*result);
-}
-#define CLEANUP_RESULT CLEANUP(free_result)
 
 /* first NULL: nothing is done before. */
 static int call_after(struct pg_session *session, const struct pg_command *first, const char *sql,
@@ -48,38 +43,19 @@ static int call(struct pg_session *session, const char *sql, int param_count, co
     return call_after(session, NULL, sql, param_count, params, ret_result, error);
 }
 
-/* "" also for a NULL, and for what is not there at all: whoever has the database may put functions of his own in the place of ours. */
-static const char *value_text(const struct pg_result *result, int row, int column)
-{
-    return pg_result_is_null(result, row, column) ? "" : pg_result_value(result, row, column, NULL);
-}
-
-static int64_t value_int64(const struct pg_result *result, int row, int column)
-{
-    int64_t value = 0;
-
-    (void)parse_int64(value_text(result, row, column), INT64_MIN, INT64_MAX, &value);
-    return value;
-}
-
 /* Whoever has the database says what it likes: numbers of other sizes would overflow where they are added up. */
 static int64_t value_count(const struct pg_result *result, int row, int column)
 {
-    int64_t count = value_int64(result, row, column);
+    int64_t count = pg_result_int64(result, row, column);
 
     return count < 0 ? 0 : count > COUNT_MAX ? COUNT_MAX : count;
 }
 
 static double value_age(const struct pg_result *result, int row, int column)
 {
-    double age_s = strtod(value_text(result, row, column), NULL);
+    double age_s = strtod(pg_result_text(result, row, column), NULL);
 
     return age_s > 0 ? (age_s < AGE_MAX_S ? age_s : AGE_MAX_S) : 0; /* no number is not above 0 */
-}
-
-static bool value_bool(const struct pg_result *result, int row, int column)
-{
-    return value_text(result, row, column)[0] == 't';
 }
 
 /* One that is told whose trigger it is about, and answers yes or no. */
@@ -87,37 +63,13 @@ static int call_for(struct pg_session *session, const struct pg_command *first, 
                     const struct store_trigger *who, bool *ret_answer, struct pg_error *error)
 {
     const char *const params[] = {who->namespace, who->function, who->trigger};
-    CLEANUP_RESULT struct pg_result *result = NULL;
+    CLEANUP_PG_RESULT struct pg_result *result = NULL;
 
     if (call_after(session, first, sql, (int)ARRAY_SIZE(params), params, &result, error) != 0)
         return -1;
     if (ret_answer != NULL)
-        *ret_answer = value_bool(result, 0, 0);
+        *ret_answer = pg_result_bool(result, 0, 0);
     return 0;
-}
-
-/* ---- arrays ---- */
-
-void store_array_add(struct strbuf *array, const char *text)
-{
-    strbuf_append_str(array, array->len == 0 ? "{\"" : ",\"");
-    for (; *text != '\0'; text++) {
-        if (*text == '"' || *text == '\\')
-            strbuf_append_char(array, '\\');
-        strbuf_append_char(array, *text);
-    }
-    strbuf_append_char(array, '"');
-}
-
-void store_array_add_number(struct strbuf *array, int number)
-{
-    strbuf_appendf(array, "%c%d", array->len == 0 ? '{' : ',', number);
-}
-
-const char *store_array_end(struct strbuf *array)
-{
-    strbuf_append_str(array, array->len == 0 ? "{}" : "}");
-    return array->buf;
 }
 
 /* ---- the session and the schema ---- */
@@ -140,8 +92,8 @@ int store_notify(struct pg_session *session, const char *channel, struct pg_erro
 int store_version(struct pg_session *session, int *ret_version, char *ret_min_runtime, size_t size,
                   bool *ret_absent, struct pg_error *error)
 {
-    CLEANUP_RESULT struct pg_result *there = NULL;
-    CLEANUP_RESULT struct pg_result *state = NULL;
+    CLEANUP_PG_RESULT struct pg_result *there = NULL;
+    CLEANUP_PG_RESULT struct pg_result *state = NULL;
 
     *ret_version = 0;
     *ret_absent = false;
@@ -153,19 +105,19 @@ int store_version(struct pg_session *session, int *ret_version, char *ret_min_ru
              " pg_catalog.to_regnamespace('cicada') IS NULL",
              0, NULL, &there, error) != 0)
         return -1;
-    *ret_absent = value_bool(there, 0, 1);
-    if (!value_bool(there, 0, 0))
+    *ret_absent = pg_result_bool(there, 0, 1);
+    if (!pg_result_bool(there, 0, 0))
         return 0;
     if (call(session, "SELECT version, min_runtime FROM cicada.schema_state()", 0, NULL, &state, error) != 0)
         return error->failure == PG_FAILURE_SQL ? 0 : -1;
-    *ret_version = (int)value_int64(state, 0, 0);
-    snprintf(ret_min_runtime, size, "%s", value_text(state, 0, 1));
+    *ret_version = (int)pg_result_int64(state, 0, 0);
+    snprintf(ret_min_runtime, size, "%s", pg_result_text(state, 0, 1));
     return 0;
 }
 
 int store_max_connections(struct pg_session *session, int *ret_number, struct pg_error *error)
 {
-    CLEANUP_RESULT struct pg_result *result = NULL;
+    CLEANUP_PG_RESULT struct pg_result *result = NULL;
 
     if (call(session, "SELECT pg_catalog.current_setting('max_connections')", 0, NULL, &result, error) != 0)
         return -1;
@@ -179,12 +131,12 @@ int store_queue_name(struct pg_session *session, const struct store_trigger *who
                      char ret_queue[STORE_QUEUE_SIZE], struct pg_error *error)
 {
     const char *const params[] = {who->namespace, who->function, who->trigger};
-    CLEANUP_RESULT struct pg_result *result = NULL;
+    CLEANUP_PG_RESULT struct pg_result *result = NULL;
 
     if (call(session, "SELECT cicada.trigger_queue($1, $2, $3)", (int)ARRAY_SIZE(params), params, &result,
              error) != 0)
         return -1;
-    snprintf(ret_queue, STORE_QUEUE_SIZE, "%s", value_text(result, 0, 0));
+    snprintf(ret_queue, STORE_QUEUE_SIZE, "%s", pg_result_text(result, 0, 0));
     return 0;
 }
 
@@ -192,12 +144,12 @@ int store_consume(struct pg_session *session, const char *queue, const struct st
                   bool ordered, char ret_holder[STORE_HOLDER_SIZE], struct pg_error *error)
 {
     const char *const params[] = {queue, who->namespace, who->function, who->trigger, ordered ? "t" : "f"};
-    CLEANUP_RESULT struct pg_result *result = NULL;
+    CLEANUP_PG_RESULT struct pg_result *result = NULL;
 
     if (call(session, "SELECT held_by FROM cicada.queue_consume($1, $2, $3, $4, $5)", (int)ARRAY_SIZE(params),
              params, &result, error) != 0)
         return -1;
-    snprintf(ret_holder, STORE_HOLDER_SIZE, "%s", value_text(result, 0, 0));
+    snprintf(ret_holder, STORE_HOLDER_SIZE, "%s", pg_result_text(result, 0, 0));
     return 0;
 }
 
@@ -205,12 +157,12 @@ int store_release(struct pg_session *session, const char *queue, const struct st
                   bool *ret_gone, struct pg_error *error)
 {
     const char *const params[] = {queue, who->namespace, who->function, who->trigger};
-    CLEANUP_RESULT struct pg_result *result = NULL;
+    CLEANUP_PG_RESULT struct pg_result *result = NULL;
 
     if (call(session, "SELECT cicada.queue_release($1, $2, $3, $4)", (int)ARRAY_SIZE(params), params, &result,
              error) != 0)
         return -1;
-    *ret_gone = value_bool(result, 0, 0);
+    *ret_gone = pg_result_bool(result, 0, 0);
     return 0;
 }
 
@@ -226,22 +178,22 @@ int store_stats(struct pg_session *session, const char *queues, const char *slee
          .params = &queues},
     };
     size_t skipped = sleep_ids == NULL;
-    CLEANUP_RESULT struct pg_result *result = NULL;
+    CLEANUP_PG_RESULT struct pg_result *result = NULL;
 
     if (pg_session_run(session, commands + skipped, ARRAY_SIZE(commands) - skipped,
                        clock_monotonic_ms() + POLL_TIMEOUT_MS, &result, error) != 0)
         return -1;
     for (int row = 0; row < pg_result_rows(result); row++) {
         const struct store_stats stats = {
-            .queue = value_text(result, row, 0),
-            .consumer = value_text(result, row, 1),
-            .queue_id = (int)value_int64(result, row, 2),
+            .queue = pg_result_text(result, row, 0),
+            .consumer = pg_result_text(result, row, 1),
+            .queue_id = (int)pg_result_int64(result, row, 2),
             .due = value_count(result, row, 3),
             .delayed = value_count(result, row, 4),
             .leased = value_count(result, row, 5),
             .blocked = value_count(result, row, 6),
             .dead = value_count(result, row, 7),
-            .capped = value_bool(result, row, 8),
+            .capped = pg_result_bool(result, row, 8),
             .oldest_s = value_age(result, row, 9),
         };
         each(arg, &stats);
@@ -266,13 +218,14 @@ int store_triggers_of(struct pg_session *session, const char *namespace, const c
                       store_trigger_fn *each, void *arg, struct pg_error *error)
 {
     const char *const params[] = {namespace, function};
-    CLEANUP_RESULT struct pg_result *result = NULL;
+    CLEANUP_PG_RESULT struct pg_result *result = NULL;
 
     if (call(session, "SELECT trigger, source, queue FROM cicada.triggers_of($1, $2)",
              (int)ARRAY_SIZE(params), params, &result, error) != 0)
         return -1;
     for (int row = 0; row < pg_result_rows(result); row++)
-        each(arg, value_text(result, row, 0), value_text(result, row, 1), value_text(result, row, 2));
+        each(arg, pg_result_text(result, row, 0), pg_result_text(result, row, 1),
+             pg_result_text(result, row, 2));
     return 0;
 }
 
@@ -284,8 +237,8 @@ static const struct pg_command table_lock_limit = {.sql = TABLE_LOCK_LIMIT};
 static const char *text_array(struct strbuf *array, char *const *texts, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        store_array_add(array, texts[i]);
-    return count > 0 ? store_array_end(array) : NULL;
+        pg_array_add_text(array, texts[i]);
+    return count > 0 ? pg_array_end(array) : NULL;
 }
 
 int store_table_install(struct pg_session *session, const struct store_trigger *who,
@@ -293,7 +246,7 @@ int store_table_install(struct pg_session *session, const struct store_trigger *
 {
     CLEANUP_STRBUF struct strbuf operations;
     CLEANUP_STRBUF struct strbuf columns;
-    CLEANUP_RESULT struct pg_result *result = NULL;
+    CLEANUP_PG_RESULT struct pg_result *result = NULL;
 
     strbuf_init(&operations, ARRAY_MAX_BYTES);
     strbuf_init(&columns, ARRAY_MAX_BYTES);
@@ -310,7 +263,7 @@ int store_table_install(struct pg_session *session, const struct store_trigger *
     if (call_after(session, &table_lock_limit, "SELECT cicada.table_install($1, $2, $3, $4, $5, $6, $7, $8)",
                    (int)ARRAY_SIZE(params), params, &result, error) != 0)
         return -1;
-    *ret_changed = value_bool(result, 0, 0);
+    *ret_changed = pg_result_bool(result, 0, 0);
     return 0;
 }
 
@@ -332,15 +285,15 @@ int store_schedule_look(struct pg_session *session, const struct store_trigger *
                         int64_t *ret_last_tick_us, int64_t *ret_now_us, struct pg_error *error)
 {
     const char *const params[] = {who->namespace, who->function, who->trigger, expression};
-    CLEANUP_RESULT struct pg_result *result = NULL;
+    CLEANUP_PG_RESULT struct pg_result *result = NULL;
 
     if (call(session,
              "SELECT (extract(epoch FROM last_tick) * 1000000)::bigint,"
              " (extract(epoch FROM now_at) * 1000000)::bigint FROM cicada.schedule_look($1, $2, $3, $4)",
              (int)ARRAY_SIZE(params), params, &result, error) != 0)
         return -1;
-    *ret_last_tick_us = value_int64(result, 0, 0);
-    *ret_now_us = value_int64(result, 0, 1);
+    *ret_last_tick_us = pg_result_int64(result, 0, 0);
+    *ret_now_us = pg_result_int64(result, 0, 1);
     return 0;
 }
 
@@ -349,21 +302,21 @@ int store_schedule_tick(struct pg_session *session, const struct store_trigger *
 {
     char time[TIME_TEXT_SIZE], last_tick[TIME_TEXT_SIZE], skipped[24];
     CLEANUP_STRBUF struct strbuf times;
-    CLEANUP_RESULT struct pg_result *result = NULL;
+    CLEANUP_PG_RESULT struct pg_result *result = NULL;
 
     strbuf_init(&times, ARRAY_MAX_BYTES);
     for (size_t i = 0; i < ticks->due_count; i++) {
         format_rfc3339(ticks->due_s[i] * 1000, time);
-        store_array_add(&times, time);
+        pg_array_add_text(&times, time);
     }
     format_rfc3339(ticks->last_tick_s * 1000, last_tick);
     snprintf(skipped, sizeof(skipped), "%" PRId64, ticks->skipped);
-    const char *const params[] = {who->namespace,          who->function, who->trigger, expression,
-                                  store_array_end(&times), last_tick,     skipped};
+    const char *const params[] = {who->namespace,       who->function, who->trigger, expression,
+                                  pg_array_end(&times), last_tick,     skipped};
     if (call(session, "SELECT cicada.schedule_tick($1, $2, $3, $4, $5, $6, $7)", (int)ARRAY_SIZE(params),
              params, &result, error) != 0)
         return -1;
-    *ret_ours = value_bool(result, 0, 0);
+    *ret_ours = pg_result_bool(result, 0, 0);
     return 0;
 }
 

@@ -41,11 +41,6 @@ int store_max_connections(struct pg_session *session, int *ret_number, struct pg
 
 /* ---- queues ---- */
 
-/* Names and numbers as the literal of an array, which both calls below take. */
-void store_array_add(struct strbuf *array, const char *text);
-void store_array_add_number(struct strbuf *array, int number);
-const char *store_array_end(struct strbuf *array);
-
 int store_queue_name(struct pg_session *session, const struct store_trigger *who,
                      char ret_queue[STORE_QUEUE_SIZE], struct pg_error *error) MUST_CHECK;
 /* ret_holder: who has the queue instead; "": it is ours. */

@@ -53,7 +53,7 @@ int64_t retry_after_ms(int attempts, int64_t most_ms)
 
     if (wait_ms > most_ms)
         wait_ms = most_ms;
-    return wait_ms / 2 + (int64_t)(random_u64() % (uint64_t)(wait_ms / 2 + 1));
+    return random_from_half(wait_ms);
 }
 
 void watch_count_error(struct database_watch *watch, const char *what, const struct pg_error *error)
@@ -163,10 +163,11 @@ static void disconnect(struct database_watch *watch, const char *reason)
     note_away(watch, reason);
 }
 
-static int make_pool(struct database_watch *watch)
+int watch_new_pool(const struct database_watch *watch, const char *url, struct pg_pool **ret_pool,
+                   struct err *err)
 {
     const struct pg_pool_settings settings = {
-        .url = watch->url,
+        .url = url,
         .size = 1,
         .pooler = watch->pooler,
         .without_ldap = true,
@@ -174,9 +175,15 @@ static int make_pool(struct database_watch *watch)
         .connect_timeout_ms = CONNECT_TIMEOUT_MS,
         .application_name = APPLICATION_NAME,
     };
+
+    return pg_pool_new(&settings, ret_pool, err);
+}
+
+static int make_pool(struct database_watch *watch)
+{
     struct err err = ERR_INIT;
 
-    if (watch->pool != NULL || pg_pool_new(&settings, &watch->pool, &err) == 0)
+    if (watch->pool != NULL || watch_new_pool(watch, watch->url, &watch->pool, &err) == 0)
         return 0;
     note_away(watch, err.msg);
     return -1;
@@ -203,7 +210,7 @@ static bool connect_database(struct database_watch *watch)
         note_away(watch, error.message);
         return false;
     }
-    watch->schema_ready = watch->deaf = watch->heard_any = false;
+    watch->schema_ready = watch->heard_any = false;
     watch->schema_ms = watch->poll_ms = watch->awake_poll_ms = watch->maintain_ms = watch->pinged_ms = 0;
     watch->ping_ms = clock_monotonic_ms();
     watch->deaf = !pg_session_can_listen(watch->session);
@@ -257,8 +264,7 @@ static bool pause_before_connect(struct database_watch *watch)
     if (pause_ms > RECONNECT_MAX_MS)
         pause_ms = RECONNECT_MAX_MS;
     watch->reconnect_ms = pause_ms;
-    int64_t until_ms =
-        clock_monotonic_ms() + pause_ms / 2 + (int64_t)(random_u64() % (uint64_t)(pause_ms / 2 + 1));
+    int64_t until_ms = clock_monotonic_ms() + random_from_half(pause_ms);
     while (ready != 0 && watch_take(watch)) {
         struct pollfd fds[] = {
             {.fd = watch->wake_fd, .events = POLLIN},
@@ -284,21 +290,12 @@ static void note_schema(struct database_watch *watch, const char *message)
 /* By connections of its own, which it needs but once. */
 static bool install_schema(struct database_watch *watch, struct pg_error *error)
 {
-    const struct pg_pool_settings settings = {
-        .url = watch->url,
-        .size = 1,
-        .pooler = watch->pooler,
-        .without_ldap = true,
-        .remote_only = !watch->backlog->settings.allow_local_hosts,
-        .connect_timeout_ms = CONNECT_TIMEOUT_MS,
-        .application_name = APPLICATION_NAME,
-    };
     struct schema_view view;
     char message[BACKLOG_MESSAGE_MAX];
     struct err err = ERR_INIT;
     struct pg_pool *pool;
 
-    if (pg_pool_new(&settings, &pool, &err) != 0)
+    if (watch_new_pool(watch, watch->url, &pool, &err) != 0)
         return false;
     pg_pool_start(pool);
     int rc = schema_ensure(pool, CICADA_VERSION, clock_monotonic_ms() + SCHEMA_CALL_MS, &view, error);

@@ -10,7 +10,6 @@
 #define RETRY_MAX_MS      30000
 #define CONFLICT_RETRY_MS 5000
 #define VERIFY_MS         300000 /* triggers may be dropped by others */
-#define OWNER_TIMEOUT_MS  5000
 #define LEFTOVERS_MAX     64
 
 /* The session for DDL: the watch's own, or one as the tables' owner, for as long as one Function is seen to. */
@@ -30,19 +29,9 @@ static void release_owner(struct owner *owner)
 
 static void open_owner(struct database_watch *watch, const struct work *work, struct owner *owner)
 {
-    const struct pg_pool_settings settings = {
-        .url = work->owner_url,
-        .size = 1,
-        .pooler =
-            watch->pooler, /* as the spec has it: of the Function's own URL, and so most likely of this one */
-        .without_ldap = true,
-        .remote_only = !watch->backlog->settings.allow_local_hosts,
-        .connect_timeout_ms = OWNER_TIMEOUT_MS,
-        .application_name = "cicada backlog",
-    };
     struct err err = ERR_INIT;
 
-    if (pg_pool_new(&settings, &owner->pool, &err) != 0) {
+    if (watch_new_pool(watch, work->owner_url, &owner->pool, &err) != 0) {
         owner->why.failure = PG_FAILURE_UNREACHABLE;
         snprintf(owner->why.message, sizeof(owner->why.message), "%.*s", (int)sizeof(owner->why.message) - 1,
                  err.msg);

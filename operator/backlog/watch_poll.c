@@ -6,6 +6,7 @@
 #include "runtime/base/clock.h"
 #include "runtime/base/strbuf.h"
 #include "runtime/base/text.h"
+#include "runtime/postgres/pg_array.h"
 
 #define QUEUES_PER_CALL 256
 #define ARRAY_MAX_BYTES (QUEUES_PER_CALL * (STORE_QUEUE_SIZE + 4))
@@ -133,11 +134,11 @@ static void note_asked(const struct poll *poll, struct work_trigger *first)
 static void ask(struct poll *poll)
 {
     struct pg_error error = {0};
-    const char *sleep_ids = poll->sleep_ids.len > 0 ? store_array_end(&poll->sleep_ids) : NULL;
+    const char *sleep_ids = poll->sleep_ids.len > 0 ? pg_array_end(&poll->sleep_ids) : NULL;
 
     poll->now_ms = clock_monotonic_ms();
-    if (store_stats(poll->watch->session, store_array_end(&poll->queues), sleep_ids, take_stats, poll,
-                    &error) != 0) {
+    if (store_stats(poll->watch->session, pg_array_end(&poll->queues), sleep_ids, take_stats, poll, &error) !=
+        0) {
         watch_count_error(poll->watch, "poll", &error);
         poll->failed = true;
         if (error.failure == PG_FAILURE_SQL)
@@ -166,10 +167,10 @@ static void poll_group(struct poll *poll, enum poll_group group)
         if (!belongs(first, group))
             continue;
         poll->asked[poll->count++] = first;
-        store_array_add(&poll->queues, first->queue);
+        pg_array_add_text(&poll->queues, first->queue);
         /* Where something is due nobody needs a notification: it is said each second. */
         if (group == POLL_ASLEEP && first->queue_id != 0 && first->figures.due == 0 && !poll->watch->deaf)
-            store_array_add_number(&poll->sleep_ids, first->queue_id);
+            pg_array_add_number(&poll->sleep_ids, first->queue_id);
         if (poll->count == QUEUES_PER_CALL)
             ask(poll);
     }

@@ -9,6 +9,7 @@
 #include "runtime/base/mem.h"
 #include "runtime/base/strbuf.h"
 #include "runtime/base/text.h"
+#include "runtime/postgres/pg_array.h"
 
 /* A claim waits while somebody purges the queue or changes its order; a session that is silent for longer is given up. */
 #define CALL_TIMEOUT_MS 10000
@@ -33,40 +34,10 @@ static int call(struct pg_session *session, const char *sql, int param_count, co
     return pg_session_run(session, &command, 1, clock_monotonic_ms() + CALL_TIMEOUT_MS, ret_result, error);
 }
 
-static void free_result(struct pg_result **result)
-{
-    pg_result_free(*result);
-}
-#define CLEANUP_RESULT CLEANUP(free_result)
-
-static int64_t value_int64(const struct pg_result *result, int row, int column)
-{
-    int64_t value = 0;
-
-    (void)parse_int64(pg_result_value(result, row, column, NULL), INT64_MIN, INT64_MAX, &value);
-    return value;
-}
-
-static bool value_bool(const struct pg_result *result, int row, int column)
-{
-    return pg_result_value(result, row, column, NULL)[0] == 't';
-}
-
 static const char *interval_text(char text[NUMBER_SIZE + 16], int64_t time_ms)
 {
     snprintf(text, NUMBER_SIZE + 16, "%" PRId64 " milliseconds", time_ms);
     return text;
-}
-
-/* {1,2,3} of numbers. */
-static void array_add(struct strbuf *array, int64_t value)
-{
-    strbuf_appendf(array, "%c%" PRId64, array->len == 0 ? '{' : ',', value);
-}
-
-static void array_end(struct strbuf *array)
-{
-    strbuf_append_str(array, array->len == 0 ? "{}" : "}");
 }
 
 /* ---- the calls ---- */
@@ -85,14 +56,13 @@ int event_store_consume(struct pg_session *session, const char *queue, const str
     static const char of_queue[] = "SELECT queue_id, held_by FROM cicada.queue_consume($5, $1, $2, $3, $4)";
     const char *const params[] = {consumer->namespace, consumer->function, consumer->trigger,
                                   ordered ? "t" : "f", queue};
-    CLEANUP_RESULT struct pg_result *result = NULL;
+    CLEANUP_PG_RESULT struct pg_result *result = NULL;
 
     if (call(session, queue != NULL ? of_queue : of_trigger, queue != NULL ? 5 : 4, params, &result, error) !=
         0)
         return -1;
-    *ret_queue_id = (int)value_int64(result, 0, 0);
-    snprintf(ret_holder, EVENT_STORE_HOLDER_SIZE, "%s",
-             pg_result_is_null(result, 0, 1) ? "" : pg_result_value(result, 0, 1, NULL));
+    *ret_queue_id = (int)pg_result_int64(result, 0, 0);
+    snprintf(ret_holder, EVENT_STORE_HOLDER_SIZE, "%s", pg_result_text(result, 0, 1));
     return 0;
 }
 
@@ -142,12 +112,12 @@ static struct event *take_event(const struct pg_result *result, int row)
 {
     struct event *event = xcalloc(1, sizeof(*event));
 
-    event->lease.slot = (int)value_int64(result, row, CLAIM_SLOT);
-    event->lease.id = value_int64(result, row, CLAIM_ID);
-    event->lease.epoch = (int)value_int64(result, row, CLAIM_EPOCH);
-    event->attempt = (int)value_int64(result, row, CLAIM_ATTEMPT);
-    event->depth = (int)value_int64(result, row, CLAIM_DEPTH);
-    event->alone = value_bool(result, row, CLAIM_ALONE);
+    event->lease.slot = (int)pg_result_int64(result, row, CLAIM_SLOT);
+    event->lease.id = pg_result_int64(result, row, CLAIM_ID);
+    event->lease.epoch = (int)pg_result_int64(result, row, CLAIM_EPOCH);
+    event->attempt = (int)pg_result_int64(result, row, CLAIM_ATTEMPT);
+    event->depth = (int)pg_result_int64(result, row, CLAIM_DEPTH);
+    event->alone = pg_result_bool(result, row, CLAIM_ALONE);
     take_texts(event, result, row);
     return event;
 }
@@ -163,7 +133,7 @@ int event_store_claim(struct pg_session *session, const struct event_claim *clai
     char queue[NUMBER_SIZE], most[NUMBER_SIZE], lease[NUMBER_SIZE + 16];
     const char *const params[] = {queue, most, interval_text(lease, claim->lease_ms),
                                   claim->idle ? "t" : "f"};
-    CLEANUP_RESULT struct pg_result *result = NULL;
+    CLEANUP_PG_RESULT struct pg_result *result = NULL;
     int found = 0;
 
     snprintf(queue, sizeof(queue), "%d", claim->queue_id);
@@ -172,7 +142,7 @@ int event_store_claim(struct pg_session *session, const struct event_claim *clai
     if (call(session, sql, (int)ARRAY_SIZE(params), params, &result, error) != 0)
         return -1;
     for (int row = 0; row < pg_result_rows(result); row++) {
-        *ret_alone_waits = *ret_alone_waits || value_bool(result, row, CLAIM_ALONE_WAITS);
+        *ret_alone_waits = *ret_alone_waits || pg_result_bool(result, row, CLAIM_ALONE_WAITS);
         if (!pg_result_is_null(result, row, CLAIM_ID) && found < claim->most)
             ret_events[found++] = take_event(result, row);
     }
@@ -186,26 +156,23 @@ static int change_leases(struct pg_session *session, const char *sql, const stru
     CLEANUP_STRBUF struct strbuf slots;
     CLEANUP_STRBUF struct strbuf ids;
     CLEANUP_STRBUF struct strbuf epochs;
-    CLEANUP_RESULT struct pg_result *result = NULL;
+    CLEANUP_PG_RESULT struct pg_result *result = NULL;
     int rows;
 
     strbuf_init(&slots, ARRAY_MAX_BYTES);
     strbuf_init(&ids, ARRAY_MAX_BYTES);
     strbuf_init(&epochs, ARRAY_MAX_BYTES);
     for (size_t i = 0; i < count; i++) {
-        array_add(&slots, leases[i].slot);
-        array_add(&ids, leases[i].id);
-        array_add(&epochs, leases[i].epoch);
+        pg_array_add_number(&slots, leases[i].slot);
+        pg_array_add_number(&ids, leases[i].id);
+        pg_array_add_number(&epochs, leases[i].epoch);
     }
-    array_end(&slots);
-    array_end(&ids);
-    array_end(&epochs);
-    const char *const params[] = {slots.buf, ids.buf, epochs.buf, interval};
+    const char *const params[] = {pg_array_end(&slots), pg_array_end(&ids), pg_array_end(&epochs), interval};
     if (call(session, sql, interval != NULL ? 4 : 3, params, &result, error) != 0)
         return -1;
     rows = pg_result_rows(result);
     for (int row = 0; ret_lost != NULL && row < rows && (size_t)row < count; row++)
-        ret_lost[row] = value_int64(result, row, 0);
+        ret_lost[row] = pg_result_int64(result, row, 0);
     return rows;
 }
 
@@ -231,11 +198,11 @@ int event_store_give_back(struct pg_session *session, const struct event_lease *
 static int end_lease(struct pg_session *session, const char *sql, int param_count, const char *const *params,
                      struct pg_error *error)
 {
-    CLEANUP_RESULT struct pg_result *result = NULL;
+    CLEANUP_PG_RESULT struct pg_result *result = NULL;
 
     if (call(session, sql, param_count, params, &result, error) != 0)
         return -1;
-    return value_bool(result, 0, 0);
+    return pg_result_bool(result, 0, 0);
 }
 
 struct lease_text {
@@ -279,9 +246,8 @@ int event_store_sleep(struct pg_session *session, const int *queue_ids, size_t c
 
     strbuf_init(&ids, ARRAY_MAX_BYTES);
     for (size_t i = 0; i < count; i++)
-        array_add(&ids, queue_ids[i]);
-    array_end(&ids);
-    const char *const params[] = {ids.buf};
+        pg_array_add_number(&ids, queue_ids[i]);
+    const char *const params[] = {pg_array_end(&ids)};
     return call(session, "SELECT cicada.queue_sleep($1)", 1, params, NULL, error);
 }
 

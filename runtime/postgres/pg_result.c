@@ -165,3 +165,21 @@ const char *pg_result_value(const struct pg_result *result, int row, int column,
         *ret_len = null ? 0 : (size_t)cell->len;
     return null ? NULL : result->data + cell->offset;
 }
+
+const char *pg_result_text(const struct pg_result *result, int row, int column)
+{
+    const char *text = pg_result_value(result, row, column, NULL);
+    return text ? text : "";
+}
+
+int64_t pg_result_int64(const struct pg_result *result, int row, int column)
+{
+    int64_t value = 0;
+    (void)parse_int64(pg_result_text(result, row, column), INT64_MIN, INT64_MAX, &value);
+    return value;
+}
+
+bool pg_result_bool(const struct pg_result *result, int row, int column)
+{
+    return pg_result_text(result, row, column)[0] == 't';
+}

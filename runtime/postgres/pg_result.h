@@ -40,9 +40,4 @@ void pg_result_clear(struct pg_result *result); /* as after pg_result_new(), but
 /* total: the bytes of all results in the list. */
 void pg_result_link(struct pg_result *result, struct pg_result **list, size_t *total);
 
-static inline void pg_result_free_p(struct pg_result **result)
-{
-    pg_result_free(*result);
-}
-
 #endif

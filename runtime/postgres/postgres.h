@@ -221,7 +221,17 @@ int pg_result_column(const struct pg_result *result, const char *name);     /* -
 bool pg_result_is_null(const struct pg_result *result, int row, int column);
 const char *pg_result_value(const struct pg_result *result, int row, int column,
                             size_t *ret_len); /* text form */
+/* The same for who can't be sure of the answer, since the owner of a database may put functions of his own in the place of ours. What is
+ * NULL or not there is "", 0 and false; so is what is no number or no truth value. */
+const char *pg_result_text(const struct pg_result *result, int row, int column);
+int64_t pg_result_int64(const struct pg_result *result, int row, int column);
+bool pg_result_bool(const struct pg_result *result, int row, int column);
 void pg_result_free(struct pg_result *result);
+static inline void pg_result_free_p(struct pg_result **result)
+{
+    pg_result_free(*result);
+}
+#define CLEANUP_PG_RESULT CLEANUP(pg_result_free_p)
 
 /* By the libcrypto that libpq brings along, which is in memory once a pool was started. false: this libpq has none. */
 #define PG_SHA256_BYTES 32
