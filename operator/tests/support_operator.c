@@ -9,6 +9,10 @@
 #include "runtime/base/json.h"
 #include "runtime/base/mem.h"
 
+const struct function_settings operator_fixture_settings = {.system_namespace = "cicada-system",
+                                                            .runtime_image = "cicada-runtime:1.0",
+                                                            .cluster_domain = "cluster.local"};
+
 #define PATIENCE_MS    10000
 #define OURS           "?labelSelector=cicada.dev%2Ffunction"
 #define MAX_BACKOFF_MS 1000

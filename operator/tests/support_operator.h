@@ -8,7 +8,11 @@
 #include <stdatomic.h>
 
 #include "operator/function/function_cache.h"
+#include "operator/function/function_names.h"
 #include "operator/tests/support_fake_apiserver.h"
+
+/* Of an operator that reconciles what is in the cache. */
+extern const struct function_settings operator_fixture_settings;
 
 struct operator_fixture {
     struct fake_apiserver *server;

@@ -20,10 +20,6 @@
     "{\\\"reason\\\":\\\"ContainerExited\\\",\\\"message\\\":\\\"shop.so:f: killed by SIGSEGV (signal 11); " \
     "requests in flight: 4f1c\\\"}"
 
-static const struct function_settings settings = {.system_namespace = "cicada-system",
-                                                  .runtime_image = "cicada-runtime:1.0",
-                                                  .cluster_domain = "cluster.local"};
-
 /* A pod of create-order with this as its container's status. */
 static cJSON *pod_tree(const char *container, const char *version)
 {
@@ -116,7 +112,7 @@ static void test_an_exit_is_seen_once_and_becomes_an_event(void **state)
     }
 
     struct function_reconciler reconciler = {
-        .sources = {.client = fixture.client, .cache = fixture.cache, .settings = &settings},
+        .sources = {.client = fixture.client, .cache = fixture.cache, .settings = &operator_fixture_settings},
         .recorder = event_recorder_new(fixture.client, "test", NULL),
     };
     operator_fixture_answer(&fixture, POST_EVENT, 201, NULL);

@@ -23,10 +23,6 @@
 #define WATCH_DEPLOYMENTS                                                                                    \
     "GET /apis/apps/v1/deployments?labelSelector=cicada.dev%2Ffunction&resourceVersion=1&watch"
 
-static const struct function_settings settings = {.system_namespace = "cicada-system",
-                                                  .runtime_image = "cicada-runtime:1.0",
-                                                  .cluster_domain = "cluster.local"};
-
 struct fixture {
     struct operator_fixture base;
     struct function_reconciler reconciler;
@@ -45,7 +41,9 @@ static void start(struct fixture *fixture, const char *spec_yaml, struct operato
     lists.functions = fixture->function_text;
     operator_fixture_start(&fixture->base, &lists);
     fixture->reconciler = (struct function_reconciler){
-        .sources = {.client = fixture->base.client, .cache = fixture->base.cache, .settings = &settings},
+        .sources = {.client = fixture->base.client,
+                    .cache = fixture->base.cache,
+                    .settings = &operator_fixture_settings},
         .recorder = event_recorder_new(fixture->base.client, "test", NULL),
         .gate = rollout_gate_new(),
     };
@@ -72,12 +70,13 @@ static char *applied(cJSON *intent /* taken */, const char *metadata)
 
 static char *applied_deployment(const struct fixture *fixture, const char *metadata)
 {
-    return applied(function_deployment_build(fixture->spec, &settings), metadata);
+    return applied(function_deployment_build(fixture->spec, &operator_fixture_settings), metadata);
 }
 
 static char *applied_service(const struct fixture *fixture)
 {
-    return applied(function_service_build(fixture->spec, &settings), "{uid: s1, resourceVersion: \"201\"}");
+    return applied(function_service_build(fixture->spec, &operator_fixture_settings),
+                   "{uid: s1, resourceVersion: \"201\"}");
 }
 
 static void answer(struct fixture *fixture, const char *match, int status, char *body /* taken */)
@@ -202,8 +201,8 @@ static void test_replicas_of_a_known_deployment_go_by_its_version(void **state)
     (void)state;
     struct fixture fixture;
     CLEANUP_SPEC struct function_spec *spec = support_spec("{replicas: 3}");
-    CLEANUP_FREE char *deployment =
-        applied(function_deployment_build(spec, &settings), "{uid: d1, resourceVersion: \"200\"}");
+    CLEANUP_FREE char *deployment = applied(function_deployment_build(spec, &operator_fixture_settings),
+                                            "{uid: d1, resourceVersion: \"200\"}");
     start(&fixture, "{replicas: 3}", (struct operator_lists){.deployments = deployment});
     operator_fixture_answer(&fixture.base, PATCH_SCALE, 200, NULL);
     answer(&fixture, PATCH_SERVICE, 201, applied_service(&fixture));
@@ -349,10 +348,10 @@ static void test_a_change_by_somebody_else_is_undone(void **state)
     (void)state;
     struct fixture fixture;
     CLEANUP_SPEC struct function_spec *spec = support_spec("{}");
-    CLEANUP_FREE char *deployment =
-        applied(function_deployment_build(spec, &settings), "{uid: d1, resourceVersion: \"200\"}");
-    CLEANUP_FREE char *service =
-        applied(function_service_build(spec, &settings), "{uid: s1, resourceVersion: \"201\"}");
+    CLEANUP_FREE char *deployment = applied(function_deployment_build(spec, &operator_fixture_settings),
+                                            "{uid: d1, resourceVersion: \"200\"}");
+    CLEANUP_FREE char *service = applied(function_service_build(spec, &operator_fixture_settings),
+                                         "{uid: s1, resourceVersion: \"201\"}");
     start(&fixture, "{}", (struct operator_lists){.deployments = deployment, .services = service});
     struct fake_answer status = {.match = PATCH_STATUS, .body = fixture.function_text, .times = -1};
     fake_apiserver_answer(fixture.base.server, &status);

@@ -98,10 +98,6 @@ struct backlog_load backlog_load(struct backlog *backlog, const char *namespace,
 
 /* ---- the operator ---- */
 
-static const struct function_settings settings = {.system_namespace = "cicada-system",
-                                                  .runtime_image = "cicada-runtime:1.0",
-                                                  .cluster_domain = "cluster.local"};
-
 struct fixture {
     struct operator_fixture base;
     struct function_reconciler reconciler;
@@ -139,10 +135,10 @@ static void start(struct fixture *fixture, const char *spec_yaml, const char *me
 {
     memset(fixture, 0, sizeof *fixture);
     CLEANUP_SPEC struct function_spec *spec = support_spec(spec_yaml);
-    cJSON *intent = function_deployment_build(spec, &settings);
+    cJSON *intent = function_deployment_build(spec, &operator_fixture_settings);
     json_add_int64(cJSON_GetObjectItemCaseSensitive(intent, "spec"), "replicas", 1);
     CLEANUP_FREE char *deployment = child(intent, "d1");
-    CLEANUP_FREE char *service = child(function_service_build(spec, &settings), "s1");
+    CLEANUP_FREE char *service = child(function_service_build(spec, &operator_fixture_settings), "s1");
     fixture->function_text = function_with(spec_yaml, metadata);
     struct operator_lists lists = {
         .functions = fixture->function_text, .deployments = deployment, .services = service};
@@ -153,7 +149,7 @@ static void start(struct fixture *fixture, const char *spec_yaml, const char *me
                     .cache = fixture->base.cache,
                     .backlog = &fixture->backlog,
                     .secrets = database_secrets_new(fixture->base.client, &clock_system),
-                    .settings = &settings},
+                    .settings = &operator_fixture_settings},
         .recorder = event_recorder_new(fixture->base.client, "test", NULL),
         .gate = rollout_gate_new(),
     };
