@@ -224,7 +224,7 @@ faults: ## the fault suite of e2e/faults on a real Kubernetes (FAULT_ROUNDS=20);
 
 .PHONY: chaos
 chaos: ## runtimes and PostgreSQL killed at random under events (e2e/chaos/run --help); ends with "N passed, N failed"
-	$(Q).ci/deps run
+	$(Q).ci/deps run e2e
 	$(Q)$(MAKE) $(parallel) --no-print-directory MODE=release all
 	$(Q)e2e/chaos/cut
 	$(Q)e2e/chaos/run
