@@ -125,6 +125,11 @@ def writes():
     return found
 
 
+def statuses():
+    """Of all Functions: what to look at when somebody has written."""
+    return {f"{f['metadata']['namespace']}/{f['metadata']['name']}": f.get('status') for f in harness.api.get('/apis/cicada.dev/v1alpha1/functions')['items']}
+
+
 def test_a_settled_system_writes_nothing():
     for name in ('create-order', 'settle-payment'):
         harness.patch_function(name, {'scaling': {'idleSeconds': 1}})
@@ -133,12 +138,12 @@ def test_a_settled_system_writes_nothing():
     # (see case_chart): neither is what a settled system does.
     until('every function sleeps, and its pods are gone', 240, lambda: not harness.pods('', SHOP) and not harness.ended_pods(), 1)
     time.sleep(15)
-    before = writes()
+    before, told = writes(), statuses()
     time.sleep(60)
     after = writes()
     changed = {k: after[k] - before.get(k, 0) for k in after if after[k] != before.get(k, 0)}
     print(f'    writes in 60 s but Leases: {changed or "none"}')
-    expect(not changed, f'writes: {changed}')
+    expect(not changed, f'writes: {changed}; changed: {[(told.get(k), v) for k, v in statuses().items() if v != told.get(k)]}')
 
 
 def pss_bytes(pid):
