@@ -8,6 +8,7 @@ HERE = pathlib.Path('e2e/bench/events')
 WORK = 1  # ids of the queues, as events.sql makes them
 BACKLOG = 2
 LATER = 3
+WARM_UP_SECONDS = 1  # in which each connection makes its plans and reads its catalogs
 
 
 def start() -> postgres.Postgres:
@@ -22,13 +23,19 @@ def connection(database: postgres.Postgres) -> list[str]:
 
 
 def latencies_us(database: postgres.Postgres, script: pathlib.Path, rate: int, connections: int, seconds: int,
-                 pooled: list[str] | None = None) -> list[float]:
-    """Of each transaction at that rate, from when it was due. pooled: through a pooler, which takes no prepared statements."""
+                 pooled: list[str] | None = None) -> tuple[list[float], float]:
+    """Of each transaction at that rate, from when it was due, without those of the warm-up; the median of connections' first ones.
+    pooled: through a pooler, which takes no prepared statements."""
     with tempfile.TemporaryDirectory(dir=build.OUT) as folder:
-        build.run('pgbench', '-n', '-M', 'extended' if pooled else 'prepared', '-R', rate, '-c', connections, '-j', 2, '-T', seconds, '-f', script, '-l',
-                  '--log-prefix', f'{folder}/log', *(pooled or connection(database)))
+        build.run('pgbench', '-n', '-M', 'extended' if pooled else 'prepared', '-R', rate, '-c', connections, '-j', 2, '-T', WARM_UP_SECONDS + seconds,
+                  '-f', script, '-l', '--log-prefix', f'{folder}/log', *(pooled or connection(database)))
         lines = [line.split() for path in pathlib.Path(folder).iterdir() for line in path.read_text().splitlines()]
-    return sorted(float(fields[2]) for fields in lines if fields[2].isdigit())
+    # client, its transaction's number, latency, script, end of it in seconds and microseconds
+    done = sorted((int(epoch) + int(us) / 1e6, float(took), client) for client, _, took, _, epoch, us, *_ in lines if took.isdigit())
+    firsts: dict[str, float] = {}
+    for _, took, client in done:
+        firsts.setdefault(client, took)
+    return sorted(took for at, took, _ in done if at >= done[0][0] + WARM_UP_SECONDS), percentile(sorted(firsts.values()), 0.5)
 
 
 def in_background(database: postgres.Postgres, name: str, sql: str, rate: float, connections: int, seconds: int) -> processes.Process:
