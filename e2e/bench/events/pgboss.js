@@ -17,11 +17,12 @@ const entry = async (jobs, db) => {
 };
 (async () => {
   await boss.start();
+  if (connections === 0) {
+    for (const name of ['effect', 'entry']) await boss.createQueue(name, { notify: true });
+    return boss.stop();
+  }
   for (const [name, handler] of Object.entries({ effect, entry })) {
-    await boss.createQueue(name, { notify: true });
-    if (connections === 0) continue;
     await boss.work(name, { batchSize, localConcurrency: name === 'effect' ? connections : 1, transactional: transactional === 1, pollingIntervalSeconds: 0.5,
       notifyPollingIntervalSeconds: 0.5, burstWhenReadyExceeds: 1, burstWhenBatchFull: batchSize > 1 }, handler);
   }
-  if (connections === 0) await boss.stop();
 })();
