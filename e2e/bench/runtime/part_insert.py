@@ -32,7 +32,7 @@ def print_and_save(commands: dict[str, servers.Command], database: postgres.Post
         for name, command in commands.items():
             started[name] = command.start()
         for connections in LEVELS:
-            database.psql('TRUNCATE public.orders', 'VACUUM public.products', 'CHECKPOINT')
+            database.psql('TRUNCATE public.orders CASCADE', 'VACUUM public.products', 'CHECKPOINT')
             comparison = report.Comparison([RUNTIME, PGBENCH, BY_HAND])
 
             def measure(name: str, n: int = connections) -> report.Measurement:
