@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/base/block_cache.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/log.h"
 #include "runtime/base/mem.h"
@@ -33,6 +34,7 @@ struct service {
     struct admission *admission;
     struct watchdog *watchdog;
     struct lane *lanes; /* settings.lanes */
+    struct block_cache *invocations;
     pthread_mutex_t
         figures_mutex; /* of who collects them: what is on its way from a lane to the metrics is not missed */
     atomic_uint stored; /* answers with an Idempotency-Key */
@@ -62,6 +64,7 @@ int service_new(const struct service_settings *settings, struct service **ret_se
     service->admission =
         admission_new(settings->spec->concurrency, settings->spec->concurrency + PLACES_SPARE);
     service->lanes = xcalloc_aligned((size_t)settings->lanes, sizeof(struct lane), alignof(struct lane));
+    service->invocations = block_cache_new(sizeof(struct invocation));
     for (int i = 0; i < settings->lanes; i++)
         trace_ids_init(&service->lanes[i].trace_ids);
     request_metrics_expect(settings->metrics, settings->spec->success_status);
@@ -76,6 +79,7 @@ void service_free(struct service *service)
     watchdog_free(service->watchdog);
     admission_free(service->admission);
     pthread_mutex_destroy(&service->figures_mutex);
+    block_cache_free(service->invocations);
     free(service->lanes);
     free(service->object);
     free(service);
@@ -294,25 +298,25 @@ static void answer_late(void *arg, struct invocation *invocation)
 void service_handle(void *arg, struct http_request *http)
 {
     struct service *service = arg;
-    struct invocation invocation;
+    struct invocation *invocation = block_cache_take(service->invocations);
     struct err err;
 
     err_clear(&err);
-    invocation_init(&invocation, &service->settings.target, http, http_request_header(http, "X-Request-Id"),
+    invocation_init(invocation, &service->settings.target, http, http_request_header(http, "X-Request-Id"),
                     clock_monotonic_us(), service->settings.spec->timeout_ms);
-    invocation.lane = http_request_lane(http);
-    invocation_trace(&invocation, &lane_of(service, &invocation)->trace_ids,
+    invocation->lane = http_request_lane(http);
+    invocation_trace(invocation, &lane_of(service, invocation)->trace_ids,
                      trace_context_parent(http_request_headers(http), http_request_header_count(http)));
-    invocation_set_log_scope(&invocation, service->object);
-    if (!read_request(service, &invocation, http) || !admit(service, &invocation) ||
-        run(service, &invocation)) {
-        if (!invocation.streamed && response_send(&invocation.response, http, &err) != 0)
+    invocation_set_log_scope(invocation, service->object);
+    if (!read_request(service, invocation, http) || !admit(service, invocation) || run(service, invocation)) {
+        if (!invocation->streamed && response_send(&invocation->response, http, &err) != 0)
             log_debug("the answer did not reach the peer: %s", err.msg);
-        record(service, invocation.response.status, &invocation);
+        record(service, invocation->response.status, invocation);
     }
-    if (invocation.stored && atomic_fetch_add(&service->stored, 1) % IDEMPOTENCY_PURGE_EVERY == 0)
+    if (invocation->stored && atomic_fetch_add(&service->stored, 1) % IDEMPOTENCY_PURGE_EVERY == 0)
         idempotency_purge(service->settings.target.pool);
-    invocation_release(&invocation);
+    invocation_release(invocation);
+    block_cache_give(service->invocations, invocation);
     log_scope_clear();
 }
 

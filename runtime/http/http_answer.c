@@ -11,7 +11,6 @@
 #include "runtime/http/problem.h"
 
 #define RESPONSE_HEAD_MAX_BYTES 65536
-#define ANSWER_USUAL_BYTES      2048 /* head and body; needs no memory but the stack */
 /* Up to here head and body, or a chunk, go out by one write. */
 #define ONE_WRITE_MAX_BYTES 65536
 #define WRITE_STEP_BYTES    (1u << 20)
@@ -68,9 +67,9 @@ int http_request_respond(struct http_request *req, int status, const struct http
     if (req->answer != ANSWER_NONE) {
         return err_set(err, ERR_INTERNAL, "a second answer to one request");
     }
-    char storage[ANSWER_USUAL_BYTES];
     CLEANUP_STRBUF struct strbuf out;
-    strbuf_init_with(&out, storage, sizeof(storage), RESPONSE_HEAD_MAX_BYTES + ONE_WRITE_MAX_BYTES);
+    strbuf_init_with(&out, req->answer_storage, sizeof(req->answer_storage),
+                     RESPONSE_HEAD_MAX_BYTES + ONE_WRITE_MAX_BYTES);
     bool has_body = http_status_has_body(status);
     if (append_head(req, &out, status, has_body ? HTTP_FRAMING_LENGTH : HTTP_FRAMING_NONE, body_len, headers,
                     header_count, err) < 0) {

@@ -18,7 +18,7 @@
 
 /* So long a wait looks at its socket alone: each further descriptor has a queue that all threads share, and the next request of a busy
  * client is there sooner. A stop is seen that much later. */
-#define ALONE_MS 10
+#define ALONE_MS 50
 
 #define EXPORTED __attribute__((visibility("default")))
 
@@ -94,10 +94,28 @@ int http_guard_socket(void)
     return guard.thread_known ? guard.socket : -1;
 }
 
+typedef int poll_fn(struct pollfd *fds, nfds_t count, int timeout_ms);
+typedef int setstacksize_fn(pthread_attr_t *attr, size_t size);
+
+/* What the program would have called without us. */
+static union next_function {
+    void *address; /* ISO C knows no conversion from this to a function; POSIX promises that it works */
+    poll_fn *poll;
+    setstacksize_fn *setstacksize;
+} next_poll, next_setstacksize;
+
+static pthread_once_t next_once = PTHREAD_ONCE_INIT;
+
+static void find_next(void)
+{
+    next_poll.address = dlsym(RTLD_NEXT, "poll");
+    next_setstacksize.address = dlsym(RTLD_NEXT, "pthread_attr_setstacksize");
+}
+
 static int plain_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
-    struct timespec timeout = {.tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
-    return ppoll(fds, count, timeout_ms < 0 ? NULL : &timeout, NULL);
+    pthread_once(&next_once, find_next);
+    return next_poll.poll(fds, count, timeout_ms);
 }
 
 /* Waits for the socket. -1: the server stops, or the connection is silent and gives way. */
@@ -189,18 +207,10 @@ EXPORTED int accept(int fd, struct sockaddr *addr, socklen_t *addr_len)
     return accepted;
 }
 
-typedef int setstacksize_fn(pthread_attr_t *attr, size_t size);
-
 /* Likewise the program's. CivetWeb has no option for the size of its threads' stacks. */
 EXPORTED int pthread_attr_setstacksize(pthread_attr_t *attr, size_t size)
 {
-    static setstacksize_fn *_Atomic next;
-    setstacksize_fn *function = next;
-    if (!function) {
-        /* ISO C knows no conversion from an object pointer to a function pointer; POSIX promises that it works. */
-        *(void **)&function = dlsym(RTLD_NEXT, "pthread_attr_setstacksize");
-        next = function;
-    }
+    pthread_once(&next_once, find_next);
     size_t least = stack_min_bytes > STACK_MIN_BYTES ? stack_min_bytes : STACK_MIN_BYTES;
-    return function(attr, size < least ? least : size);
+    return next_setstacksize.setstacksize(attr, size < least ? least : size);
 }

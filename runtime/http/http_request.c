@@ -339,14 +339,15 @@ static void serve(struct http_request *req)
 
 void http_request_serve(struct http_server *server, struct mg_connection *connection, unsigned lane)
 {
-    struct http_request req;
-    http_request_init(&req, server, connection, lane);
-    serve(&req);
+    struct http_request *req = block_cache_take(server->requests);
+    http_request_init(req, server, connection, lane);
+    serve(req);
     mg_set_user_connection_data(connection, server); /* tells the next request that it is not the first */
-    if (req.close) {
-        linger(&req);
-        let_answer_arrive(&req);
+    if (req->close) {
+        linger(req);
+        let_answer_arrive(req);
         mg_disable_connection_keep_alive(connection);
     }
-    strbuf_release(&req.body);
+    strbuf_release(&req->body);
+    block_cache_give(server->requests, req);
 }

@@ -186,6 +186,7 @@ int http_server_start(const struct http_server_settings *settings, struct http_s
     server->settings = *settings;
     server->lanes =
         xcalloc_aligned((size_t)settings->threads, sizeof(*server->lanes), alignof(struct http_lane));
+    server->requests = block_cache_new(sizeof(struct http_request));
     server->start_ms = clock_coarse_ms();
     stop_init(&server->stop);
     http_crowd_init(&server->crowd, settings->threads);
@@ -193,6 +194,7 @@ int http_server_start(const struct http_server_settings *settings, struct http_s
     if (!server->civetweb) {
         stop_release(&server->stop);
         http_crowd_release(&server->crowd);
+        block_cache_free(server->requests);
         free(server->lanes);
         free(server);
         return -1;
@@ -258,6 +260,7 @@ void http_server_stop(struct http_server *server)
     mg_stop(server->civetweb);
     stop_release(&server->stop);
     http_crowd_release(&server->crowd);
+    block_cache_free(server->requests);
     free(server->lanes);
     free(server);
 }

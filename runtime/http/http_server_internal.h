@@ -7,6 +7,7 @@
 #include <stdalign.h>
 #include <stdatomic.h>
 
+#include "runtime/base/block_cache.h"
 #include "runtime/base/stop.h"
 #include "runtime/base/strbuf.h"
 #include "runtime/http/http_crowd.h"
@@ -24,7 +25,8 @@ struct http_lane {
 
 struct http_server {
     struct http_server_settings settings;
-    struct http_lane *lanes; /* settings.threads */
+    struct http_lane *lanes;      /* settings.threads */
+    struct block_cache *requests; /* of struct http_request */
     atomic_uint lanes_taken;
     struct mg_context *civetweb;
     struct stop stop; /* wakes every thread of this server out of poll() */
@@ -40,30 +42,32 @@ struct http_server {
 enum body_state { BODY_UNREAD, BODY_COMPLETE, BODY_FAILED };
 enum answer_state { ANSWER_NONE, ANSWER_STREAMING, ANSWER_DONE };
 
+#define HTTP_ANSWER_USUAL_BYTES 2048 /* head and body; needs no other memory */
+
+/* What each request touches comes first. */
 struct http_request {
     struct http_server *server;
     struct mg_connection *connection;
     const struct mg_request_info *info;
     unsigned lane;
-    struct http_header headers[HTTP_HEADERS_MAX];
+    int socket; /* -1: not known */
     size_t header_count;
     bool version_1_1, is_head;
-    bool reused; /* not the first request of its connection */
-
-    struct http_body_framing framing;
-    bool expects_continue; /* and was not told to yet: the client holds the body back */
-    enum body_state body_state;
-    struct strbuf body;
-    struct err body_err; /* if BODY_FAILED */
-
-    enum answer_state answer;
+    bool reused;                /* not the first request of its connection */
+    bool expects_continue;      /* and was not told to yet: the client holds the body back */
     bool close;                 /* the connection ends with this answer */
     bool from_elsewhere;        /* another thread answers */
-    int socket;                 /* -1: not known */
     bool sends_body;            /* streaming: not HEAD, 204, 304 */
     enum http_framing streamed; /* streaming */
-    size_t sent_bytes;          /* of the answer's body */
-    int64_t write_timeout_ms;   /* for each write of the answer */
+    struct http_body_framing framing;
+    enum body_state body_state;
+    enum answer_state answer;
+    size_t sent_bytes;        /* of the answer's body */
+    int64_t write_timeout_ms; /* for each write of the answer */
+    struct strbuf body;
+    char answer_storage[HTTP_ANSWER_USUAL_BYTES];
+    struct http_header headers[HTTP_HEADERS_MAX];
+    struct err body_err; /* if BODY_FAILED */
 };
 
 /* Checks the request, has the handler serve it, and leaves the connection as the answer said. lane: the calling thread's. */
