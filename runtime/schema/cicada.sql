@@ -487,22 +487,20 @@ AS $body$
             e.last_error, e.key, e.source, e.type, e.subject, e.traceparent, e.headers, e.payload)
 $body$;
 
+-- Where an event belongs that is due then: what is due much later would only have to be moved.
+CREATE FUNCTION cicada.event_place(due_at timestamptz) RETURNS bigint LANGUAGE sql VOLATILE
+    RETURN CASE WHEN due_at < clock_timestamp() + interval '1 minute' THEN pg_sequence_last_value('cicada.event_slot') ELSE 0 END;
+
 -- Writes an event where it belongs. Its table is locked against TRUNCATE until the transaction ends.
 CREATE FUNCTION cicada.event_put(e cicada.event_0) RETURNS void
     LANGUAGE plpgsql
 AS $body$
-DECLARE
-    slot integer := 0;
 BEGIN
     IF e.depth > 16 THEN
         PERFORM cicada.event_bury_row(e, 'depth');
         RETURN;
     END IF;
-    -- What is due much later would only have to be moved.
-    IF e.due_at < clock_timestamp() + interval '1 minute' THEN
-        slot := pg_sequence_last_value('cicada.event_slot');
-    END IF;
-    CASE slot
+    CASE cicada.event_place(e.due_at)
         WHEN 1 THEN INSERT INTO cicada.event_1 VALUES (e.*);
         WHEN 2 THEN INSERT INTO cicada.event_2 VALUES (e.*);
         WHEN 3 THEN INSERT INTO cicada.event_3 VALUES (e.*);
@@ -642,14 +640,19 @@ $body$
 END
 $enqueue$;
 
+DO $enqueue$
+BEGIN
+    EXECUTE replace($create$
 -- Sends up to 10,000 events with the same options (no dedupKey); their ids, in the order of the payloads.
+--
+-- One INSERT for all of them. unnest() stands in the select list, where it hands out one payload after the other: in FROM all would
+-- be written to a temporary file first, if they are many bytes.
 CREATE FUNCTION cicada.enqueue_many(queue text, payloads jsonb[], options jsonb DEFAULT '{}') RETURNS SETOF bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $body$
 DECLARE
     q cicada.queue;
     e cicada.event_0;
-    payload jsonb;
 BEGIN
     PERFORM cicada.refuse_trigger_queue(enqueue_many.queue);
     q := cicada.queue_find(enqueue_many.queue);
@@ -661,17 +664,36 @@ BEGIN
         RAISE EXCEPTION '% payloads, and 10000 are allowed at once', cardinality(payloads)
             USING ERRCODE = 'program_limit_exceeded';
     END IF;
-    FOREACH payload IN ARRAY coalesce(payloads, '{}') LOOP
-        e.payload := cicada.payload_text(payload);
-        e.id := nextval('cicada.event_id');
-        PERFORM cicada.event_put(e);
-        RETURN NEXT e.id;
-    END LOOP;
-    IF cardinality(payloads) > 0 THEN
-        PERFORM cicada.queue_notify(q, e.due_at);
+    IF (cardinality(payloads) > 0) IS NOT TRUE THEN
+        RETURN;
     END IF;
+    IF e.depth > 16 THEN
+        RETURN QUERY
+        INSERT INTO cicada.dead_letter (id, queue, epoch, attempt, priority, depth, time, died_at, reason, key, traceparent,
+                                        headers, payload)
+        SELECT nextval('cicada.event_id'), e.queue, e.epoch, e.attempt, e.priority, e.depth, e.time, clock_timestamp(), 'depth',
+               e.key, e.traceparent, e.headers, cicada.payload_text(u.payload)
+        FROM (SELECT unnest(payloads) AS payload) u
+        RETURNING id;
+    ELSE
+        CASE cicada.event_place(e.due_at){put}
+        END CASE;
+    END IF;
+    PERFORM cicada.queue_notify(q, e.due_at);
 END
-$body$;
+$body$
+    $create$, '{put}', (SELECT string_agg(format($sql$
+            WHEN %1$s THEN
+                RETURN QUERY
+                INSERT INTO cicada.event_%1$s (id, due_at, time, queue, epoch, attempt, lane, priority, depth, ordered, alone, key,
+                                               traceparent, headers, payload)
+                SELECT nextval('cicada.event_id'), e.due_at, e.time, e.queue, e.epoch, e.attempt, e.lane, e.priority, e.depth,
+                       e.ordered, e.alone, e.key, e.traceparent, e.headers, cicada.payload_text(u.payload)
+                FROM (SELECT unnest(payloads) AS payload) u
+                RETURNING id;$sql$, slot), '' ORDER BY slot)
+                        FROM generate_series(0, 4) slot));
+END
+$enqueue$;
 
 -- ---- Working on events: for the consumers of queues ----
 --

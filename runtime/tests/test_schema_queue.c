@@ -57,6 +57,9 @@ static void test_options_are_checked(void **state)
         {"'{\"key\": {}}'", "22023", "option key must be"},
         {"jsonb_build_object('key', repeat('k', 256))", "22023", "option key must be"},
         {"'{\"dedupKey\": true}'", "22023", "option \"dedupKey\" must be"},
+        {"'{\"dedupKey\": \"\"}'", "22023", "option \"dedupKey\" must be"},
+        {"jsonb_build_object('dedupKey', repeat('k', 256))", "22023", "option \"dedupKey\" must be"},
+        {"'{\"key\": \"\", \"dedupKey\": \"x\"}'", "22023", "option key must be"},
         {"'{\"priority\": 11}'", "22023", "option priority must be an integer from -10 to 10"},
         {"'{\"priority\": 1.5}'", "22023", "option priority"},
         {"'{\"delay\": -1}'", "22023", "option delay must be a number of seconds or an interval"},
@@ -116,6 +119,63 @@ static void test_many_at_once(void **state)
                    "1 1 k; 2 2 k; 3 3 k");
 }
 
+static void test_ten_thousand_at_once(void **state)
+{
+    struct event_fixture *fixture = *state;
+    static const char refused[] = "SELECT cicada.enqueue_many('q', ARRAY['1', to_jsonb(repeat('x', 262143)),"
+                                  " NULL, '2']::jsonb[])";
+
+    session_expect(fixture->a,
+                   "SELECT count(*), bool_and(id = n) FROM cicada.enqueue_many('q', ARRAY("
+                   "SELECT to_jsonb(n) FROM generate_series(1, 10000) n)) WITH ORDINALITY m (id, n)",
+                   "10000 t");
+    session_expect(fixture->owner,
+                   "SELECT count(*), bool_and(id::text = payload), count(DISTINCT slot) FROM cicada.event",
+                   "10000 t 1");
+    session_expect(fixture->b, "SELECT id FROM cicada.event_claim(1, 3, '1 minute', false)", "1; 2; 3");
+    session_fails(fixture->a, refused, "54000", "payload has 262145 bytes"); /* the first of the wrong ones */
+    session_expect(fixture->owner, "SELECT count(*) FROM cicada.event", "10000");
+}
+
+/* All that an event has of its transaction and of the options. */
+static void test_many_are_like_one(void **state)
+{
+    struct event_fixture *fixture = *state;
+    static const char *const options[] = {
+        "{}",
+        "{\"key\": \"k\", \"priority\": -3, \"headers\": {\"a\": \"b\"}}",
+        "{\"key\": 7, \"delay\": 3600}",
+    };
+
+    for (int depth = 15; depth <= 16; depth++) {
+        for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+            CLEANUP_FREE char *sql = xasprintf("BEGIN; SET LOCAL cicada.depth = '%d';"
+                                               "SET LOCAL cicada.traceparent = '00-1-2-01';"
+                                               "SELECT cicada.enqueue('q', '[1]', '%s');"
+                                               "SELECT count(*) FROM cicada.enqueue_many('q',"
+                                               " ARRAY['[1]', '[1]']::jsonb[], '%s'); COMMIT",
+                                               depth, options[i], options[i]);
+            session_exec(fixture->a, sql);
+        }
+    }
+    session_expect(fixture->owner,
+                   "SELECT count(*) FROM (SELECT to_jsonb(e) - ARRAY['id', 'due_at'] AS about,"
+                   " date_trunc('hour', due_at - time) FROM cicada.event e GROUP BY 1, 2"
+                   " HAVING count(*) = 3) x",
+                   "3");
+    session_expect(
+        fixture->owner,
+        "SELECT count(*) FROM (SELECT to_jsonb(d) - ARRAY['id', 'died_at'] FROM cicada.dead_letter d"
+        " GROUP BY 1 HAVING count(*) = 3) x",
+        "3");
+    session_expect(fixture->owner,
+                   "SELECT count(*), count(*) FILTER (WHERE slot = 0), max(depth), min(traceparent)"
+                   " FROM cicada.event",
+                   "9 3 16 00-1-2-01");
+    session_expect(fixture->owner, "SELECT count(*), min(depth), min(reason) FROM cicada.dead_letter",
+                   "9 17 depth");
+}
+
 static void test_queues_are_declared(void **state)
 {
     struct event_fixture *fixture = *state;
@@ -149,6 +209,10 @@ static void test_dedup_key_sends_once(void **state)
     session_expect(fixture->b, claim_all, "1");
     session_exec(fixture->b, "SELECT cicada.event_settle(1, 1, 1)");
     session_expect(fixture->a, send_once, "1"); /* also when it is done */
+    session_expect(fixture->a, "SELECT cicada.enqueue('q', '1', '{\"key\": \"k\", \"dedupKey\": \"x\"}')",
+                   "1");
+    session_exec(fixture->a, "SELECT cicada.enqueue('q', '1', '{\"key\": \"k\", \"dedupKey\": \"z\"}')");
+    session_expect(fixture->b, "SELECT subject FROM cicada.event_claim(1, 9, '1 s', false)", "k");
     session_exec(fixture->a, "BEGIN; SELECT cicada.enqueue('q', '1', '{\"dedupKey\": \"y\"}'); ROLLBACK");
     session_expect(fixture->b, claim_all, "");
     session_exec(fixture->a, "SELECT cicada.enqueue('q', '1', '{\"dedupKey\": \"y\"}')");
@@ -359,6 +423,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_options_are_checked, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_payload_is_limited, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_many_at_once, events_setup, events_teardown),
+        cmocka_unit_test_setup_teardown(test_ten_thousand_at_once, events_setup, events_teardown),
+        cmocka_unit_test_setup_teardown(test_many_are_like_one, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_queues_are_declared, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_dedup_key_sends_once, events_setup, events_teardown),
         cmocka_unit_test_setup_teardown(test_dedup_key_is_kept_for_a_day, events_setup, events_teardown),
