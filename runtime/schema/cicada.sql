@@ -597,7 +597,7 @@ BEGIN
 --   dedupKey   a second event with it in this queue within 24 hours is not sent: the first one's id is returned
 -- An event that is the 17th in a chain of events (cicada.depth) is a dead letter at once.
 --
--- The frequent case, with a key or without options, takes two statements.
+-- The frequent cases, with a key or without options, take two statements; with a dedupKey one more.
 CREATE FUNCTION cicada.enqueue(queue text, payload jsonb, options jsonb DEFAULT '{}') RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $body$
@@ -609,13 +609,20 @@ DECLARE
     traceparent text;
     body text;
     event_key text;
+    dedup_key text;
     event_id bigint;
+    first_id bigint;
 BEGIN
     IF options <> '{}' THEN
         event_key := options ->> 'key';
         IF (options = jsonb_build_object('key', event_key) -- a string, and nothing else
             AND octet_length(event_key) BETWEEN 1 AND 255) IS NOT TRUE THEN
-            RETURN cicada.enqueue_any(enqueue.queue, enqueue.payload, options);
+            dedup_key := options ->> 'dedupKey';
+            IF (options = jsonb_strip_nulls(jsonb_build_object('key', event_key, 'dedupKey', dedup_key))
+                AND octet_length(dedup_key) BETWEEN 1 AND 255
+                AND octet_length(coalesce(event_key, 'none')) BETWEEN 1 AND 255) IS NOT TRUE THEN
+                RETURN cicada.enqueue_any(enqueue.queue, enqueue.payload, options);
+            END IF;
         END IF;
     END IF;
     SELECT r.id, pg_sequence_last_value(r.wake), pg_sequence_last_value('cicada.event_slot'), cicada.next_depth(),
@@ -626,6 +633,12 @@ BEGIN
         RETURN cicada.enqueue_any(enqueue.queue, enqueue.payload, options); -- also if there is no such queue, or no payload
     END IF;
     event_id := nextval('cicada.event_id');
+    IF dedup_key IS NOT NULL THEN
+        first_id := cicada.dedup_claim(queue_id, dedup_key, event_id);
+        IF first_id <> event_id THEN
+            RETURN first_id;
+        END IF;
+    END IF;
     CASE slot{put}
     END CASE;
     IF wake_until > 0 THEN -- as queue_notify()
