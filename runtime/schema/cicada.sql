@@ -1608,29 +1608,52 @@ BEGIN
 END
 $body$;
 
--- Removes the events of a queue that nobody works on, or (dead) its dead letters instead; how many it were.
-CREATE FUNCTION cicada.purge(queue text, dead boolean DEFAULT false) RETURNS bigint
+-- Removes rows of a queue from one of the tables, those that this condition on p holds for, so many or (NULL) all; how many it were.
+-- Who is about to change one of them is waited for.
+CREATE FUNCTION cicada.purge_table(place text, queue_id integer, condition text, most bigint) RETURNS bigint
+    LANGUAGE plpgsql
+AS $body$
+DECLARE
+    removed bigint;
+BEGIN
+    EXECUTE format(CASE WHEN most IS NULL THEN 'DELETE FROM cicada.%1$I p WHERE p.queue = $1 AND (%2$s)'
+                        ELSE 'DELETE FROM cicada.%1$I WHERE id = ANY (ARRAY('
+                             'SELECT p.id FROM cicada.%1$I p WHERE p.queue = $1 AND (%2$s) LIMIT $2 FOR UPDATE))' END,
+                   place, condition)
+    USING queue_id, most;
+    GET DIAGNOSTICS removed = ROW_COUNT;
+    RETURN removed;
+END
+$body$;
+
+-- Removes the events of a queue that nobody works on, or (dead) its dead letters instead; how many it were. `most`: no more than so
+-- many, so that claims need not wait for all of millions; call it again, each time in a transaction of its own, until it returns 0.
+CREATE FUNCTION cicada.purge(queue text, dead boolean DEFAULT false, most integer DEFAULT NULL) RETURNS bigint
     LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $body$
 DECLARE
     q cicada.queue := cicada.queue_find(purge.queue);
     removed bigint := 0;
-    more bigint;
+    condition text;
 BEGIN
+    IF most < 1 THEN
+        RAISE EXCEPTION 'at most % rows can''t be removed: it is 1 or more, or NULL', most
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     IF dead THEN
-        DELETE FROM cicada.dead_letter d WHERE d.queue = q.id;
-        GET DIAGNOSTICS removed = ROW_COUNT;
-        RETURN removed;
+        RETURN cicada.purge_table('dead_letter', q.id, 'true', most);
     END IF;
     PERFORM cicada.need_read_committed();
     PERFORM pg_advisory_xact_lock(7310294, q.id); -- no claim is at work
-    FOR turn IN 1 .. 5 LOOP -- event_0 last: event_maintain() moves events there, never from there
-        -- Marks of what is done (125) stay: the next claim wants them.
-        EXECUTE format('DELETE FROM cicada.event_%s e WHERE e.queue = $1'
-                       ' AND (e.lane NOT IN (125, 127) OR e.lane = 127 AND e.due_at <= now())', turn % 5)
-        USING q.id;
-        GET DIAGNOSTICS more = ROW_COUNT;
-        removed := removed + more;
+    -- What is parked goes first: one that is removed leaves no mark, and nothing would let those go that are parked behind it. Marks
+    -- of what is done (125) stay: the next claim wants them.
+    FOREACH condition IN ARRAY ARRAY['p.lane = 126', 'p.lane NOT IN (125, 127) OR p.lane = 127 AND p.due_at <= now()'] LOOP
+        FOR turn IN 1 .. 5 LOOP -- event_0 last: event_maintain() moves events there, never from there
+            removed := removed + cicada.purge_table('event_' || turn % 5, q.id, condition, most - removed);
+            IF removed >= most THEN
+                RETURN removed;
+            END IF;
+        END LOOP;
     END LOOP;
     RETURN removed;
 END
