@@ -174,6 +174,7 @@ $body$;
 CREATE SEQUENCE cicada.event_id;
 CREATE SEQUENCE cicada.event_slot MINVALUE 1 MAXVALUE 4;
 SELECT pg_catalog.setval('cicada.event_slot', 1);
+CREATE SEQUENCE cicada.slot_warned; -- when slot_warn() last did, by clock_ms()
 
 CREATE TABLE cicada.queue (
     id         integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -1429,6 +1430,31 @@ BEGIN
 END
 $body$;
 
+-- Writes to the server's log, every 10 minutes at most, who keeps an empty slot from being truncated; nothing, if nobody does.
+CREATE FUNCTION cicada.slot_warn(slot integer) RETURNS void
+    LANGUAGE plpgsql
+AS $body$
+DECLARE
+    pause_ms CONSTANT bigint := 600000;
+    place CONSTANT text := 'cicada.event_' || slot;
+    holds_some boolean;
+    holders text;
+BEGIN
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s)', place) INTO holds_some;
+    IF holds_some OR coalesce(pg_sequence_last_value('cicada.slot_warned'), 0) > cicada.clock_ms() - pause_ms THEN
+        RETURN;
+    END IF;
+    SELECT string_agg(DISTINCT coalesce(l.pid::text, 'none (a prepared transaction)'), ', ') INTO holders FROM pg_locks l
+    WHERE l.locktype = 'relation' AND l.relation = place::regclass AND l.granted AND l.pid IS DISTINCT FROM pg_backend_pid()
+        AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database());
+    IF holders IS NOT NULL THEN
+        PERFORM setval('cicada.slot_warned', cicada.clock_ms());
+        RAISE WARNING '% can''t be truncated, and the slots grow: an open transaction has it locked, process %', place, holders
+            USING HINT = 'See pg_stat_activity. One that has sent an event, read cicada.event or called queue_stats() should be short.';
+    END IF;
+END
+$body$;
+
 -- To be called about once a second by each consumer (one works, the others have nothing to do), in a transaction of its own
 -- with synchronous_commit off. Makes another slot the current when this one has grown, and truncates those that are empty.
 CREATE FUNCTION cicada.event_maintain() RETURNS void
@@ -1437,6 +1463,7 @@ CREATE FUNCTION cicada.event_maintain() RETURNS void
 AS $body$
 DECLARE
     limit_bytes CONSTANT bigint := 1048576; -- with indexes and TOAST
+    warn_bytes CONSTANT bigint := 32 * limit_bytes; -- below, locks of the moment may have been the cause
     current_slot integer := pg_sequence_last_value('cicada.event_slot');
     sizes bigint[];
     free_slot integer;
@@ -1466,7 +1493,10 @@ BEGIN
             SELECT s INTO free_slot FROM unnest(sizes) WITH ORDINALITY u (bytes, s) WHERE s <> current_slot
             ORDER BY bytes LIMIT 1;
             PERFORM cicada.slot_drain(free_slot, 20000, true);
-            PERFORM cicada.slot_truncate(free_slot);
+            IF NOT cicada.slot_truncate(free_slot)
+                AND pg_total_relation_size(format('cicada.event_%s', current_slot)) > warn_bytes THEN
+                PERFORM cicada.slot_warn(free_slot);
+            END IF;
         END IF;
     END IF;
     IF pg_total_relation_size('cicada.event_0') > limit_bytes THEN

@@ -1,8 +1,9 @@
-/* Events in schema `cicada`: emptying and removing queues in parts. */
+/* Events in schema `cicada`: emptying and removing queues in parts, and what keeps slots from being emptied. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -108,6 +109,60 @@ static void test_a_full_queue_goes_by_hand(void **state)
                    "SELECT (SELECT count(*) FROM cicada.event), (SELECT count(*) FROM cicada.schedule),"
                    " (SELECT count(*) FROM cicada.queue)",
                    "0 0 2");
+}
+
+/* ---- a slot that can't be emptied ---- */
+
+struct warnings {
+    int count;
+    char last[1024];
+};
+
+static void keep_warning(void *arg, const PGresult *result)
+{
+    struct warnings *warnings = arg;
+
+    warnings->count++;
+    (void)snprintf(warnings->last, sizeof(warnings->last), "%s",
+                   PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
+}
+
+/* Fills the current slot, and what is there is done. */
+static void grow(struct event_fixture *fixture, int rounds)
+{
+    for (int i = 0; i < rounds; i++)
+        session_exec(fixture->a, "SELECT count(*) FROM cicada.enqueue_many('q',"
+                                 " array_fill(to_jsonb(repeat('x', 1900)), ARRAY[2000]))");
+    session_exec(fixture->owner, "DELETE FROM cicada.event_1; DELETE FROM cicada.event_2;"
+                                 "DELETE FROM cicada.event_3; DELETE FROM cicada.event_4");
+}
+
+static void test_who_keeps_slots_from_being_emptied_is_told(void **state)
+{
+    struct event_fixture *fixture = *state;
+    static const char maintain[] = "SELECT cicada.event_maintain()";
+    struct warnings warnings = {0};
+    CLEANUP_FREE char *pid = xasprintf("process %d", PQbackendPID(fixture->b));
+
+    PQsetNoticeReceiver(fixture->c, keep_warning, &warnings);
+    session_exec(fixture->b, "BEGIN; SELECT cicada.queue_stats()");
+    for (int i = 0; i < 6; i++) { /* all slots are full */
+        grow(fixture, 1);
+        session_exec(fixture->c, maintain);
+    }
+    assert_int_equal(warnings.count, 0); /* it is too little to speak of */
+    grow(fixture, 10);
+    session_exec(fixture->c, maintain);
+    session_exec(fixture->c, maintain);
+    assert_int_equal(warnings.count, 1); /* once, not each time */
+    assert_non_null(strstr(warnings.last, "can't be truncated"));
+    assert_non_null(strstr(warnings.last, pid));
+    session_exec(fixture->b, "COMMIT");
+    session_exec(fixture->owner, "SELECT setval('cicada.slot_warned', 1)"); /* long ago */
+    session_exec(fixture->c, maintain);
+    session_exec(fixture->c, maintain);
+    assert_int_equal(warnings.count, 1);
+    session_expect(fixture->owner, "SELECT pg_relation_size('cicada.event_1')", "0");
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, events_setup, events_teardown)
