@@ -130,6 +130,7 @@ static void want(struct backlog *backlog, struct function_spec *spec, const char
                  bool removing)
 {
     pthread_mutex_lock(&backlog->mu);
+    user_forget_locked(backlog, spec->namespace, spec->name);
     struct watched *watched = find_locked(backlog, spec->namespace, spec->name);
     if (watched == NULL)
         watched = make_locked(backlog, spec);
@@ -162,17 +163,43 @@ void backlog_remove(struct backlog *backlog, struct function_spec *spec, const c
     want(backlog, spec, url, owner_url, /* removing= */ true);
 }
 
-void backlog_forget(struct backlog *backlog, const char *namespace, const char *name)
+static void forget_locked(struct backlog *backlog, const char *namespace, const char *name)
 {
-    pthread_mutex_lock(&backlog->mu);
     struct watched *watched = find_locked(backlog, namespace, name);
+
     if (watched != NULL) {
         move_locked(watched, NULL);
         server_count_locked(watched);
         HASH_DEL(backlog->functions, watched);
         watched_unref_locked(watched);
     }
+}
+
+void backlog_forget(struct backlog *backlog, const char *namespace, const char *name)
+{
+    pthread_mutex_lock(&backlog->mu);
+    forget_locked(backlog, namespace, name);
+    user_forget_locked(backlog, namespace, name);
     pthread_mutex_unlock(&backlog->mu);
+}
+
+void backlog_use(struct backlog *backlog, const struct function_spec *spec, const char *url)
+{
+    pthread_mutex_lock(&backlog->mu);
+    forget_locked(backlog, spec->namespace, spec->name);
+    if (url != NULL && !spec->database_pooler_transaction)
+        user_set_locked(backlog, spec, url);
+    else
+        user_forget_locked(backlog, spec->namespace, spec->name);
+    pthread_mutex_unlock(&backlog->mu);
+}
+
+bool backlog_has_watches(struct backlog *backlog)
+{
+    pthread_mutex_lock(&backlog->mu);
+    bool any = backlog->watches != NULL;
+    pthread_mutex_unlock(&backlog->mu);
+    return any;
 }
 
 void backlog_set_awake(struct backlog *backlog, const char *namespace, const char *name, bool awake)
@@ -431,6 +458,7 @@ bool backlog_free(struct backlog *backlog)
         HASH_DEL(backlog->functions, watched);
         watched_unref_locked(watched);
     }
+    users_free(backlog);
     pthread_mutex_destroy(&backlog->mu);
     pthread_cond_destroy(&backlog->thread_ended);
     stop_release(&backlog->stop);

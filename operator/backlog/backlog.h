@@ -48,7 +48,12 @@ void backlog_set(struct backlog *backlog, struct function_spec *spec, const char
  * the last known one. If none is known, it is a PROBLEM, DatabaseUnreachable. */
 void backlog_remove(struct backlog *backlog, struct function_spec *spec, const char *url,
                     const char *owner_url);
-/* It is no longer watched; nothing is changed in its database. */
+/* It has no triggers, and its database is that of this URL: it counts among the users of its server, while a watch of that very URL has
+ * reached it. It is watched no more, makes no watch and keeps none. url NULL: not known, and it counts nowhere. */
+void backlog_use(struct backlog *backlog, const struct function_spec *spec, const char *url);
+/* Whether any database is watched: else nobody needs to find a URL for backlog_use(). */
+bool backlog_has_watches(struct backlog *backlog);
+/* It is no longer watched, nor counted; nothing is changed in its database. */
 void backlog_forget(struct backlog *backlog, const char *namespace, const char *name);
 /* Whether it is awake. While it sleeps (so it begins), its queues are listened for with the hint (queue_sleep); else its consumers do that
  * themselves. */

@@ -89,6 +89,7 @@ struct backlog {
     struct watched *functions;
     struct database_watch *watches;
     struct database_server *servers;
+    struct database_user *users; /* Functions without triggers; none of them is in `functions` */
     int threads;
     pthread_cond_t thread_ended;
 };
@@ -182,7 +183,15 @@ void server_count_locked(struct watched *watched); /* after any change of it */
 void server_reached_locked(struct database_watch *watch, int max_connections);
 void server_leave_locked(struct database_watch *watch);
 
+/* database_users.c */
+void user_set_locked(struct backlog *backlog, const struct function_spec *spec, const char *url);
+void user_forget_locked(struct backlog *backlog, const char *namespace, const char *name);
+/* Those of this watch's URL count there from now on; NULL: nowhere. */
+void users_count_locked(struct database_watch *watch, struct database_server *server);
+void users_free(struct backlog *backlog);
+
 /* database_watch.c. A watch begins with its first member; without members its thread ends, and the watch with it. */
+struct database_watch *watch_find_locked(struct backlog *backlog, const char *url, bool pooler); /* NULL */
 struct database_watch *watch_get_locked(struct backlog *backlog, const char *url, bool pooler);
 void watch_changed_locked(struct database_watch *watch);
 void *watch_run(void *arg);

@@ -1,8 +1,13 @@
 #include "operator/backlog/connection_budget.h"
 
+static int64_t of_replica(const struct connection_user *user)
+{
+    return (int64_t)user->pool_size + (user->events ? 1 : 0);
+}
+
 int64_t connection_budget_of(const struct connection_user *user)
 {
-    return ((int64_t)user->max_replicas + user->surge) * ((int64_t)user->pool_size + 1);
+    return ((int64_t)user->max_replicas + user->surge) * of_replica(user);
 }
 
 static int64_t most_of(const struct connection_budget *budget)
@@ -24,7 +29,7 @@ int connection_budget_event_replicas(const struct connection_budget *budget,
     if (there <= 0 || budget->needed <= 0)
         return 1;
     int64_t part = connection_budget_of(user) * there / budget->needed;
-    int64_t replicas = part / ((int64_t)user->pool_size + 1) - user->surge;
+    int64_t replicas = part / of_replica(user) - user->surge;
     if (replicas < 1)
         return 1;
     return replicas < user->max_replicas ? (int)replicas : user->max_replicas;

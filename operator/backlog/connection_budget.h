@@ -1,6 +1,6 @@
 /* connection_budget.h - whether a database server has connections enough for what Functions may use of it. Pure arithmetic.
  *
- * A replica opens database.poolSize connections for invocations, and one more that events come by. While pods are replaced, there are
+ * A replica opens database.poolSize connections for invocations, and, of a Function with triggers, one more that events come by. While pods are replaced, there are
  * some more than maxReplicas of them (the surge). A Function whose URL is that of a pooler in transaction mode is no user: the pooler
  * has the connections then, and limits of its own. Threads: none of its own.
  */
@@ -16,6 +16,7 @@
 /* A Function with a database. */
 struct connection_user {
     int max_replicas, surge, pool_size;
+    bool events; /* it has triggers */
 };
 
 /* Of one server. */

@@ -1,5 +1,6 @@
 /* What the Functions that are watched may use of a database server. A server is host and port of the first host of a URL: what a server
- * says of itself could be that of somebody else's. Only Functions whose database was reached count: a URL alone is no proof. */
+ * says of itself could be that of somebody else's. Only Functions whose database was reached count: a URL alone is no proof. Those without
+ * triggers are in database_users.c. */
 #include <string.h>
 
 #include "operator/backlog/backlog_internal.h"
@@ -62,6 +63,7 @@ struct connection_user server_user(const struct function_spec *spec)
         .max_replicas = replicas,
         .surge = connection_user_surge(replicas),
         .pool_size = spec->database_pool_size,
+        .events = spec->trigger_count > 0,
     };
 }
 
@@ -94,12 +96,14 @@ void server_reached_locked(struct database_watch *watch, int max_connections)
     watch->server->budget.ours++;
     for (struct watched *watched = watch->members; watched != NULL; watched = watched->next)
         server_count_locked(watched);
+    users_count_locked(watch, watch->server);
 }
 
 void server_leave_locked(struct database_watch *watch)
 {
     if (watch->server != NULL && watch->reached)
         watch->server->budget.ours--;
+    users_count_locked(watch, NULL);
     server_put_locked(watch->backlog, watch->server);
     watch->server = NULL;
 }

@@ -93,9 +93,24 @@ static void watch_free(struct database_watch *watch)
     free(watch);
 }
 
+static char *key_of(const char *url, bool pooler)
+{
+    return xasprintf("%c%s", pooler ? 'p' : 'd', url);
+}
+
+struct database_watch *watch_find_locked(struct backlog *backlog, const char *url, bool pooler)
+{
+    CLEANUP_FREE char *key = key_of(url, pooler);
+    struct database_watch *watch;
+
+    HASH_FIND_STR(backlog->watches, key, watch);
+    explicit_bzero(key, strlen(key));
+    return watch;
+}
+
 struct database_watch *watch_get_locked(struct backlog *backlog, const char *url, bool pooler)
 {
-    CLEANUP_FREE char *key = xasprintf("%c%s", pooler ? 'p' : 'd', url);
+    CLEANUP_FREE char *key = key_of(url, pooler);
     struct database_watch *watch;
 
     HASH_FIND_STR(backlog->watches, key, watch);

@@ -10,12 +10,14 @@
 #include "operator/function/function_objects.h"
 #include "operator/function/function_pod_failure.h"
 
-/* Of a Function that has triggers, or had. */
+/* Of a Function that has triggers, or had; counted: of one without. */
 struct world_triggers {
     const struct backlog_function *backlog; /* what the watch of its database tells; NULL: nothing */
     const char *secret_problem;             /* why there is no URL; NULL: there is one, or none is needed */
     bool secret_missing;                    /* that is why: somebody has to make it */
     bool namespace_terminating;             /* looked at only while the Function is being deleted */
+    bool
+        counted; /* its connections are, where its Secret has the URL of a watch that has reached its database */
 };
 
 struct function_world {

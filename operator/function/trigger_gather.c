@@ -125,6 +125,28 @@ static void remove_triggers(const struct function_sources *sources, struct funct
         function->deleting && is_terminating(sources, function->base.namespace);
 }
 
+/* One without triggers is counted where it is known to be a user of a server that is watched, which is of no interest to itself: what is
+ * wrong with its Secret is not said here. */
+static void count_use(const struct function_sources *sources, struct function_gathered *gathered)
+{
+    const struct cached_function *function = gathered->world.function;
+    const struct cached_object *object = gathered->function;
+    const struct function_spec *spec = function->spec;
+    CLEANUP_FREE char *url = NULL;
+    struct err err = ERR_INIT;
+    if (!spec || !spec->has_database || function->deleting) {
+        backlog_forget(sources->backlog, object->namespace, object->name);
+        return;
+    }
+    gathered->world.triggers.counted = !spec->database_pooler_transaction;
+    if (gathered->world.triggers.counted && backlog_has_watches(sources->backlog) &&
+        database_secrets_get(sources->secrets, object->namespace, spec->database_secret, spec->database_key,
+                             URL_AGE_MS, &url, &err)) {
+        log_debug("%s/%s: its connections are not counted: %s", object->namespace, object->name, err.msg);
+    }
+    backlog_use(sources->backlog, spec, url);
+}
+
 void trigger_gather(const struct function_sources *sources, struct function_gathered *gathered)
 {
     const struct cached_function *function = gathered->world.function;
@@ -135,7 +157,7 @@ void trigger_gather(const struct function_sources *sources, struct function_gath
     if (function->spec && function->spec->trigger_count > 0 && !function->deleting) {
         watch(sources, gathered);
     } else if (!function->has_finalizer) {
-        backlog_forget(sources->backlog, object->namespace, object->name);
+        count_use(sources, gathered);
         return;
     } else if (function->spec || function->deleting) {
         remove_triggers(sources, gathered);

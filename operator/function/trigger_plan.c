@@ -9,6 +9,7 @@
 #include "runtime/base/text.h"
 
 #define SECRET_REREAD_MS  120000 /* of a Function at rest */
+#define COUNTED_REREAD_MS 300000 /* of one that is only counted: there may be a watch of its database now */
 #define TROUBLE_REREAD_MS 10000  /* the Secret may be what is wrong, or is not there yet */
 #define REMOVING_LOOK_MS  2000
 #define GIVE_UP_MS        120000
@@ -76,7 +77,7 @@ int64_t trigger_plan_recheck_ms(const struct function_world *world)
 {
     const struct world_triggers *triggers = &world->triggers;
     if (!wants_triggers(world)) {
-        return 0;
+        return triggers->counted ? COUNTED_REREAD_MS : 0;
     }
     bool unreachable = triggers->backlog && triggers->backlog->unreachable_ms > 0;
     return triggers->secret_problem || unreachable ? TROUBLE_REREAD_MS : SECRET_REREAD_MS;

@@ -75,9 +75,8 @@ void trigger_status_budget(const struct function_spec *spec, const struct backlo
     } else if (connection_budget_is_exceeded(budget)) {
         condition_set(
             condition, CONDITION_FALSE, "OverBudget",
-            "%d Function%s with triggers may use up to %lld connections of this database server, and the "
-            "operator "
-            "uses %lld; that is more than %d %% of its max_connections (%d). Lower scaling.maxReplicas or "
+            "%d Function%s may use up to %lld connections of this database server, and the operator uses "
+            "%lld; that is more than %d %% of its max_connections (%d). Lower scaling.maxReplicas or "
             "database.poolSize, or raise max_connections",
             budget->function_count, budget->function_count == 1 ? "" : "s", (long long)budget->needed,
             (long long)budget->ours, CONNECTION_BUDGET_PERCENT, budget->max_connections);
@@ -85,6 +84,6 @@ void trigger_status_budget(const struct function_spec *spec, const struct backlo
         /* Without figures: each change of one Function would change the status of all others. */
         condition_set(
             condition, CONDITION_TRUE, "WithinBudget",
-            "the database server has connections enough for all replicas of its Functions with triggers");
+            "the database server has connections enough for all replicas of its Functions that are known");
     }
 }

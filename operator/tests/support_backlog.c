@@ -147,6 +147,13 @@ void backlog_want_owner(struct backlog_world *world, const char *name, const cha
     backlog_set(world->backlog, spec, world->events->guest_url, owner_url);
 }
 
+void backlog_use_of(struct backlog_world *world, const char *name, const char *pooler, const char *url)
+{
+    CLEANUP_SPEC struct function_spec *spec = make_spec_with(name, "[]", pooler);
+
+    backlog_use(world->backlog, spec, url);
+}
+
 void backlog_unwant(struct backlog_world *world, const char *name, const char *triggers)
 {
     CLEANUP_SPEC struct function_spec *spec = make_spec(name, triggers);

@@ -41,6 +41,8 @@ void backlog_want_owner(struct backlog_world *world, const char *name, const cha
 /* With database.pooler: Transaction. */
 void backlog_want_pooled(struct backlog_world *world, const char *name, const char *triggers,
                          const char *url);
+/* Without triggers. */
+void backlog_use_of(struct backlog_world *world, const char *name, const char *pooler, const char *url);
 void backlog_unwant(struct backlog_world *world, const char *name, const char *triggers);
 
 /* Until it is so. */

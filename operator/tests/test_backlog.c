@@ -83,21 +83,22 @@ static void test_one_consumer_of_a_queue(void **state)
     backlog_wait_count(world->backlog, "refund", 1, 0); /* the queue and what is in it stay */
 }
 
-/* Until so many Functions use the server, of which each may have 10 replicas, 3 more for a while, and 5 connections in each. */
-static void wait_connections(struct backlog_world *world, const char *name, int functions)
+/* Until so many Functions with triggers, and so many without, use the server. Each may have 10 replicas, 3 more for a while, and 4
+ * connections in each; events come by one more. */
+static void wait_connections(struct backlog_world *world, const char *name, int functions, int without)
 {
     int64_t deadline_ms = clock_monotonic_ms() + BACKLOG_WAIT_MS;
     struct connection_budget budget = {0};
 
-    while (budget.function_count != functions && clock_monotonic_ms() < deadline_ms) {
+    while (budget.function_count != functions + without && clock_monotonic_ms() < deadline_ms) {
         struct backlog_function function;
         assert_true(backlog_read(world->backlog, "shop", name, &function));
         budget = function.connections;
         backlog_function_release(&function);
         pgtest_sleep_ms(10);
     }
-    assert_int_equal(budget.function_count, functions);
-    assert_int_equal(budget.needed, functions * 13 * 5);
+    assert_int_equal(budget.function_count, functions + without);
+    assert_int_equal(budget.needed, functions * 13 * 5 + without * 13 * 4);
     assert_int_equal(budget.ours, 1);
     assert_in_range(budget.max_connections, 1, 100000);
 }
@@ -107,11 +108,67 @@ static void test_connections_of_a_server_are_added_up(void **state)
     struct backlog_world *world = *state;
 
     backlog_want(world, world->backlog, "charge", PAYMENTS, NULL);
-    wait_connections(world, "charge", 1);
+    wait_connections(world, "charge", 1, 0);
     backlog_want(world, world->backlog, "refund", PAYMENTS, NULL);
-    wait_connections(world, "charge", 2);
+    wait_connections(world, "charge", 2, 0);
     backlog_forget(world->backlog, "shop", "refund");
-    wait_connections(world, "charge", 1);
+    wait_connections(world, "charge", 1, 0);
+}
+
+static void wait_no_watches(struct backlog_world *world)
+{
+    int64_t deadline_ms = clock_monotonic_ms() + BACKLOG_WAIT_MS;
+
+    while (backlog_has_watches(world->backlog)) {
+        if (clock_monotonic_ms() > deadline_ms)
+            fail_msg("a database is still watched");
+        pgtest_sleep_ms(10);
+    }
+}
+
+/* Nothing but a watch of that URL that has reached its database is proof that a Function uses the server. */
+static void test_functions_without_triggers_are_counted_where_it_is_proven(void **state)
+{
+    struct backlog_world *world = *state;
+    const char *url = world->events->guest_url, *unproven = world->events->owner_url;
+
+    backlog_use_of(world, "pay", "None", url); /* before anybody has reached it */
+    backlog_use_of(world, "list", "None", unproven);
+    backlog_use_of(world, "pooled", "Transaction", url);
+    backlog_use_of(world, "unknown", "None", NULL);
+    assert_false(backlog_has_watches(world->backlog));
+    backlog_want(world, world->backlog, "charge", PAYMENTS, NULL);
+    wait_connections(world, "charge", 1, 1);
+    backlog_use_of(world, "pay", "None", url);
+    backlog_use_of(world, "list", "None", url); /* its Secret has another URL now */
+    wait_connections(world, "charge", 1, 2);
+    backlog_use_of(world, "list", "None", unproven);
+    wait_connections(world, "charge", 1, 1);
+    backlog_want(world, world->backlog, "pay", "[{name: more, queue: {name: more}}]", NULL);
+    wait_connections(world, "charge", 2, 0);
+    backlog_use_of(world, "pay", "None", url);
+    wait_connections(world, "charge", 1, 1);
+    struct backlog_function function;
+    assert_false(backlog_read(world->backlog, "shop", "pay", &function));
+    backlog_forget(world->backlog, "shop", "pay");
+    wait_connections(world, "charge", 1, 0);
+    backlog_use_of(world, "pay", "None", url);
+    wait_connections(world, "charge", 1, 1);
+    backlog_use_of(world, "pay", "None", NULL); /* its Secret can't be read any more */
+    wait_connections(world, "charge", 1, 0);
+}
+
+static void test_a_function_without_triggers_keeps_no_watch(void **state)
+{
+    struct backlog_world *world = *state;
+
+    backlog_want(world, world->backlog, "charge", PAYMENTS, NULL);
+    backlog_use_of(world, "pay", "None", world->events->guest_url);
+    wait_connections(world, "charge", 1, 1);
+    backlog_forget(world->backlog, "shop", "charge");
+    wait_no_watches(world);
+    backlog_want(world, world->backlog, "charge", PAYMENTS, NULL);
+    wait_connections(world, "charge", 1, 1);
 }
 
 static int64_t next_run(struct backlog_world *world, const char *name)
@@ -330,6 +387,8 @@ int main(void)
         TEST(test_who_is_awake_is_not_woken),
         TEST(test_one_consumer_of_a_queue),
         TEST(test_connections_of_a_server_are_added_up),
+        TEST(test_functions_without_triggers_are_counted_where_it_is_proven),
+        TEST(test_a_function_without_triggers_keeps_no_watch),
         TEST(test_a_tick_is_one_event),
         TEST(test_a_tick_that_fails_for_good_is_said),
         TEST(test_an_unknown_zone_is_said),

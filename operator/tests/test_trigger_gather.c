@@ -25,10 +25,15 @@
 #define NO_SECRET       "{\"kind\":\"Status\",\"code\":404,\"reason\":\"NotFound\",\"message\":\"no\"}"
 #define SPEC            "{database: {secretRef: {name: shop-db}}, triggers: [{name: payments, queue: {name: payments}}]}"
 
+#define NO_TRIGGERS "{database: {secretRef: {name: shop-db}}}"
+#define NO_DATABASE "{concurrency: 2}"
+#define POOLED      "{database: {secretRef: {name: shop-db}, pooler: Transaction}}"
+
 /* ---- the watches of databases ---- */
 
 struct backlog {
-    int sets, removes, forgets;
+    int sets, removes, forgets, uses;
+    bool has_watches;
     char *url; /* of the last set or remove; NULL: none was given */
     bool awake;
     bool known; /* one is set */
@@ -62,6 +67,20 @@ void backlog_forget(struct backlog *backlog, const char *namespace, const char *
     assert_non_null(name);
     backlog->forgets++;
     backlog->known = false;
+}
+
+void backlog_use(struct backlog *backlog, const struct function_spec *spec, const char *url)
+{
+    assert_string_equal(spec->name, "create-order");
+    backlog->uses++;
+    backlog->known = false;
+    free(backlog->url);
+    backlog->url = xstrdup_or_null(url);
+}
+
+bool backlog_has_watches(struct backlog *backlog)
+{
+    return backlog->has_watches;
 }
 
 void backlog_set_awake(struct backlog *backlog, const char *namespace, const char *name, bool awake)
@@ -165,7 +184,8 @@ static void finish(struct fixture *fixture)
     free(fixture->function_text);
 }
 
-static void reconcile(struct fixture *fixture, const char *function)
+/* When it is to be looked at again; 0: not. */
+static int64_t reconcile(struct fixture *fixture, const char *function)
 {
     char namespace[] = "shop", *name = xstrdup(function);
     struct object_key key = {.namespace = namespace, .name = name};
@@ -175,6 +195,7 @@ static void reconcile(struct fixture *fixture, const char *function)
         fail_msg("%s", err.msg);
     }
     free(name);
+    return result.requeue_after_ms;
 }
 
 static int count(struct fixture *fixture, const char *match)
@@ -322,6 +343,59 @@ static void test_a_function_that_is_gone_is_forgotten(void **state)
     finish(&fixture);
 }
 
+/* Its server's connections are somebody's concern only while a database is watched. */
+static void test_a_function_without_triggers_is_counted(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    start(&fixture, NO_TRIGGERS, "{resourceVersion: \"100\"}");
+    operator_fixture_answer(&fixture.base, GET_SECRET, 200, SECRET);
+    assert_int_equal(reconcile(&fixture, "create-order"), 300000); /* there may be a watch by then */
+    assert_int_equal(fixture.backlog.uses, 1);
+    assert_null(fixture.backlog.url);
+    assert_int_equal(count(&fixture, GET_SECRET), 0);
+
+    fixture.backlog.has_watches = true;
+    reconcile(&fixture, "create-order");
+    reconcile(&fixture, "create-order");
+    assert_int_equal(fixture.backlog.uses, 3);
+    assert_string_equal(fixture.backlog.url, "postgresql://a");
+    assert_int_equal(count(&fixture, GET_SECRET), 1); /* what was read is kept */
+    assert_int_equal(fixture.backlog.sets + fixture.backlog.removes + fixture.backlog.forgets, 0);
+    assert_int_equal(count(&fixture, PATCH_FUNCTION), 0);
+    finish(&fixture);
+}
+
+static void test_a_function_without_triggers_may_lack_its_secret(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    start(&fixture, NO_TRIGGERS, "{resourceVersion: \"100\"}");
+    operator_fixture_answer(&fixture.base, GET_SECRET, 404, NO_SECRET);
+    fixture.backlog.has_watches = true;
+    reconcile(&fixture, "create-order");
+    assert_int_equal(count(&fixture, GET_SECRET), 1);
+    assert_int_equal(fixture.backlog.uses, 1);
+    assert_null(fixture.backlog.url);
+    CLEANUP_FREE char *status = fake_apiserver_request(fixture.base.server, PATCH_STATUS);
+    assert_null(strstr(status, "SecretMissing"));
+    assert_null(strstr(status, "ConnectionBudget"));
+    finish(&fixture);
+}
+
+/* The pooler has the connections then. */
+static void test_a_function_behind_a_pooler_is_not_counted(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    start(&fixture, POOLED, "{resourceVersion: \"100\"}");
+    fixture.backlog.has_watches = true;
+    reconcile(&fixture, "create-order");
+    assert_null(fixture.backlog.url);
+    assert_int_equal(count(&fixture, GET_SECRET), 0);
+    finish(&fixture);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -331,6 +405,9 @@ int main(void)
         cmocka_unit_test(test_a_deleted_function_goes_when_its_triggers_are_gone),
         cmocka_unit_test(test_triggers_taken_out_of_the_spec_are_removed),
         cmocka_unit_test(test_a_function_that_is_gone_is_forgotten),
+        cmocka_unit_test(test_a_function_without_triggers_is_counted),
+        cmocka_unit_test(test_a_function_without_triggers_may_lack_its_secret),
+        cmocka_unit_test(test_a_function_behind_a_pooler_is_not_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

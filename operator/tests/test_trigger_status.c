@@ -156,9 +156,14 @@ static struct connection_budget budget_of(int max_connections, int64_t ours,
 static void adds_up(void **state)
 {
     (void)state;
-    const struct connection_user user = {.max_replicas = 10, .surge = 3, .pool_size = 4},
-                                 large = {.max_replicas = 1000, .surge = 250, .pool_size = 100};
+    const struct connection_user user = {.max_replicas = 10, .surge = 3, .pool_size = 4, .events = true},
+                                 large = {.max_replicas = 1000,
+                                          .surge = 250,
+                                          .pool_size = 100,
+                                          .events = true},
+                                 without = {.max_replicas = 10, .surge = 3, .pool_size = 4};
     assert_int_equal(connection_budget_of(&user), 13 * 5);
+    assert_int_equal(connection_budget_of(&without), 13 * 4);
     assert_int_equal(connection_budget_of(&large), 126250);
     assert_int_equal(connection_user_surge(1), 1);
     assert_int_equal(connection_user_surge(10), 3);
@@ -178,8 +183,7 @@ static void expect_budget(const struct connection_budget *budget, const struct f
     if (status == CONDITION_FALSE) {
         assert_string_equal(
             condition.message,
-            "1 Function with triggers may use up to 76 connections of this database server, and the operator "
-            "uses "
+            "1 Function may use up to 76 connections of this database server, and the operator uses "
             "5; that is more than 80 % of its max_connections (100). Lower scaling.maxReplicas or "
             "database.poolSize, or raise max_connections");
     }
@@ -189,7 +193,7 @@ static void expect_budget(const struct connection_budget *budget, const struct f
 static void tells_when_there_are_too_few(void **state)
 {
     (void)state;
-    const struct connection_user user = {.max_replicas = 15, .surge = 4, .pool_size = 3};
+    const struct connection_user user = {.max_replicas = 15, .surge = 4, .pool_size = 3, .events = true};
     struct function_status none = {.replicas = 0}, before = {.replicas = 0};
     struct connection_budget unknown = budget_of(0, 4, &user, 1), all = budget_of(100, 4, &user, 1),
                              more = budget_of(100, 5, &user, 1);
@@ -206,8 +210,8 @@ static void events_get_their_part(void **state)
 {
     (void)state;
     const struct connection_user users[] = {
-        {.max_replicas = 10, .surge = 3, .pool_size = 4},  /* 65 */
-        {.max_replicas = 40, .surge = 10, .pool_size = 9}, /* 500 */
+        {.max_replicas = 10, .surge = 3, .pool_size = 4, .events = true},  /* 65 */
+        {.max_replicas = 40, .surge = 10, .pool_size = 9, .events = true}, /* 500 */
     };
     struct connection_budget unknown = budget_of(0, 0, users, 2), fine = budget_of(1000, 0, users, 2),
                              half = budget_of(354, 1, users, 2), tiny = budget_of(10, 20, users, 2);
@@ -230,7 +234,8 @@ static void parts_are_no_more_than_the_whole(void **state)
             int max = 1 + (int)(rand_r(&seed) % 1000);
             users[i] = (struct connection_user){.max_replicas = max,
                                                 .surge = connection_user_surge(max),
-                                                .pool_size = 1 + (int)(rand_r(&seed) % 100)};
+                                                .pool_size = 1 + (int)(rand_r(&seed) % 100),
+                                                .events = true};
         }
         int max_connections = 1 + (int)(rand_r(&seed) % 5000);
         struct connection_budget budget = budget_of(max_connections, 1, users, ARRAY_SIZE(users));

@@ -46,8 +46,8 @@
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
-# The URLs of the databases of Functions with triggers: queues are watched, schedules ticked and triggers installed there. Each by the name
-# that the Function gives; no list, no watch.
+# The URLs of the databases of Functions with triggers: queues are watched, schedules ticked and triggers installed there. Those of the others
+# tell whether they use the same server, whose connections are counted. Each by the name that the Function gives; no list, no watch.
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get]
