@@ -4,7 +4,8 @@
  *
  *   what may happen    EVENTS CONSUMERS ATTEMPTS CRASHES RESTARTS CUTS FAILURES RETURNS (numbers), POISON, GROUP
  *   what is checked    no_twice, no_stale, no_lost; with POISON no_neighbour and no_loop
- *   what is taken out  SETTLED_APART NO_EPOCH KEPT_LEASES NO_ALONE ALONE_BESIDE LATE_COUNT KEPT_ATTEMPT ENDLESS; with GROUP LOST_LEFT NO_SAVEPOINT
+ *   what is taken out  SETTLED_APART NO_EPOCH KEPT_LEASES NO_ALONE ALONE_BESIDE LATE_COUNT KEPT_ATTEMPT
+ *                      FIRST_SPENDS ALWAYS_FREE ENDLESS; with GROUP LOST_LEFT NO_SAVEPOINT
  */
 #ifndef EVENTS
 #define EVENTS 2 /* 1 or 2 */
@@ -43,8 +44,9 @@ mtype:event event[EVENTS] = READY;
 byte epoch[EVENTS];   /* of the lease; in the row */
 byte attempt[EVENTS]; /* in the row */
 bit alone[EVENTS];    /* its lease ran out unsettled: to be claimed with nothing else in flight; in the row */
+bit spared[EVENTS];   /* it was claimed so once, which spent no attempt; in the row */
 bit locked[EVENTS];   /* a transaction that settles it holds the row */
-bit soft[EVENTS];     /* its claim is committed and not flushed */
+byte soft[EVENTS];    /* its claim is committed and not flushed; 2: it spent no attempt */
 mtype:hand hand[EVENTS * CONSUMERS] = NOTHING;
 byte mine[EVENTS * CONSUMERS]; /* the epoch that was claimed with it */
 
@@ -92,6 +94,15 @@ byte crashes = CRASHES, restarts = RESTARTS, cuts = CUTS, failures = FAILURES, r
 #else
 #define IS_POISON(e) false
 #endif
+/* The first lost lease may be a neighbour's fault. */
+#if defined(FIRST_SPENDS)
+#define IS_FREE(e) false
+#elif defined(ALWAYS_FREE)
+#define IS_FREE(e) alone[e]
+#else
+#define IS_FREE(e) (alone[e] && !spared[e])
+#endif
+#define IS_SPENT(e) (attempt[e] >= ATTEMPTS && !IS_FREE(e))
 /* Leases of the living are extended in time, where a consumer that is late is not looked for. */
 #if defined(ENDLESS)
 #define MAY_EXPIRE(e) false
@@ -122,10 +133,16 @@ inline claim(k, e)
     event[e] == READY && !locked[e] && HAND(k, e) == NOTHING && MAY_CLAIM(k, e) ->
         event[e] = LEASED;
         epoch[e]++;
+        soft[e] = (restarts > 0 -> (IS_FREE(e) -> 2 : 1) : 0);
+        if
+        :: IS_FREE(e) -> spared[e] = 1
+        :: else ->
 #ifndef LATE_COUNT
-        attempt[e]++;
+               attempt[e]++
+#else
+               skip
 #endif
-        soft[e] = (restarts > 0);
+        fi;
         holder[e] = k + 1;
         HAND(k, e) = TAKEN;
         MINE(k, e) = epoch[e]
@@ -277,6 +294,7 @@ inline fail(k, e)
 #endif
                holder[e] = 0;
                alone[e] = 0;
+               spared[e] = 0;
                event[e] = (attempt[e] >= ATTEMPTS -> DEAD : READY);
                flush()
         :: else
@@ -347,7 +365,7 @@ inline work(k, e)
     :: HAND(k, e) == APART && MATCHES(k, e) -> event[e] = DONE; let_go(k, e)
     :: HAND(k, e) == APART && !MATCHES(k, e) -> let_go(k, e)
 #endif
-    :: IS_POISON(e) && HAND(k, e) == AT_WORK -> deaths++; assert(deaths <= ATTEMPTS + RESTARTS); /* no_loop */ die(k)
+    :: IS_POISON(e) && HAND(k, e) == AT_WORK -> deaths++; assert(deaths <= ATTEMPTS + 1 + RESTARTS); /* no_loop */ die(k)
 #ifdef GROUP
     :: cuts > 0 && HAND(k, e) == KEPT -> cuts--; break_off(k, 0); break_off(k, 1)
     :: cuts > 0 && HAND(k, e) == SETTLED -> cuts--; break_off(k, 0); break_off(k, 1)
@@ -380,15 +398,16 @@ inline expire(e)
         holder[e] = 0;
         alone[e] = 1;
 #ifdef POISON
-        assert(IS_POISON(e) || attempt[e] < ATTEMPTS); /* no_neighbour */
+        assert(IS_POISON(e) || !IS_SPENT(e)); /* no_neighbour */
 #endif
-        event[e] = (attempt[e] >= ATTEMPTS -> DEAD : READY)
+        event[e] = (IS_SPENT(e) -> DEAD : READY)
 }
 
 inline undo(e)
 {
     if
-    :: soft[e] && event[e] == LEASED -> event[e] = READY; attempt[e] = attempt[e] - 1; epoch[e]--; holder[e] = 0
+    :: soft[e] == 1 && event[e] == LEASED -> event[e] = READY; attempt[e] = attempt[e] - 1; epoch[e]--; holder[e] = 0
+    :: soft[e] == 2 && event[e] == LEASED -> event[e] = READY; spared[e] = 0; epoch[e]--; holder[e] = 0
     :: else
     fi;
     soft[e] = 0;
