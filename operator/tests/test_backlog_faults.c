@@ -6,9 +6,11 @@
 #include "operator/tests/support_backlog.h"
 #include "runtime/base/clock.h"
 #include "runtime/base/mem.h"
+#include "runtime/base/strbuf.h"
 #include "runtime/base/text.h"
 #include "runtime/schema/schema.h"
 #include "runtime/tests/support_database.h"
+#include "runtime/tests/support_events.h"
 #include "runtime/tests/support_pg_cluster.h"
 #include "runtime/tests/support_pgbouncer.h"
 #include "runtime/tests/support_postgres.h"
@@ -18,6 +20,7 @@
 #define ENQUEUE        "SELECT cicada.enqueue('payments', '{}')"
 #define BACKEND        "SELECT min(pid) FROM pg_stat_activity WHERE application_name = 'cicada backlog'"
 #define UNREACHABLE_MS 6000
+#define DEAF_MS        45000 /* the contract's */
 
 static struct pg_cluster cluster;
 
@@ -154,6 +157,40 @@ static void test_a_database_that_is_down_behind_a_pooler(void **state)
     pgbouncer_stop(&pgbouncer);
 }
 
+static bool has_line(struct backlog_world *world, const char *line)
+{
+    CLEANUP_STRBUF struct strbuf text;
+
+    strbuf_init(&text, METRICS_TEXT_MAX_BYTES);
+    assert_int_equal(metrics_render(world->metrics, &text), 0);
+    return strstr(text.buf, line) != NULL;
+}
+
+/* A pooler that nobody told of: while somebody else has the server's connection on which it listened, the watch is given another, and
+ * hears nothing any more, though all else works. */
+static void test_a_dead_listener_is_found(void **state)
+{
+    struct backlog_world *world = *state;
+    struct pgbouncer pgbouncer;
+    int64_t deadline_ms = clock_monotonic_ms() + DEAF_MS;
+
+    pgbouncer_start(&pgbouncer, cluster.port, 2);
+    backlog_want(world, world->backlog, "charge", PAYMENTS, pgbouncer.url);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
+    PGconn *other = PQconnectdb(pgbouncer.url);
+    session_exec(other, "BEGIN");
+    while (!has_line(world, "cicada_event_watch_errors_total{what=\"hear\"} 1")) {
+        assert_true(clock_monotonic_ms() < deadline_ms);
+        pgtest_sleep_ms(100);
+    }
+    session_exec(other, "ROLLBACK");
+    PQfinish(other);
+    backlog_wait_progress(world->backlog, "charge", BACKLOG_READY, NULL, NULL);
+    assert_true(has_line(world, "cicada_event_watches{state=\"listening\"} 1"));
+    backlog_forget(world->backlog, "shop", "charge");
+    pgbouncer_stop(&pgbouncer);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, backlog_setup_bare, backlog_teardown)
 
 int main(void)
@@ -164,6 +201,7 @@ int main(void)
         TEST(test_a_full_queue_delays_nobody),
         TEST(test_behind_a_pooler_it_polls),
         TEST(test_a_database_that_is_down_behind_a_pooler),
+        TEST(test_a_dead_listener_is_found),
     };
     return cmocka_run_group_tests(tests, cluster_setup, cluster_teardown);
 }
