@@ -9,15 +9,21 @@
 
 struct chain chain;
 
-void chain_start_one(struct runtime_process *one, const char *name, const char *what, const char *more)
+void chain_start_at(struct runtime_process *one, const char *name, const char *what, const char *more,
+                    const char *database, const char *url)
 {
     CLEANUP_FREE char *spec =
-        xasprintf("{%s,\"timeoutSeconds\":5,\"database\":{\"poolSize\":2}%s}", what, more);
+        xasprintf("{%s,\"timeoutSeconds\":5,\"database\":{\"poolSize\":2%s}%s}", what, database, more);
     CLEANUP_FREE char *env = xasprintf("CICADA_FUNCTION_NAME=%s", name);
     const struct runtime_process_settings settings = {
-        .functions = "test-functions", .spec = spec, .database_url = chain.events->guest_url, .env = {env}};
+        .functions = "test-functions", .spec = spec, .database_url = url, .env = {env}};
 
     runtime_process_start(one, &settings, /* serving= */ true);
+}
+
+void chain_start_one(struct runtime_process *one, const char *name, const char *what, const char *more)
+{
+    chain_start_at(one, name, what, more, "", chain.events->guest_url);
 }
 
 void chain_start(const char *what, const char *more)
@@ -35,6 +41,8 @@ int chain_setup(void **state)
     session_exec(chain.events->owner,
                  "CREATE SCHEMA event_test; GRANT USAGE ON SCHEMA event_test TO " EVENTS_GUEST ";"
                  "CREATE TABLE event_test.notes (id bigserial, text text, request_id text);"
+                 "CREATE TABLE event_test.total (n bigint); INSERT INTO event_test.total VALUES (0);"
+                 "GRANT ALL ON event_test.total TO " EVENTS_GUEST ";"
                  "GRANT ALL ON event_test.notes TO " EVENTS_GUEST ";"
                  "GRANT ALL ON SEQUENCE event_test.notes_id_seq TO " EVENTS_GUEST);
     return 0;
@@ -54,7 +62,8 @@ int chain_clear(void **state)
     runtime_process_release(&chain.process);
     runtime_process_release(&chain.second);
     chain.process = chain.second = (struct runtime_process){0};
-    session_exec(chain.events->owner, "TRUNCATE event_test.notes; DELETE FROM cicada.dead_letter;"
+    session_exec(chain.events->owner, "TRUNCATE event_test.notes; UPDATE event_test.total SET n = 0;"
+                                      "DELETE FROM cicada.dead_letter;"
                                       "SELECT cicada.purge('q'), cicada.purge('other')");
     return 0;
 }

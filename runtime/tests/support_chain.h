@@ -41,6 +41,9 @@ int chain_clear(void **state);
 /* what: the function, more: further members of its spec, each with a comma before it. */
 void chain_start(const char *what, const char *more);
 void chain_start_one(struct runtime_process *one, const char *name, const char *what, const char *more);
+/* database: further members of that, each with a comma before it; url: its. */
+void chain_start_at(struct runtime_process *one, const char *name, const char *what, const char *more,
+                    const char *database, const char *url);
 
 void chain_ask(const char *method, const char *target, const char *headers, const char *body, int status,
                const char *text);

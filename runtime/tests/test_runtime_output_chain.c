@@ -2,6 +2,9 @@
  * without an end. */
 #include "runtime/base/mem.h"
 #include "runtime/tests/support_chain.h"
+#include "runtime/tests/support_database.h"
+#include "runtime/tests/support_pgbouncer.h"
+#include "runtime/tests/support_postgres.h"
 #include "runtime/tests/support_test.h"
 
 #define BODY "{\"answer\":\"1\"}"
@@ -186,18 +189,20 @@ static void test_loop_ends(void **state)
     chain_expect("SELECT count(*), count(DISTINCT text), max(text::int) FROM event_test.notes", "17 17 16");
 }
 
-/* Some of whose runs fall victim to others, as it were: each event has its effects once in each of the two. */
-static void test_chain_of_two_does_each_once(void **state)
+/* Some of whose runs fall victim to others, as it were, and all to each other where the isolation sees to that: each event has its effects
+ * once in each of the two. */
+static void does_each_once(const char *database, const char *url)
 {
-    (void)state;
-    chain_start_one(&chain.second, "second",
-                    "\"sql\":\"INSERT INTO event_test.notes (text, request_id) VALUES (:n, "
-                    "'second')\",\"result\":\"None\"",
-                    ",\"triggers\":[{\"name\":\"work\",\"queue\":{\"name\":\"other\"}}]");
-    chain_start("\"sql\":\"INSERT INTO event_test.notes (text, request_id) VALUES (:n, 'first');"
-                "DO $$ BEGIN IF random() < 0.3 THEN RAISE serialization_failure; END IF; END $$;"
-                "SELECT :n::int * 2 AS n\",\"result\":\"Row\"",
-                OUTPUT TRIGGER);
+    chain_start_at(&chain.second, "second",
+                   "\"sql\":\"INSERT INTO event_test.notes (text, request_id) VALUES (:n, "
+                   "'second')\",\"result\":\"None\"",
+                   ",\"triggers\":[{\"name\":\"work\",\"queue\":{\"name\":\"other\"}}]", database, url);
+    chain_start_at(&chain.process, "function",
+                   "\"sql\":\"UPDATE event_test.total SET n = n + :n::int;"
+                   "INSERT INTO event_test.notes (text, request_id) VALUES (:n, 'first');"
+                   "DO $$ BEGIN IF random() < 0.3 THEN RAISE serialization_failure; END IF; END $$;"
+                   "SELECT :n::int * 2 AS n\",\"result\":\"Row\"",
+                   OUTPUT TRIGGER, database, url);
     session_exec(chain.events->a, "SELECT count(*) FROM cicada.enqueue_many('q', ARRAY(SELECT"
                                   " jsonb_build_object('n', i) FROM generate_series(1, 100) i))");
     chain_becomes("SELECT (SELECT count(*) FROM cicada.event), (SELECT count(*) FROM cicada.dead_letter)",
@@ -205,6 +210,40 @@ static void test_chain_of_two_does_each_once(void **state)
     chain_expect("SELECT request_id, count(*), count(DISTINCT text), sum(text::int) FROM event_test.notes"
                  " GROUP BY 1 ORDER BY 1",
                  "first 100 100 5050; second 100 100 10100");
+    chain_expect("SELECT n FROM event_test.total", "5050");
+}
+
+static void test_chain_of_two_does_each_once(void **state)
+{
+    (void)state;
+    does_each_once("", chain.events->guest_url);
+}
+
+static void test_chain_of_two_in_repeatable_read(void **state)
+{
+    (void)state;
+    does_each_once(",\"isolation\":\"RepeatableRead\"", chain.events->guest_url);
+}
+
+static void test_chain_of_two_in_serializable(void **state)
+{
+    (void)state;
+    does_each_once(",\"isolation\":\"Serializable\"", chain.events->guest_url);
+}
+
+/* With fewer sessions than connections, so that each transaction may meet another one. */
+static void test_chain_of_two_behind_a_pooler(void **state)
+{
+    CLEANUP_FREE char *url = NULL;
+    struct pgbouncer pgbouncer;
+
+    (void)state;
+    pgbouncer_start(&pgbouncer, pgtest_port(), 3);
+    url = test_database_url(NULL, pgbouncer.port, chain.events->database);
+    does_each_once(",\"pooler\":\"Transaction\"", url);
+    runtime_process_release(&chain.process);
+    runtime_process_release(&chain.second);
+    pgbouncer_stop(&pgbouncer);
 }
 
 int main(void)
@@ -222,6 +261,9 @@ int main(void)
         cmocka_unit_test_teardown(test_other_functions_set_nothing, chain_clear),
         cmocka_unit_test_teardown(test_loop_ends, chain_clear),
         cmocka_unit_test_teardown(test_chain_of_two_does_each_once, chain_clear),
+        cmocka_unit_test_teardown(test_chain_of_two_in_repeatable_read, chain_clear),
+        cmocka_unit_test_teardown(test_chain_of_two_in_serializable, chain_clear),
+        cmocka_unit_test_teardown(test_chain_of_two_behind_a_pooler, chain_clear),
     };
     return cmocka_run_group_tests(tests, chain_setup, chain_teardown);
 }
