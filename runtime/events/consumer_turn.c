@@ -126,6 +126,9 @@ static void decide(struct consumer *consumer, struct held *held)
         &held->job.result, &consumer->settings.triggers[event->trigger].delivery, event->attempt,
         event->lease.epoch - event->attempt, random_u64()); /* each claim has an epoch of its own */
 
+    if (decision.verdict == EVENT_FORGET && !held->orphan)
+        log_warn("trigger %s: event %" PRId64 " is left to its lease: %s", name_of(consumer, event),
+                 event->lease.id, held->job.result.error);
     if (decision.verdict == EVENT_FORGET || held->orphan || consumer->session == NULL)
         consumer_count(consumer, &consumer->counts.lost);
     else if (decision.verdict == EVENT_GIVE_BACK)

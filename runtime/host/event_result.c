@@ -71,6 +71,8 @@ void event_result_read(struct event_result *ret_result, const struct invocation 
         event_result_read_error(ret_result, &invocation->database.error);
     } else if (state == INVOCATION_UNCONFIRMED) {
         ret_result->lost = true;
+        snprintf(ret_result->error, sizeof(ret_result->error),
+                 "commit_unknown: the end of the transaction was not confirmed in time");
     } else if (state == INVOCATION_GIVEN_UP) {
         ret_result->status = 504;
         snprintf(ret_result->error, sizeof(ret_result->error), "the function did not return in time");

@@ -13,11 +13,17 @@
 
 void scene_start(struct scene *scene, const char *what, const char *more, const char *triggers)
 {
+    scene_start_at(scene, scene->events->guest_url, what, more, triggers);
+}
+
+void scene_start_at(struct scene *scene, const char *url, const char *what, const char *more,
+                    const char *triggers)
+{
     CLEANUP_FREE char *spec = xasprintf("{%s,\"timeoutSeconds\":2,\"database\":{\"poolSize\":4%s},"
                                         "\"triggers\":[%s]}",
                                         what, more, triggers);
     const struct runtime_process_settings settings = {
-        .functions = "test-functions", .spec = spec, .database_url = scene->events->guest_url};
+        .functions = "test-functions", .spec = spec, .database_url = url};
 
     runtime_process_start(&scene->process, &settings, /* serving= */ true);
 }

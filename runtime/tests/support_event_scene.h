@@ -23,6 +23,9 @@ int scene_teardown(void **state);
 
 /* what: the handler, and more members of the spec; more: members of `database`, each with a comma before it. */
 void scene_start(struct scene *scene, const char *what, const char *more, const char *triggers);
+/* The same by another way to its database. */
+void scene_start_at(struct scene *scene, const char *url, const char *what, const char *more,
+                    const char *triggers);
 
 void scene_send(struct scene *scene, const char *payload); /* to queue q */
 /* Waits until the owner's question is answered so. */

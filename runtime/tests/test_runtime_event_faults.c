@@ -8,7 +8,9 @@
 #include <cmocka.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/tests/support_database.h"
 #include "runtime/tests/support_event_scene.h"
+#include "runtime/tests/support_pg_proxy.h"
 #include "runtime/tests/support_postgres.h"
 
 #define WORK           "{\"name\":\"work\",\"queue\":{\"name\":\"q\"}}"
@@ -61,15 +63,20 @@ static void test_lost_lease_in_repeatable_read(void **state)
 }
 
 /* One event is in the middle of a statement. */
-static void start_sleeping(struct scene *scene, const char *payload)
+static void start_sleeping_at(struct scene *scene, const char *url, const char *payload)
 {
     CLEANUP_FREE char *sql = xasprintf("SELECT count(*) FROM pg_stat_activity WHERE datname = '%s' AND %s",
                                        scene->events->database, SLEEPS);
 
-    scene_start(scene, SCENE_HANDLER ",\"drainSeconds\":20", "",
-                "{\"name\":\"work\",\"queue\":{\"name\":\"q\"},\"delivery\":{\"maxAttempts\":1}}");
+    scene_start_at(scene, url, SCENE_HANDLER ",\"drainSeconds\":20", "",
+                   "{\"name\":\"work\",\"queue\":{\"name\":\"q\"},\"delivery\":{\"maxAttempts\":1}}");
     scene_send(scene, payload);
     pgtest_wait_int(sql, 1);
+}
+
+static void start_sleeping(struct scene *scene, const char *payload)
+{
+    start_sleeping_at(scene, scene->events->guest_url, payload);
 }
 
 /* What is at work settles without it. */
@@ -150,6 +157,85 @@ static void test_ticks_of_a_schedule(void **state)
     session_expect(scene->events->owner, SCENE_STATS, "0 0");
 }
 
+/* ---- the connection is lost with the COMMIT of an event ---- */
+
+static const char SETTLE[] =
+    "event_settle("; /* goes with COMMIT; in its words only once for each connection */
+
+struct lossy {
+    struct pg_proxy *proxy;
+    enum pg_proxy_action action;
+    bool refuses; /* afterwards: so nobody can be asked what became of it */
+};
+
+static bool rule_is_done(void *arg)
+{
+    return pg_proxy_rule_done(arg);
+}
+
+static void lose_commit(struct scene *scene, struct lossy *lossy)
+{
+    lossy->proxy = pg_proxy_new(pgtest_port());
+    CLEANUP_FREE char *url =
+        test_database_url(EVENTS_GUEST, pg_proxy_port(lossy->proxy), scene->events->database);
+
+    pg_proxy_rule(lossy->proxy, PG_PROXY_TO_SERVER, lossy->action, SETTLE, strlen(SETTLE), NULL);
+    start_sleeping_at(scene, url, SLEEPING("}"));
+    pg_proxy_refuse(lossy->proxy, lossy->refuses);
+    wait_until(rule_is_done, lossy->proxy, "the event is settled");
+    if (lossy->refuses)
+        scene_becomes_logged(scene, "is left to its lease: commit_unknown");
+    pg_proxy_refuse(lossy->proxy, false);
+}
+
+static void end_lossy(struct scene *scene, struct lossy *lossy)
+{
+    scene_becomes(scene, SCENE_STATS, "0 0");
+    session_expect(scene->events->owner, SCENE_NOTES, "2");
+    runtime_process_release(&scene->process);
+    pg_proxy_free(lossy->proxy);
+}
+
+/* It is asked for, and found out: the one attempt is spent by neither. */
+static void test_lost_commit_is_found_out(void **state)
+{
+    static const enum pg_proxy_action actions[] = {PG_PROXY_CUT_ANSWER, PG_PROXY_CUT};
+    struct scene *scene = *state;
+
+    for (size_t i = 0; i < ARRAY_SIZE(actions); i++) {
+        struct lossy lossy = {.action = actions[i]};
+        lose_commit(scene, &lossy);
+        scene_send(scene, "{\"text\":\"b\"}");
+        end_lossy(scene, &lossy);
+        session_exec(scene->events->owner, "TRUNCATE event_test.notes");
+    }
+}
+
+static void test_unknown_commit_that_came_about(void **state)
+{
+    struct scene *scene = *state;
+    struct lossy lossy = {.action = PG_PROXY_CUT_ANSWER, .refuses = true};
+
+    lose_commit(scene, &lossy);
+    scene_send(scene, "{\"text\":\"b\"}");
+    end_lossy(scene, &lossy);
+}
+
+/* Nobody runs it again before its lease has run out; its one attempt is not spent. */
+static void test_unknown_commit_that_did_not(void **state)
+{
+    struct scene *scene = *state;
+    struct lossy lossy = {.action = PG_PROXY_CUT, .refuses = true};
+
+    lose_commit(scene, &lossy);
+    scene_send(scene, "{\"text\":\"b\"}");
+    scene_becomes(scene, "SELECT string_agg(text, ' ') FROM event_test.notes", "b");
+    session_expect(scene->events->owner, "SELECT payload::jsonb ->> 'text', attempt, lane FROM cicada.event",
+                   "a 1 127");
+    scene_expire_leases(scene);
+    end_lossy(scene, &lossy);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, scene_setup, scene_teardown)
 
 int main(void)
@@ -163,6 +249,9 @@ int main(void)
         TEST(test_commit_of_a_retryable_handler),
         TEST(test_all_headers_arrive),
         TEST(test_ticks_of_a_schedule),
+        TEST(test_lost_commit_is_found_out),
+        TEST(test_unknown_commit_that_came_about),
+        TEST(test_unknown_commit_that_did_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
