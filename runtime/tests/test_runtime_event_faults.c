@@ -1,4 +1,6 @@
-/* Events through the real runtime and a real PostgreSQL: leases and connections that are lost, and other sources than a queue of people's. */
+/* Events through the real runtime and a real PostgreSQL: leases and connections that are lost or not to be had, and other sources than a
+ * queue of people's. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -62,16 +64,21 @@ static void test_lost_lease_in_repeatable_read(void **state)
     lose_lease(*state, ",\"isolation\":\"RepeatableRead\"");
 }
 
-/* One event is in the middle of a statement. */
-static void start_sleeping_at(struct scene *scene, const char *url, const char *payload)
+static void wait_for_sleeping(const struct scene *scene, int count)
 {
     CLEANUP_FREE char *sql = xasprintf("SELECT count(*) FROM pg_stat_activity WHERE datname = '%s' AND %s",
                                        scene->events->database, SLEEPS);
 
+    pgtest_wait_int(sql, count);
+}
+
+/* One event is in the middle of a statement. */
+static void start_sleeping_at(struct scene *scene, const char *url, const char *payload)
+{
     scene_start_at(scene, url, SCENE_HANDLER ",\"drainSeconds\":20", "",
                    "{\"name\":\"work\",\"queue\":{\"name\":\"q\"},\"delivery\":{\"maxAttempts\":1}}");
     scene_send(scene, payload);
-    pgtest_wait_int(sql, 1);
+    wait_for_sleeping(scene, 1);
 }
 
 static void start_sleeping(struct scene *scene, const char *payload)
@@ -111,6 +118,43 @@ static void test_lost_connection_that_the_handler_answers_for(void **state)
     drop_sessions(scene, SLEEPS);
     scene_becomes(scene, SCENE_STATS, "0 0");
     session_expect(scene->events->owner, SCENE_NOTES, "1");
+}
+
+#define CALLERS 4 /* as many as there are connections */
+#define CALLS   4
+
+static void *call_slowly(void *arg)
+{
+    const struct scene *scene = arg;
+
+    for (int i = 0; i < CALLS; i++) {
+        struct http_answer answer =
+            http_ask(scene->process.port, "POST", "/", "", "{\"sql\":\"SELECT pg_sleep(1.5)\"}");
+        assert_int_equal(answer.status, 200);
+        http_answer_release(&answer);
+    }
+    return NULL;
+}
+
+/* Requests have all connections for longer than an event may take: it waits, and no attempt is spent by that. */
+static void test_busy_pool_spends_no_attempt(void **state)
+{
+    struct scene *scene = *state;
+    pthread_t callers[CALLERS];
+
+    scene_start(scene, SCENE_HANDLER, "",
+                "{\"name\":\"work\",\"queue\":{\"name\":\"q\"},\"delivery\":{\"maxAttempts\":1}}");
+    for (int i = 0; i < CALLERS; i++)
+        assert_int_equal(pthread_create(&callers[i], NULL, call_slowly, scene), 0);
+    wait_for_sleeping(scene, CALLERS);
+    session_exec(scene->events->a,
+                 "SELECT cicada.enqueue_many('q', ARRAY(SELECT jsonb_build_object('text', i::text)"
+                 " FROM generate_series(1, 10) i))");
+    for (int i = 0; i < CALLERS; i++)
+        assert_int_equal(pthread_join(callers[i], NULL), 0);
+    scene_becomes(scene, SCENE_STATS, "0 0");
+    session_expect(scene->events->owner,
+                   "SELECT count(text), count(DISTINCT text), count(*) FROM event_test.notes", "10 10 26");
 }
 
 /* COMMIT meets conflicts, twice. */
@@ -246,6 +290,7 @@ int main(void)
         TEST(test_control_connection_is_lost_while_draining),
         TEST(test_lost_connection_spends_no_attempt),
         TEST(test_lost_connection_that_the_handler_answers_for),
+        TEST(test_busy_pool_spends_no_attempt),
         TEST(test_commit_of_a_retryable_handler),
         TEST(test_all_headers_arrive),
         TEST(test_ticks_of_a_schedule),
