@@ -298,6 +298,19 @@ static char *cleanup_sql(const struct function_spec *spec)
     return strbuf_detach(&sql, NULL);
 }
 
+char *backlog_left_behind(struct backlog *backlog, const char *namespace, const char *name, const char *url)
+{
+    char *sql = NULL;
+
+    pthread_mutex_lock(&backlog->mu);
+    const struct watched *watched = find_locked(backlog, namespace, name);
+    if (watched != NULL && watched->watch != NULL && url != NULL && watched->spec->trigger_count > 0 &&
+        strcmp(watched->watch->url, url) != 0 && !server_urls_agree(watched->watch->url, url))
+        sql = cleanup_sql(watched->spec);
+    pthread_mutex_unlock(&backlog->mu);
+    return sql;
+}
+
 static void set_problem(struct backlog_function *ret, const char *reason, const char *message)
 {
     ret->progress = BACKLOG_PROBLEM;

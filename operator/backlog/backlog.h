@@ -44,6 +44,10 @@ bool backlog_free(struct backlog *backlog);
 /* From now on this Function's triggers are watched, installed and ticked; one without triggers is looked at once, for what is left of
  * earlier ones. Takes a reference to the spec. owner_url NULL: url. Cheap when nothing differs from the call before. */
 void backlog_set(struct backlog *backlog, struct function_spec *spec, const char *url, const char *owner_url);
+/* If this URL leads to another database than the one that is watched now for this Function (host, port or name differ): SQL that removes
+ * there, by the hand of a person, what was installed for its triggers. Else NULL, also if nothing is watched. To be asked before
+ * backlog_set(), which begins anew with the other one. The caller frees it. */
+char *backlog_left_behind(struct backlog *backlog, const char *namespace, const char *name, const char *url);
 /* The Function goes: its triggers are removed from the database in the background; backlog_read() tells how far that is. url NULL: with
  * the last known one. If none is known, it is a PROBLEM, DatabaseUnreachable. */
 void backlog_remove(struct backlog *backlog, struct function_spec *spec, const char *url,

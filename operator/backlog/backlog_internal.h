@@ -183,6 +183,9 @@ void server_count_locked(struct watched *watched); /* after any change of it */
 void server_reached_locked(struct database_watch *watch, int max_connections);
 void server_leave_locked(struct database_watch *watch);
 
+/* Both can be read, and name the same host, port and database. */
+bool server_urls_agree(const char *a, const char *b);
+
 /* database_users.c */
 void user_set_locked(struct backlog *backlog, const struct function_spec *spec, const char *url);
 void user_forget_locked(struct backlog *backlog, const char *namespace, const char *name);

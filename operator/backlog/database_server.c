@@ -15,7 +15,7 @@ static const char *param_of(const struct pg_url_params *params, const char *keyw
 }
 
 /* NULL: the URL can't be read. */
-static char *server_key(const char *url)
+static char *key_of(const char *url, bool with_database)
 {
     struct pg_url_params params = {{NULL}, {NULL}};
     struct pg_url *parsed = NULL;
@@ -24,14 +24,23 @@ static char *server_key(const char *url)
     if (pg_url_parse(url, &parsed, &err) != 0)
         return NULL;
     pg_url_params(parsed, 0, "", &params);
-    char *key = xasprintf("%s:%s", param_of(&params, "host"), param_of(&params, "port"));
+    char *key = xasprintf("%s:%s%s%s", param_of(&params, "host"), param_of(&params, "port"),
+                          with_database ? "/" : "", with_database ? param_of(&params, "dbname") : "");
     pg_url_free(parsed);
     return key;
 }
 
+bool server_urls_agree(const char *a, const char *b)
+{
+    CLEANUP_FREE char *key_a = key_of(a, /* with_database= */ true);
+    CLEANUP_FREE char *key_b = key_of(b, /* with_database= */ true);
+
+    return key_a != NULL && key_b != NULL && strcmp(key_a, key_b) == 0;
+}
+
 struct database_server *server_get_locked(struct backlog *backlog, const char *url)
 {
-    CLEANUP_FREE char *key = server_key(url);
+    CLEANUP_FREE char *key = key_of(url, /* with_database= */ false);
     struct database_server *server;
 
     if (key == NULL)

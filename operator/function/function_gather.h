@@ -35,6 +35,7 @@ struct function_gathered {
     struct backlog_function backlog;
     bool has_backlog;
     char *secret_problem;
+    char *left_behind;
     char **host_owners;
     size_t host_count;
 };

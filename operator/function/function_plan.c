@@ -302,6 +302,10 @@ static void plan_living(const struct function_world *world, struct function_plan
     }
     function_conditions_fill(world, valid ? &facts : NULL, planned_replicas(world, plan), &plan->status);
     finish_status(world, plan);
+    CLEANUP_FREE char *left_behind = trigger_plan_left_behind(world);
+    if (left_behind) {
+        fill_event(&plan->trigger_event, true, PLAN_LEFT_BEHIND, left_behind);
+    }
 }
 
 /* The status is that of a version which this ends: the next one, which the watch tells of, gets its own. */

@@ -28,7 +28,7 @@ struct plan_action {
 };
 
 #define PLAN_LEFT_BEHIND                                                                                     \
-    "TriggersLeftBehind" /* reason of the Event: the finalizer went, what it is for may not have */
+    "TriggersLeftBehind" /* reason of the Event: the finalizer went, or the database is another one; what was installed did not */
 
 struct plan_event {
     bool warning;

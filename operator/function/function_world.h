@@ -16,6 +16,8 @@ struct world_triggers {
     const char *secret_problem;             /* why there is no URL; NULL: there is one, or none is needed */
     bool secret_missing;                    /* that is why: somebody has to make it */
     bool namespace_terminating;             /* looked at only while the Function is being deleted */
+    const char
+        *left_behind; /* its database is another one since just now: SQL for the one before; else NULL */
     bool
         counted; /* its connections are, where its Secret has the URL of a watch that has reached its database */
 };

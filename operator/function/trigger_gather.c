@@ -74,6 +74,9 @@ static void watch(const struct function_sources *sources, struct function_gather
     struct urls urls = read_urls(sources, gathered);
     /* Without one of the two what is watched already stays so. */
     if (world->function->has_finalizer && !world->triggers.secret_problem) {
+        gathered->left_behind =
+            backlog_left_behind(sources->backlog, function->namespace, function->name, urls.url);
+        gathered->world.triggers.left_behind = gathered->left_behind;
         backlog_set(sources->backlog, world->function->spec, urls.url, urls.owner_url);
         backlog_set_awake(sources->backlog, function->namespace, function->name,
                           world->deployment && world->deployment->replicas > 0);
@@ -173,4 +176,5 @@ void trigger_gather_release(struct function_gathered *gathered)
         backlog_function_release(&gathered->backlog);
     }
     free(gathered->secret_problem);
+    free(gathered->left_behind);
 }

@@ -205,6 +205,16 @@ void trigger_plan_finalizer(const struct function_world *world, struct finalizer
     }
 }
 
+char *trigger_plan_left_behind(const struct function_world *world)
+{
+    const char *sql = world->triggers.left_behind;
+    return sql ? xasprintf(
+                     "the database is another one now, and what was installed for triggers is left in the "
+                     "one before. To remove it, run there as the tables' owner: %s",
+                     sql)
+               : NULL;
+}
+
 cJSON *trigger_plan_finalizer_patch(const struct cached_function *function, enum finalizer_step step)
 {
     cJSON *patch = cJSON_CreateObject(), *metadata = json_add_object(patch, "metadata");

@@ -19,6 +19,8 @@ struct finalizer_plan {
 
 /* The caller frees ret_plan->left_behind. */
 void trigger_plan_finalizer(const struct function_world *world, struct finalizer_plan *ret_plan);
+/* What to tell people whose Function has another database since just now; NULL: it has not. The caller frees it. */
+char *trigger_plan_left_behind(const struct function_world *world);
 /* A merge patch of the Function's metadata, if it is still that version. */
 cJSON *trigger_plan_finalizer_patch(const struct cached_function *function, enum finalizer_step step);
 

@@ -378,11 +378,29 @@ static void test_a_database_that_is_away_is_not_known(void **state)
     metrics_free(metrics);
 }
 
+/* SQL for the database of before, by what host, port and name say. */
+static void test_another_database_leaves_things_behind(void **state)
+{
+    struct backlog_world *world = *state;
+    const char *url = world->events->guest_url;
+    CLEANUP_FREE char *elsewhere = xasprintf("%s_too", url);
+    CLEANUP_FREE char *renamed = xasprintf("%s?application_name=another", url);
+
+    assert_null(backlog_left_behind(world->backlog, "shop", "charge", elsewhere)); /* nothing is watched */
+    backlog_want(world, world->backlog, "charge", PAYMENTS, NULL);
+    assert_null(backlog_left_behind(world->backlog, "shop", "charge", url));
+    assert_null(backlog_left_behind(world->backlog, "shop", "charge", renamed));
+    assert_null(backlog_left_behind(world->backlog, "shop", "charge", NULL));
+    CLEANUP_FREE char *sql = backlog_left_behind(world->backlog, "shop", "charge", elsewhere);
+    assert_string_equal(sql, "SELECT cicada.queue_release('payments', 'shop', 'charge', 'payments');\n");
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, backlog_setup, backlog_teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_another_database_leaves_things_behind),
         TEST(test_event_wakes_who_sleeps),
         TEST(test_who_is_awake_is_not_woken),
         TEST(test_one_consumer_of_a_queue),

@@ -19,6 +19,8 @@
 #define PATCH_FUNCTION  "PATCH /apis/cicada.dev/v1alpha1/namespaces/shop/functions/create-order?"
 #define PATCH_STATUS    "PATCH /apis/cicada.dev/v1alpha1/namespaces/shop/functions/create-order/status"
 #define GET_SECRET      "GET /api/v1/namespaces/shop/secrets/shop-db"
+#define PATIENCE_MS     10000
+#define POST_EVENT      "POST /api/v1/namespaces/shop/events"
 #define GET_NAMESPACE   "GET /api/v1/namespaces/shop"
 #define WATCH_FUNCTIONS "GET /apis/cicada.dev/v1alpha1/functions?resourceVersion=1&watch"
 #define SECRET          "{\"data\":{\"url\":\"cG9zdGdyZXNxbDovL2E=\"}}" /* postgresql://a */
@@ -38,6 +40,7 @@ struct backlog {
     bool awake;
     bool known; /* one is set */
     struct backlog_function answer;
+    bool moves; /* the next URL is that of another database */
 };
 
 void backlog_set(struct backlog *backlog, struct function_spec *spec, const char *url, const char *owner_url)
@@ -48,6 +51,16 @@ void backlog_set(struct backlog *backlog, struct function_spec *spec, const char
     backlog->known = true;
     free(backlog->url);
     backlog->url = xstrdup_or_null(url);
+}
+
+char *backlog_left_behind(struct backlog *backlog, const char *namespace, const char *name, const char *url)
+{
+    assert_string_equal(namespace, "shop");
+    assert_string_equal(name, "create-order");
+    assert_non_null(url);
+    bool moves = backlog->moves;
+    backlog->moves = false;
+    return moves ? xstrdup("SELECT 1;") : NULL;
 }
 
 void backlog_remove(struct backlog *backlog, struct function_spec *spec, const char *url,
@@ -252,6 +265,26 @@ static void test_a_database_is_told_once_the_finalizer_is_there(void **state)
     finish(&fixture);
 }
 
+static void test_another_database_is_told_of_once(void **state)
+{
+    (void)state;
+    struct fixture fixture;
+    start(&fixture, SPEC, WITH_FINALIZER);
+    operator_fixture_answer(&fixture.base, GET_SECRET, 200, SECRET);
+    operator_fixture_answer(&fixture.base, POST_EVENT, 201, NULL);
+    event_recorder_start(fixture.reconciler.recorder);
+    fixture.backlog.moves = true;
+    reconcile(&fixture, "create-order");
+    assert_true(fake_apiserver_wait(fixture.base.server, POST_EVENT, 1, PATIENCE_MS));
+    expect_request(&fixture, POST_EVENT, "\"reason\":\"TriggersLeftBehind\"");
+    expect_request(&fixture, POST_EVENT, "run there as the tables' owner: SELECT 1;");
+    assert_string_equal(fixture.backlog.url, "postgresql://a");
+    reconcile(&fixture, "create-order");
+    event_recorder_stop(fixture.reconciler.recorder); /* what waits goes out first */
+    assert_int_equal(count(&fixture, POST_EVENT), 1);
+    finish(&fixture);
+}
+
 static void test_a_missing_secret_is_shown(void **state)
 {
     (void)state;
@@ -400,6 +433,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_database_is_told_once_the_finalizer_is_there),
+        cmocka_unit_test(test_another_database_is_told_of_once),
         cmocka_unit_test(test_a_missing_secret_is_shown),
         cmocka_unit_test(test_a_database_that_rejects_is_asked_with_a_fresh_secret),
         cmocka_unit_test(test_a_deleted_function_goes_when_its_triggers_are_gone),
