@@ -371,8 +371,10 @@ void watched_describe_locked(const struct watched *watched, int64_t now_ms, stru
             .next_run_s = watched->next_run_s[i],
         };
     }
-    if (watched->server != NULL)
+    if (watched->server != NULL) {
         ret->connections = watched->server->budget;
+        ret->own_connections = watched->connections;
+    }
     describe_progress_locked(watched, now_ms, ret);
     if (watched->removing && ret->progress != BACKLOG_REMOVED)
         ret->cleanup_sql = cleanup_sql(spec);

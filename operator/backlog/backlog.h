@@ -94,6 +94,7 @@ struct backlog_function {
     bool known;                           /* those of all triggers are */
     int64_t due, in_progress;             /* sums */
     struct connection_budget connections; /* of its server. Zeroes: not known */
+    int64_t own_connections;              /* its part of connections.needed */
     int wanted;                           /* replicas that the backlog asks for; see autoscaler/README.md */
     struct function_spec *spec;           /* a reference, which the names are borrowed from */
 };

@@ -73,15 +73,14 @@ void trigger_status_budget(const struct function_spec *spec, const struct backlo
             condition_copy(condition, &before->conditions[CONDITION_CONNECTION_BUDGET]);
         }
     } else if (connection_budget_is_exceeded(budget)) {
+        /* Without figures of others: each change of one Function would change the status of all. */
         condition_set(
             condition, CONDITION_FALSE, "OverBudget",
-            "%d Function%s may use up to %lld connections of this database server, and the operator uses "
-            "%lld; that is more than %d %% of its max_connections (%d). Lower scaling.maxReplicas or "
+            "the Functions that are known to use this database server may need more than %d %% of its "
+            "max_connections (%d), this one up to %lld of them. Lower scaling.maxReplicas or "
             "database.poolSize, or raise max_connections",
-            budget->function_count, budget->function_count == 1 ? "" : "s", (long long)budget->needed,
-            (long long)budget->ours, CONNECTION_BUDGET_PERCENT, budget->max_connections);
+            CONNECTION_BUDGET_PERCENT, budget->max_connections, (long long)backlog->own_connections);
     } else {
-        /* Without figures: each change of one Function would change the status of all others. */
         condition_set(
             condition, CONDITION_TRUE, "WithinBudget",
             "the database server has connections enough for all replicas of its Functions that are known");

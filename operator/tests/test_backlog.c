@@ -89,17 +89,20 @@ static void wait_connections(struct backlog_world *world, const char *name, int 
 {
     int64_t deadline_ms = clock_monotonic_ms() + BACKLOG_WAIT_MS;
     struct connection_budget budget = {0};
+    int64_t own = 0;
 
     while (budget.function_count != functions + without && clock_monotonic_ms() < deadline_ms) {
         struct backlog_function function;
         assert_true(backlog_read(world->backlog, "shop", name, &function));
         budget = function.connections;
+        own = function.own_connections;
         backlog_function_release(&function);
         pgtest_sleep_ms(10);
     }
     assert_int_equal(budget.function_count, functions + without);
     assert_int_equal(budget.needed, functions * 13 * 5 + without * 13 * 4);
     assert_int_equal(budget.ours, 1);
+    assert_int_equal(own, 13 * 5);
     assert_in_range(budget.max_connections, 1, 100000);
 }
 

@@ -177,14 +177,15 @@ static void expect_budget(const struct connection_budget *budget, const struct f
     struct backlog_function backlog = figures;
     struct condition condition = {.status = CONDITION_ABSENT};
     backlog.connections = *budget;
+    backlog.own_connections = 76;
     trigger_status_budget(spec, &backlog, before, &condition);
     assert_int_equal(condition.status, status);
     assert_string_equal(condition.reason, reason);
     if (status == CONDITION_FALSE) {
         assert_string_equal(
             condition.message,
-            "1 Function may use up to 76 connections of this database server, and the operator uses "
-            "5; that is more than 80 % of its max_connections (100). Lower scaling.maxReplicas or "
+            "the Functions that are known to use this database server may need more than 80 % of its "
+            "max_connections (100), this one up to 76 of them. Lower scaling.maxReplicas or "
             "database.poolSize, or raise max_connections");
     }
     free(condition.message);
@@ -199,6 +200,9 @@ static void tells_when_there_are_too_few(void **state)
                              more = budget_of(100, 5, &user, 1);
     expect_budget(&unknown, &none, CONDITION_ABSENT, "");
     expect_budget(&all, &none, CONDITION_TRUE, "WithinBudget"); /* 80 of 100 */
+    expect_budget(&more, &none, CONDITION_FALSE, "OverBudget");
+    more.function_count++; /* nobody writes its status for what another one needs */
+    more.needed += 100;
     expect_budget(&more, &none, CONDITION_FALSE, "OverBudget");
     condition_set(&before.conditions[CONDITION_CONNECTION_BUDGET], CONDITION_TRUE, "WithinBudget",
                   "as before");
