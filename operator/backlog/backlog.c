@@ -18,14 +18,14 @@
 
 /* ---- the table ---- */
 
-static char *key_of(const char *namespace, const char *name)
+char *function_key(const char *namespace, const char *name)
 {
     return xasprintf("%s/%s", namespace, name);
 }
 
 static struct watched *find_locked(struct backlog *backlog, const char *namespace, const char *name)
 {
-    CLEANUP_FREE char *key = key_of(namespace, name);
+    CLEANUP_FREE char *key = function_key(namespace, name);
     struct watched *watched;
 
     HASH_FIND_STR(backlog->functions, key, watched);
@@ -34,7 +34,7 @@ static struct watched *find_locked(struct backlog *backlog, const char *namespac
 
 static struct watched *make_locked(struct backlog *backlog, const struct function_spec *spec)
 {
-    CLEANUP_FREE char *key = key_of(spec->namespace, spec->name);
+    CLEANUP_FREE char *key = function_key(spec->namespace, spec->name);
     size_t size = strlen(key) + 1;
     struct watched *watched = xcalloc(1, sizeof(*watched) + size);
 

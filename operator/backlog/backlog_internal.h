@@ -186,6 +186,9 @@ void server_leave_locked(struct database_watch *watch);
 /* Both can be read, and name the same host, port and database. */
 bool server_urls_agree(const char *a, const char *b);
 
+/* backlog.c: of the tables of Functions. The caller frees it. */
+char *function_key(const char *namespace, const char *name);
+
 /* database_users.c */
 void user_set_locked(struct backlog *backlog, const struct function_spec *spec, const char *url);
 void user_forget_locked(struct backlog *backlog, const char *namespace, const char *name);

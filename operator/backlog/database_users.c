@@ -16,7 +16,7 @@ struct database_user {
 
 static struct database_user *find_locked(struct backlog *backlog, const char *namespace, const char *name)
 {
-    CLEANUP_FREE char *key = xasprintf("%s/%s", namespace, name);
+    CLEANUP_FREE char *key = function_key(namespace, name);
     struct database_user *user;
 
     HASH_FIND_STR(backlog->users, key, user);
@@ -25,7 +25,7 @@ static struct database_user *find_locked(struct backlog *backlog, const char *na
 
 static struct database_user *make_locked(struct backlog *backlog, const struct function_spec *spec)
 {
-    CLEANUP_FREE char *key = xasprintf("%s/%s", spec->namespace, spec->name);
+    CLEANUP_FREE char *key = function_key(spec->namespace, spec->name);
     size_t size = strlen(key) + 1;
     struct database_user *user = xcalloc(1, sizeof(*user) + size);
 
