@@ -2,7 +2,8 @@
  * last on its processor, which is still in that processor's caches.
  *
  * A thread's own stack is not: with a thread for each of many connections, what a request needs of it was last touched a hundred requests ago.
- * Few blocks are kept for each processor (BLOCK_CACHE_KEPT); more than these are allocated and freed.
+ * Few blocks are kept for each processor (BLOCK_CACHE_KEPT): one that has none takes another's, and more than all of these are allocated
+ * and freed.
  * Threads: any. Out of memory aborts.
  */
 #ifndef CICADA_BASE_BLOCK_CACHE_H
