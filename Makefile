@@ -34,7 +34,7 @@ CPPFLAGS := -I. -D_GNU_SOURCE -DCICADA_VERSION='"$(VERSION)"' -include runtime/b
 CFLAGS := -std=gnu11 -g -fno-common -fvisibility=hidden -pthread $(WARN)
 LDFLAGS := -pthread -Wl,--as-needed
 ifeq ($(MODE),release)
-CFLAGS += -O2 -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection -D_FORTIFY_SOURCE=2
+CFLAGS += -O2 -fno-plt -fPIE -fstack-protector-strong -fstack-clash-protection -fcf-protection -D_FORTIFY_SOURCE=2
 LDFLAGS += -pie -Wl,-z,relro -Wl,-z,now -Wl,-z,noexecstack -rdynamic
 else ifeq ($(MODE),debug)
 CFLAGS += -O0

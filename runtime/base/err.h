@@ -43,14 +43,14 @@ struct err {
 
 /* Fills *err and returns -1, so that `return err_set(err, ...)` reads well. */
 int err_set(struct err *err, enum err_code code, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+    __attribute__((cold, format(printf, 3, 4)));
 
 /* The same for a failed system call: code ERR_IO, msg "<text>: <strerror>". */
 int err_set_errno(struct err *err, int sys_errno, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+    __attribute__((cold, format(printf, 3, 4)));
 
 /* Puts "<text>: " before the message; the code stays. Returns -1. */
-int err_wrap(struct err *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int err_wrap(struct err *err, const char *format, ...) __attribute__((cold, format(printf, 2, 3)));
 
 /* For one that is declared where each request comes by: ERR_INIT would clear all of the message's room, too. */
 static inline void err_clear(struct err *err)
