@@ -115,6 +115,11 @@ int strbuf_append_str(struct strbuf *sb, const char *text)
 
 int strbuf_append_char(struct strbuf *sb, char c)
 {
+    if (sb->alloc - sb->len > 1 && !sb->overflow) { /* the usual case */
+        sb->buf[sb->len++] = c;
+        sb->buf[sb->len] = '\0';
+        return 0;
+    }
     return strbuf_append(sb, &c, 1);
 }
 

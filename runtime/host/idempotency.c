@@ -42,15 +42,13 @@ static bool use_event_key(struct invocation *invocation)
     return true;
 }
 
-bool idempotency_read_key(struct invocation *invocation)
+static bool read_key(struct invocation *invocation)
 {
-    enum idempotency mode = invocation->target->idempotency;
     char key[IDEMPOTENCY_KEY_MAX_BYTES + 1];
-    struct err err = ERR_INIT;
+    struct err err;
     const char *value;
 
-    if (mode == IDEMPOTENCY_NONE || strcmp(invocation->request.method, "GET") == 0) /* HEAD is GET here */
-        return true;
+    err_clear(&err);
     if (idempotency_key_find(&invocation->request, &value, &err) != 0 ||
         (value != NULL && idempotency_key_parse(value, key, &err) != 0)) {
         refuse(invocation, 400, "idempotency_key_malformed", err.msg);
@@ -60,11 +58,19 @@ bool idempotency_read_key(struct invocation *invocation)
         invocation->idempotency_key = arena_strdup(&invocation->arena, key);
     } else if (invocation->event != NULL) {
         return use_event_key(invocation);
-    } else if (mode == IDEMPOTENCY_REQUIRED) {
+    } else if (invocation->target->idempotency == IDEMPOTENCY_REQUIRED) {
         refuse(invocation, 400, "idempotency_key_required", "the header Idempotency-Key is missing");
         return false;
     }
     return true;
+}
+
+bool idempotency_read_key(struct invocation *invocation)
+{
+    if (invocation->target->idempotency == IDEMPOTENCY_NONE ||
+        strcmp(invocation->request.method, "GET") == 0) /* HEAD is GET here */
+        return true;
+    return read_key(invocation);
 }
 
 /* ---- bytes in hexadecimal ---- */
