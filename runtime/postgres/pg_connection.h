@@ -55,8 +55,9 @@ struct pg_connection {
     struct pg_statements statements;
     unsigned prepared_controls;  /* bits by enum pg_control */
     int64_t prepared_timeout_ms; /* of PG_CONTROL_TIMEOUT; 0: none yet */
-    unsigned timeouts_prepared;  /* so many names of it are used up */
-    struct pg_connection *next;  /* in the pool's list of idle ones */
+    char prepared_timeout_sql[64];
+    unsigned timeouts_prepared; /* so many names of it are used up */
+    struct pg_connection *next; /* in the pool's list of idle ones */
 };
 
 /* Why no connection could be had. */

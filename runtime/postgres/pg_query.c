@@ -48,6 +48,8 @@ static void add_statement_timeout(struct pg_transaction *tx, struct pg_batch *ba
         connection->prepared_timeout_ms = limit - limit / 100;
         connection->prepared_controls &= ~(1u << PG_CONTROL_TIMEOUT);
         connection->timeouts_prepared++;
+        (void)snprintf(connection->prepared_timeout_sql, sizeof(connection->prepared_timeout_sql),
+                       "SET LOCAL statement_timeout = %lld", (long long)connection->prepared_timeout_ms);
     }
     tx->statement_timeout_ms =
         limit < connection->prepared_timeout_ms ? limit : connection->prepared_timeout_ms;
@@ -55,10 +57,7 @@ static void add_statement_timeout(struct pg_transaction *tx, struct pg_batch *ba
         pg_batch_set_local(batch, "statement_timeout", limit);
         return;
     }
-    char command[64];
-    (void)snprintf(command, sizeof(command), "SET LOCAL statement_timeout = %lld",
-                   (long long)connection->prepared_timeout_ms);
-    pg_batch_control(batch, PG_CONTROL_TIMEOUT, command);
+    pg_batch_control(batch, PG_CONTROL_TIMEOUT, connection->prepared_timeout_sql);
 }
 
 /* What a connection without a pooler sets once. Of a client that vanished only the pooler could hear: then this limit frees what it has

@@ -1,7 +1,8 @@
 #include "runtime/postgres/pg_statements.h"
 
+#include <string.h>
+
 #include "runtime/base/mem.h"
-#include "runtime/base/text.h"
 
 static void entry_release(struct pg_statement *entry)
 {
@@ -17,10 +18,10 @@ void pg_statements_clear(struct pg_statements *statements)
 
 unsigned pg_statements_find(struct pg_statements *statements, const char *sql)
 {
-    uint64_t hash = hash_fnv1a(HASH_FNV1A_START, sql, strlen(sql));
+    size_t len = strlen(sql);
     for (size_t i = 0; i < PG_STATEMENTS_MAX; i++) {
         struct pg_statement *entry = &statements->entries[i];
-        if (entry->sql && entry->hash == hash && strcmp(entry->sql, sql) == 0) {
+        if (entry->sql && entry->len == len && memcmp(entry->sql, sql, len) == 0) {
             entry->last_used = ++statements->uses;
             return entry->number;
         }
@@ -39,7 +40,7 @@ unsigned pg_statements_add(struct pg_statements *statements, const char *sql, un
     *ret_evicted = oldest->number;
     entry_release(oldest);
     *oldest = (struct pg_statement){
-        .hash = hash_fnv1a(HASH_FNV1A_START, sql, strlen(sql)),
+        .len = strlen(sql),
         .last_used = ++statements->uses,
         .sql = xstrdup(sql),
         .number = ++statements->last_number,

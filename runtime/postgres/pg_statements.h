@@ -15,8 +15,9 @@
 #define PG_STATEMENT_CACHED_BYTES 16384 /* longer texts are not kept */
 
 struct pg_statement {
-    uint64_t hash, last_used;
-    char *sql; /* NULL: free slot */
+    uint64_t last_used;
+    size_t len; /* of sql: few have the same, so that it does for a hash */
+    char *sql;  /* NULL: free slot */
     unsigned number;
 };
 
