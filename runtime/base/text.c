@@ -84,6 +84,15 @@ size_t format_uint64(uint64_t value, char out[FORMAT_UINT64_MAX_BYTES])
     return sizeof(digits) - first;
 }
 
+size_t format_int64(int64_t value, char out[FORMAT_INT64_SIZE])
+{
+    size_t sign = value < 0 ? 1 : 0;
+    out[0] = '-';
+    size_t digits = format_uint64(value < 0 ? 0 - (uint64_t)value : (uint64_t)value, out + sign);
+    out[sign + digits] = '\0';
+    return sign + digits;
+}
+
 bool str_starts_with(const char *text, const char *prefix)
 {
     return strncmp(text, prefix, strlen(prefix)) == 0;

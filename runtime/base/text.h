@@ -48,6 +48,9 @@ size_t format_double(double value, char out[FORMAT_DOUBLE_SIZE]);
 /* Decimal digits, without printf(); no NUL. Returns how many. */
 #define FORMAT_UINT64_MAX_BYTES 20
 size_t format_uint64(uint64_t value, char out[FORMAT_UINT64_MAX_BYTES]);
+/* The same with a sign, and with a NUL behind them, which is not counted. */
+#define FORMAT_INT64_SIZE 21
+size_t format_int64(int64_t value, char out[FORMAT_INT64_SIZE]);
 
 /* "2026-11-22T10:40:48Z" and with microseconds "...48.123456Z" (Kubernetes MicroTime). */
 #define RFC3339_SIZE 32

@@ -1,10 +1,10 @@
 #include "runtime/host/database.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/text.h"
 
 void database_init(struct database *database, struct pg_pool *pool, struct arena *arena, int64_t deadline_ms)
 {
@@ -249,7 +249,7 @@ static bool param_text(const struct cicada_param *param, char number[32], const 
         *ret_text = param->text;
         return true;
     case CICADA_PARAM_INT64:
-        snprintf(number, 32, "%" PRId64, param->integer);
+        format_int64(param->integer, number);
         return true;
     case CICADA_PARAM_DOUBLE:
         snprintf(number, 32, "%.17g", param->number);

@@ -1,7 +1,6 @@
 #include "runtime/host/response_json.h"
 
 #include <ctype.h>
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -97,9 +96,8 @@ void response_write_string(struct cicada_response *response, const char *name, c
 
 void response_write_int64(struct cicada_response *response, const char *name, int64_t value)
 {
-    char text[24];
-    int len = snprintf(text, sizeof(text), "%" PRId64, value);
-    write_text(response, name, text, (size_t)len);
+    char text[FORMAT_INT64_SIZE];
+    write_text(response, name, text, format_int64(value, text));
 }
 
 void response_write_double(struct cicada_response *response, const char *name, double value)

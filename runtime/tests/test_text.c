@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -341,10 +342,24 @@ static void reads_files_up_to_a_limit(void **state)
     free(text);
 }
 
+static void formats_integers(void **state)
+{
+    (void)state;
+    static const int64_t values[] = {0,         1,         -1,       9, 10, -10, 1234567890123456789,
+                                     INT32_MIN, INT64_MAX, INT64_MIN};
+    for (size_t i = 0; i < ARRAY_SIZE(values); i++) {
+        char text[FORMAT_INT64_SIZE], expected[FORMAT_INT64_SIZE];
+        int len = snprintf(expected, sizeof(expected), "%" PRId64, values[i]);
+        assert_int_equal(format_int64(values[i], text), len);
+        assert_string_equal(text, expected);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(parses_integers),
+        cmocka_unit_test(formats_integers),
         cmocka_unit_test(reads_hexadecimal_digits),
         cmocka_unit_test(compares_strings),
         cmocka_unit_test(checks_dns_names),
