@@ -110,9 +110,10 @@ def test_the_backlog_is_shown_and_not_waited_on_with_a_pinned_zero():
     with functions(event_function('on-hold', [{'name': 'held', 'queue': {'name': 'held'}}])):
         harness.patch_function('on-hold', {'replicas': 0})
         until('switched off', 30, lambda: harness.condition('on-hold', 'Active')[1] == 'ScaledToZeroByUser')
+        until('its pod is gone, which still takes events', 60, lambda: not harness.function_pods('on-hold'))
         for number in range(3):
             enqueue('held', {'n': number})
-        until('the backlog in the status', 30, lambda: status_of('on-hold').get('backlog') == 3)
+        until(f'the backlog in the status, with {len(seen("on-hold"))} of 3 done', 30, lambda: status_of('on-hold').get('backlog') == 3)
         table = kubectl('get', 'fn', 'on-hold', '-n', SHOP, '-o', 'wide')
         column = table.splitlines()[0].index('BACKLOG')
         expect(table.splitlines()[1][column:].split()[0] == '3', table)
