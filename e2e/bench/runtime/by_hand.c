@@ -1,4 +1,4 @@
-/* by_hand.c - by_hand PORT THREADS item|order CONNINFO: the benchmarks' two requests by CivetWeb and libpq alone.
+/* by_hand.c - by_hand PORT THREADS item|order|order-seen CONNINFO: the benchmarks' requests by CivetWeb and libpq alone.
  *
  * What these two libraries cost when everything that the runtime adds is taken away: a connection for each thread, prepared
  * statements, the fewest round trips, one mg_write(). No pool, no admission, no deadlines, no look at what the client sent, no
@@ -6,6 +6,7 @@
  *
  *   item   GET /?id=1: the statement of item.pgbench
  *   order  POST {"user_id":1,"product_id":1,"quantity":1}: the transaction of order.pgbench, in two round trips
+ *   order-seen  the same in three, as the runtime's handlers need: they see the order before they decide on COMMIT
  */
 #include <civetweb.h>
 #include <postgresql/libpq-fe.h>
@@ -24,7 +25,7 @@
 #define SELECT_SQL "SELECT id, name, price_cents, stock FROM bench.items WHERE id = $1"
 
 static const char *conninfo;
-static int is_order;
+static int is_order, is_seen;
 static _Thread_local PGconn *database; /* of a thread of CivetWeb; the process's end closes it */
 
 static void die(void)
@@ -111,7 +112,7 @@ static int post_order(struct mg_connection *connection)
 {
     char text[512], user[24], product[24], quantity[24], price[24], body[512];
     int bytes = mg_read(connection, text, sizeof(text) - 1);
-    PGresult *result, *row;
+    PGresult *result, *row = NULL;
 
     if (bytes <= 0)
         return answer(connection, "400 Bad Request", "{}", 2);
@@ -132,9 +133,15 @@ static int post_order(struct mg_connection *connection)
 
     PQsendQueryPrepared(database, "insert", 4, (const char *const[]){user, product, quantity, price}, NULL,
                         NULL, 0);
+    if (is_seen) {
+        PQpipelineSync(database);
+        row = next_result(PGRES_TUPLES_OK);
+        end_round_trip();
+    }
     PQsendQueryParams(database, "COMMIT", 0, NULL, NULL, NULL, NULL, 0);
     PQpipelineSync(database);
-    row = next_result(PGRES_TUPLES_OK);
+    if (!is_seen)
+        row = next_result(PGRES_TUPLES_OK);
     PQclear(next_result(PGRES_COMMAND_OK));
     end_round_trip();
     PQexitPipelineMode(database);
@@ -162,11 +169,12 @@ int main(int argc, char **argv)
     char listen[64];
 
     if (argc != 5) {
-        fprintf(stderr, "usage: by_hand PORT THREADS item|order CONNINFO\n");
+        fprintf(stderr, "usage: by_hand PORT THREADS item|order|order-seen CONNINFO\n");
         return 2;
     }
     snprintf(listen, sizeof(listen), "127.0.0.1:%s", argv[1]);
-    is_order = strcmp(argv[3], "order") == 0;
+    is_seen = strcmp(argv[3], "order-seen") == 0;
+    is_order = is_seen || strcmp(argv[3], "order") == 0;
     conninfo = argv[4];
     const char *options[] = {"listening_ports",
                              listen,
