@@ -3,7 +3,6 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -60,8 +59,7 @@ size_t format_double(double value, char out[FORMAT_DOUBLE_SIZE])
 {
     int len = 0;
     if (value == trunc(value) && fabs(value) <= 9007199254740992.0) {
-        len = snprintf(out, FORMAT_DOUBLE_SIZE, "%" PRId64, (int64_t)value);
-        return (size_t)len;
+        return format_int64((int64_t)value, out);
     }
     for (int digits = 15; digits <= 17; digits++) {
         len = snprintf(out, FORMAT_DOUBLE_SIZE, "%.*g", digits, value);

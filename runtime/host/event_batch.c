@@ -1,9 +1,9 @@
 #include "runtime/host/event_batch.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 
 #include "runtime/base/mem.h"
+#include "runtime/base/text.h"
 #include "runtime/host/cloud_event_text.h"
 #include "runtime/host/event_result.h"
 #include "runtime/host/output.h"
@@ -12,7 +12,7 @@
 
 void event_item_init(struct event_item *item, const struct event *event, const char *traceparent)
 {
-    snprintf(item->id, sizeof(item->id), "%" PRId64, event->lease.id);
+    format_int64(event->lease.id, item->id);
     snprintf(item->attempt, sizeof(item->attempt), "%d", event->attempt);
     snprintf(item->depth, sizeof(item->depth), "%d", event->depth);
     item->event = event;
