@@ -108,11 +108,16 @@ static void read_number(const char *body, const char *name, char out[24])
     snprintf(out, 24, "%ld", at != NULL ? strtol(at + strlen(name) + strlen("\":"), NULL, 10) : 0L);
 }
 
+static void send_commit(void)
+{
+    PQsendQueryParams(database, "COMMIT", 0, NULL, NULL, NULL, NULL, 0);
+}
+
 static int post_order(struct mg_connection *connection)
 {
     char text[512], user[24], product[24], quantity[24], price[24], body[512];
     int bytes = mg_read(connection, text, sizeof(text) - 1);
-    PGresult *result, *row = NULL;
+    PGresult *result, *row;
 
     if (bytes <= 0)
         return answer(connection, "400 Bad Request", "{}", 2);
@@ -133,15 +138,15 @@ static int post_order(struct mg_connection *connection)
 
     PQsendQueryPrepared(database, "insert", 4, (const char *const[]){user, product, quantity, price}, NULL,
                         NULL, 0);
-    if (is_seen) {
-        PQpipelineSync(database);
-        row = next_result(PGRES_TUPLES_OK);
-        end_round_trip();
-    }
-    PQsendQueryParams(database, "COMMIT", 0, NULL, NULL, NULL, NULL, 0);
-    PQpipelineSync(database);
     if (!is_seen)
-        row = next_result(PGRES_TUPLES_OK);
+        send_commit();
+    PQpipelineSync(database);
+    row = next_result(PGRES_TUPLES_OK);
+    if (is_seen) {
+        end_round_trip();
+        send_commit();
+        PQpipelineSync(database);
+    }
     PQclear(next_result(PGRES_COMMAND_OK));
     end_round_trip();
     PQexitPipelineMode(database);
